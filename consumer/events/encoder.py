@@ -1,0 +1,56 @@
+"""Events to bytes, for whoever produces them: the simulator, the outbox and the tests."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from io import BytesIO
+from typing import Any
+
+from fastavro import schemaless_writer
+
+from consumer.events.writer_schemas import RAW_INGESTED, WriterSchema
+from consumer.model import RawIngested
+
+
+def encode(raw: RawIngested) -> bytes:
+    """Encode one event in Avro single-object encoding.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A field has a value that its Avro type does not hold.
+    """
+    return encode_record(record_of(raw), RAW_INGESTED)
+
+
+def encode_confluent(raw: RawIngested, schema_id: int) -> bytes:
+    """Encode one event in Confluent framing, under the id that the registry gave our schema."""
+    return confluent_header(schema_id) + encode_body(record_of(raw), RAW_INGESTED)
+
+
+def encode_record(record: Mapping[str, Any], schema: WriterSchema) -> bytes:
+    """Encode any record in Avro single-object encoding."""
+    return schema.single_object_header + encode_body(record, schema)
+
+
+def encode_body(record: Mapping[str, Any], schema: WriterSchema) -> bytes:
+    """Encode any record without framing."""
+    return encode_fields(record, schema.parsed)
+
+
+def encode_fields(record: Mapping[str, Any], parsed: Any) -> bytes:
+    """Encode the fields of a record of a schema, or of a section of one, as fastavro has it parsed."""
+    stream = BytesIO()
+    schemaless_writer(stream, parsed, record)
+    return stream.getvalue()
+
+
+def confluent_header(schema_id: int) -> bytes:
+    """Build the first 5 bytes of Confluent framing."""
+    return b"\x00" + schema_id.to_bytes(4, "big")
+
+
+def record_of(raw: RawIngested) -> dict[str, Any]:
+    """Give the event's fields by their names in the schema."""
+    own = asdict(raw)
+    exposure = own.pop("exposure")
+    return {"exposure": exposure.pop("id"), **exposure, **own}

@@ -1,0 +1,223 @@
+"""What a decoded exposure or raw must satisfy; refuses to repair anything.
+
+A check gets the name and the value of a field, and returns the value in its final type or raises a
+`~consumer.errors.BadMessageError` that names both. The bounds are wide: they keep out what no telescope can mean
+and what no column can hold, not what is merely unusual.
+"""
+
+import math
+from calendar import monthrange
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from consumer.errors import BadMessageError, DeadLetterReason
+from consumer.model import EXPOSURE_FIELDS, Exposure
+
+MAX_KEY_TEXT = 256
+"""Characters of a text that becomes part of a primary key: PostgreSQL's B-tree takes keys of 2,704 bytes at most."""
+MAX_TEXT = 1024
+"""Characters of any other text of the exposure."""
+MAX_URI = 4096
+"""Characters of a raw's address."""
+MAX_WCS = 65536
+"""Characters of a raw's WCS cards: 800 cards, where a distorted WCS has about a hundred."""
+MAX_DETECTOR = 32767
+"""The largest detector id that PostgreSQL's smallint holds; the largest camera has 205 detectors."""
+INT64_MAX = 2**63 - 1
+INT32_MAX = 2**31 - 1
+
+_SHOWN = 80
+_MIN_YEAR = 1900
+"""No digital detector is older; smaller numbers are a sign of another date format."""
+
+Check = Callable[[str, Any], Any]
+"""Field name and value to checked value; ``Any``, because this is where bytes and JSON become events."""
+
+
+def shown(value: object) -> str:
+    """Make any value fit for an error text: quoted, without control characters, at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}... ({len(text)} characters)"
+
+
+def invalid(field: str, value: object, rule: str) -> BadMessageError:
+    """Build the error for a field whose value breaks a rule."""
+    return BadMessageError(DeadLetterReason.INVALID_FIELD, f"{field} is {shown(value)}: {rule}")
+
+
+def text(limit: int, *, required: bool = False) -> Check:
+    """Check a text: no NUL (PostgreSQL has none), no lone surrogate (UTF-8 has none), not too long."""
+
+    def check(field: str, value: Any) -> Any:
+        if value is None and not required:
+            return None
+        if not isinstance(value, str):
+            raise invalid(field, value, "it must be a text")
+        if required and not value:
+            raise invalid(field, value, "it must not be empty")
+        if len(value) > limit:
+            raise BadMessageError(
+                DeadLetterReason.TOO_LARGE,
+                f"{field} is {shown(value)}: {len(value)} characters, the limit is {limit}",
+            )
+        if "\x00" in value:
+            raise invalid(field, value, "it must not hold NUL characters")
+        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+            raise invalid(field, value, "it must not hold lone surrogates")
+        return value
+
+    return check
+
+
+def integer(low: int, high: int, *, required: bool = False) -> Check:
+    """Check an integer in ``[low, high]``."""
+
+    def check(field: str, value: Any) -> Any:
+        if value is None and not required:
+            return None
+        # A bool is an int to Python, but not to anybody else.
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise invalid(field, value, "it must be an integer")
+        if not low <= value <= high:
+            raise invalid(field, value, f"it must be from {low} to {high}")
+        return value
+
+    return check
+
+
+def real(low: float, high: float, unit: str) -> Check:
+    """Check a finite number in ``[low, high]``, or None."""
+
+    def check(field: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise invalid(field, value, "it must be a number")
+        try:
+            number = float(value)
+        except OverflowError:
+            raise invalid(field, value, "it does not fit a double") from None
+        # NaN compares as false with everything, and so fails here.
+        if not low <= number <= high or math.isinf(number):
+            bounds = f"from {low:g} to {high:g}" if math.isfinite(high) else f"at least {low:g}"
+            raise invalid(field, value, f"it must be finite and {bounds} {unit}")
+        return number
+
+    return check
+
+
+def boolean(field: str, value: Any) -> Any:
+    """Check a boolean, or None."""
+    if value is not None and not isinstance(value, bool):
+        raise invalid(field, value, "it must be true, false or null")
+    return value
+
+
+def observing_day(field: str, value: Any) -> Any:
+    """Check a date written as the integer YYYYMMDD."""
+    integer(0, 99991231, required=True)(field, value)
+    year, month, day = value // 10000, value // 100 % 100, value % 100
+    if not (year >= _MIN_YEAR and 1 <= month <= 12 and 1 <= day <= monthrange(year, month)[1]):  # noqa: PLR2004 - months
+        raise invalid(field, value, "it must be a date, YYYYMMDD")
+    return value
+
+
+_KEY_TEXT = text(MAX_KEY_TEXT, required=True)
+_TEXT = text(MAX_TEXT)
+_COUNTER = integer(0, INT64_MAX)
+_SECONDS = real(0.0, math.inf, "seconds")
+# Position angles and azimuths are told in [0, 360), in [-180, 180], or as the angle of a mount whose cables allow more
+# than a turn (Rubin's turns through +-270, others to 450): two turns to either side hold them all.
+_TURN = real(-720.0, 720.0, "degrees")
+
+_EXPOSURE_CHECKS: dict[str, Check] = {
+    "instrument": _KEY_TEXT,
+    "id": integer(0, INT64_MAX, required=True),
+    "obs_id": _KEY_TEXT,
+    "day_obs": observing_day,
+    "group": _KEY_TEXT,
+    "physical_filter": _TEXT,
+    "exposure_time": _SECONDS,
+    "dark_time": _SECONDS,
+    "observation_type": _TEXT,
+    "observation_reason": _TEXT,
+    "seq_num": _COUNTER,
+    "seq_start": _COUNTER,
+    "seq_end": _COUNTER,
+    "target_name": _TEXT,
+    "science_program": _TEXT,
+    # 360 itself is a rounding of 359.999..., not an error.
+    "tracking_ra": real(0.0, 360.0, "degrees"),
+    "tracking_dec": real(-90.0, 90.0, "degrees"),
+    "sky_angle": _TURN,
+    "azimuth": _TURN,
+    "zenith_angle": real(0.0, 180.0, "degrees"),
+    "has_simulated": boolean,
+    "can_see_sky": boolean,
+    "timespan_begin": _COUNTER,
+    "timespan_end": _COUNTER,
+    "group_size": integer(1, INT32_MAX),
+    "record_version": integer(0, INT32_MAX, required=True),
+}
+
+RAW_CHECKS: dict[str, Check] = {
+    "detector": integer(0, MAX_DETECTOR, required=True),
+    "uri": text(MAX_URI),
+    "ingested_at": _COUNTER,
+    "wcs": text(MAX_WCS),
+    "naxis1": integer(1, INT32_MAX),
+    "naxis2": integer(1, INT32_MAX),
+}
+"""Checks of the fields that are the raw's own."""
+
+
+def exposure_from_fields(record: Mapping[str, Any]) -> Exposure:
+    """Check the fields of one exposure and build it.
+
+    Parameters
+    ----------
+    record
+        Every field of `~consumer.model.Exposure` by name; further entries are not looked at.
+
+    Raises
+    ------
+    BadMessageError
+        ``INVALID_FIELD`` or ``TOO_LARGE``, naming the field and its value; with the instrument where that is valid.
+    """
+    instrument = _EXPOSURE_CHECKS["instrument"]("instrument", record["instrument"])
+    try:
+        values = {
+            name: _EXPOSURE_CHECKS[name](_NAMES_IN_EVENT.get(name, name), record[name]) for name in EXPOSURE_FIELDS
+        }
+        begin, end = values["timespan_begin"], values["timespan_end"]
+        if begin is not None and end is not None and end < begin:
+            raise invalid("timespan_end", end, f"it must not be before timespan_begin, {begin}")
+    except BadMessageError as error:
+        error.instrument = instrument
+        raise
+    return Exposure(**values)
+
+
+_NAMES_IN_EVENT = {"id": "exposure"}
+
+
+def exposure_from_json(document: Mapping[str, Any]) -> Exposure:
+    """Check one exposure that was read from JSON and build it.
+
+    Parameters
+    ----------
+    document
+        Fields named as in the event, or ``id`` for ``exposure``. Optional fields may be absent. A raw's own fields
+        (``detector``, ``uri``, ...) are allowed and not looked at; any other name is refused, because a misspelt
+        ``sky_angle`` would silently take the exposure off the sky.
+
+    Raises
+    ------
+    BadMessageError
+        ``INVALID_FIELD`` or ``TOO_LARGE``, naming the field and its value.
+    """
+    record = {"id" if name == "exposure" else name: value for name, value in document.items()}
+    if unknown := sorted(record.keys() - _EXPOSURE_CHECKS.keys() - RAW_CHECKS.keys()):
+        raise invalid(unknown[0], record[unknown[0]], "no exposure has a field of this name")
+    record.setdefault("record_version", 0)
+    return exposure_from_fields({name: record.get(name) for name in EXPOSURE_FIELDS})

@@ -1,0 +1,188 @@
+"""Avro schemas that events were written with: read from text, bounded, and compared with ours.
+
+A schema from a registry is input like any other, and an Avro reader does what a schema says. So a schema is refused
+here, before any event is read with it, when a short event could make its reader work or recurse without end:
+
+* records that contain themselves (a million nested records overflow the C stack of the reader);
+* arrays and maps of items that need not take a byte (2^60 nulls are ten bytes long);
+* more fields than `MAX_NODES` once names are expanded (ten records, each holding the next one ten times, are few
+  bytes of schema and 10^10 fields), more than `MAX_ITEM_NODES` in an array's or map's item, or too deep a nesting.
+
+With these bounds a reader's work is bounded by the size of the event, which `~consumer.events.Decoder` limits.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from fastavro.schema import SchemaParseException, UnknownType, fingerprint, parse_schema, to_parsing_canonical_form
+
+from consumer.errors import BadMessageError, DeadLetterReason
+from consumer.events.schema_files import schema_text
+from consumer.events.validation import shown
+
+MAX_SCHEMA_TEXT = 262_144
+"""Characters of a schema; ours has 5,000."""
+MAX_NODES = 2_000
+"""Fields, union branches and items of a schema with its names expanded; ours has 60."""
+MAX_ITEM_NODES = 100
+"""The same, of one item of an array or map."""
+MAX_DEPTH = 32
+
+_NAMED_RECORDS = ("record", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterSchema:
+    """One schema that events are written with."""
+
+    parsed: Any
+    """As fastavro takes it, without logical types."""
+    canonical: str
+    """Avro's Parsing Canonical Form: equal form, equal bytes."""
+    fingerprint: bytes
+    """CRC-64-AVRO of the canonical form, 8 bytes, in the byte order of single-object encoding (little-endian)."""
+
+    @property
+    def single_object_header(self) -> bytes:
+        """The first 10 bytes of an event in Avro single-object encoding."""
+        return b"\xc3\x01" + self.fingerprint
+
+
+def parse_writer_schema(text: str) -> WriterSchema:
+    """Parse and bound a schema.
+
+    Parameters
+    ----------
+    text
+        Avro schema as JSON.
+
+    Raises
+    ------
+    BadMessageError
+        ``INCOMPATIBLE_SCHEMA``: it is no Avro schema of a record, or it is refused for the reasons above.
+    """
+    if len(text) > MAX_SCHEMA_TEXT:
+        raise _refused(f"it has {len(text)} characters, the limit is {MAX_SCHEMA_TEXT}")
+    try:
+        # A logical type would turn a time into a datetime, which overflows and is slow; the form does not name them.
+        parsed = parse_schema(_without_logical_types(json.loads(text), depth=0))
+        if not isinstance(parsed, dict) or parsed.get("type") != "record":
+            raise _refused("it is not a record")
+        _Bounds().check(parsed)
+        canonical = to_parsing_canonical_form(parsed)
+    except (
+        SchemaParseException,
+        UnknownType,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise _refused(f"{type(error).__name__}: {shown(str(error))}") from error
+    # fastavro writes this fingerprint in the byte order of the wire.
+    return WriterSchema(
+        parsed=parsed, canonical=canonical, fingerprint=bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
+    )
+
+
+def _refused(why: str) -> BadMessageError:
+    return BadMessageError(DeadLetterReason.INCOMPATIBLE_SCHEMA, f"the writer's schema is refused: {why}")
+
+
+def _without_logical_types(node: Any, depth: int) -> Any:
+    if depth > 2 * MAX_DEPTH:  # a level of schema is at most two levels of JSON
+        raise _refused(f"it is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(node, dict):
+        # Names with two underscores are fastavro's own marks: with them a schema would pass as parsed already.
+        kept = ((k, v) for k, v in node.items() if k != "logicalType" and not k.startswith("__"))
+        return {k: _without_logical_types(v, depth + 1) for k, v in kept}
+    if isinstance(node, list):
+        return [_without_logical_types(v, depth + 1) for v in node]
+    return node
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    nodes: int
+    """How many values a reader handles for one value of this type, items of arrays and maps counted once."""
+    empty: bool
+    """Whether a value of this type may take no byte at all."""
+
+
+class _Bounds:
+    """Measures a parsed schema; each named type once, so that expanding the names costs nothing."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, _Extent | None] = {}
+
+    def check(self, schema: Any) -> None:
+        """Refuse a schema that is out of bounds."""
+        if (nodes := self._extent(schema, 0).nodes) > MAX_NODES:
+            raise _refused(f"it has {nodes} fields with its names expanded, the limit is {MAX_NODES}")
+
+    def _extent(self, schema: Any, depth: int) -> _Extent:
+        if depth > MAX_DEPTH:
+            raise _refused(f"it is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(schema, list):
+            branches = [self._extent(branch, depth + 1) for branch in schema]
+            return _Extent(1 + max((b.nodes for b in branches), default=0), empty=False)
+        if isinstance(schema, str):
+            return self._by_name(schema)
+        kind = schema["type"]
+        if kind in ("array", "map"):
+            return self._items(schema["items" if kind == "array" else "values"], kind, depth)
+        if kind in _NAMED_RECORDS:
+            return self._record(schema, depth)
+        if kind == "fixed":
+            extent = _Extent(1, empty=schema["size"] <= 0)
+        elif kind == "enum":
+            extent = _Extent(1, empty=False)
+        else:
+            return self._extent(kind, depth + 1)
+        self._named[schema["name"]] = extent
+        return extent
+
+    def _by_name(self, name: str) -> _Extent:
+        if name not in self._named:
+            return _Extent(1, empty=name == "null")
+        extent = self._named[name]
+        if extent is None:
+            raise _refused(f"record {shown(name)} contains itself")
+        return extent
+
+    def _record(self, schema: Any, depth: int) -> _Extent:
+        self._named[schema["name"]] = None  # being measured: to meet it now is recursion
+        fields = [self._extent(field["type"], depth + 1) for field in schema["fields"]]
+        extent = _Extent(1 + sum(f.nodes for f in fields), empty=all(f.empty for f in fields))
+        self._named[schema["name"]] = extent
+        return extent
+
+    def _items(self, items: Any, kind: str, depth: int) -> _Extent:
+        item = self._extent(items, depth + 1)
+        # A map's item takes a byte at least, for its key.
+        if item.empty and kind == "array":
+            raise _refused("it has an array whose items may take no byte")
+        if item.nodes > MAX_ITEM_NODES:
+            raise _refused(f"an item of its {kind} has {item.nodes} fields, the limit is {MAX_ITEM_NODES}")
+        return _Extent(1 + item.nodes, empty=False)
+
+
+def section(schema: WriterSchema, first: str, last: str) -> Any:
+    """Cut consecutive fields out of a schema: a record's encoding is that of its fields, one after the other.
+
+    Returns
+    -------
+    parsed
+        A record of these fields, as fastavro takes it.
+    """
+    names = [field["name"] for field in schema.parsed["fields"]]
+    fields = schema.parsed["fields"][names.index(first) : names.index(last) + 1]
+    return parse_schema({"type": "record", "name": f"From_{first}_to_{last}", "fields": fields})
+
+
+RAW_INGESTED = parse_writer_schema(schema_text("raw_ingested"))
+"""Our own schema of ``raw-ingested`` events."""
+VISIT_DEFINED = parse_writer_schema(schema_text("visit_defined"))
+"""Our own schema of ``visit-defined`` events."""
