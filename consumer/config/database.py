@@ -1,0 +1,173 @@
+"""Settings of PostgreSQL, and the libpq parameters that follow from them. No connection is made here."""
+
+import re
+from typing import Annotated, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import Field, FilePath, SecretStr, model_validator
+
+from consumer.config.sections import MayStandInFile, Seconds, SecretFile, Section, current_secret, one_source
+
+_PAIR = re.compile(r"\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)")
+_VERIFIED = frozenset({"verify-ca", "verify-full"})
+_SECRET_PARAMETERS = frozenset({"password", "sslpassword", "oauth_client_secret"})
+
+
+def conninfo_parameters(conninfo: str) -> dict[str, str]:
+    """Read a libpq connection string, a URL or ``key=value`` pairs, into its parameters.
+
+    Source: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-CONNSTRING
+
+    Raises
+    ------
+    ValueError
+        If the string is of neither form. The message never repeats it, since it may hold a password.
+    """
+    if conninfo.startswith(("postgresql://", "postgres://")):
+        return _url_parameters(conninfo)
+    parameters: dict[str, str] = {}
+    position = 0
+    while conninfo[position:].strip():
+        pair = _PAIR.match(conninfo, position)
+        if pair is None:
+            raise ValueError("is neither a postgresql:// URL nor key=value pairs such as host=db dbname=visits")
+        text = pair[2][1:-1] if pair[2].startswith("'") else pair[2]
+        parameters[pair[1]] = re.sub(r"\\(.)", r"\1", text)
+        position = pair.end()
+    return parameters
+
+
+def _url_parameters(url: str) -> dict[str, str]:
+    """Read the parameters of a ``postgresql://`` URL; several hosts stand separated by commas."""
+    parts = urlsplit(url)
+    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+    user_info, at, hosts = parts.netloc.rpartition("@")
+    if at:
+        user, _, password = user_info.partition(":")
+        parameters["user"] = unquote(user)
+        if password:
+            parameters["password"] = unquote(password)
+    names = [re.sub(r":\d*$", "", host).strip("[]") for host in hosts.split(",") if host]
+    if names:
+        parameters["host"] = ",".join(unquote(name) for name in names)
+    if parts.path.strip("/"):
+        parameters["dbname"] = unquote(parts.path.lstrip("/"))
+    return parameters
+
+
+def _is_local(host: str) -> bool:
+    """Whether a host is a socket's folder, or this machine's loopback."""
+    return host.startswith(("/", "@", "127.")) or host in {"localhost", "::1"}
+
+
+class DatabaseSettings(Section):
+    """Where visits go."""
+
+    conninfo: Annotated[SecretStr, MayStandInFile()]
+    """PostgreSQL as libpq writes it: `postgresql://user@host/dbname` or `host=... dbname=... user=...`. In the file it
+    must carry no password. Hosts that are not this machine are reached with `sslmode=verify-full` unless it says
+    otherwise."""
+    password: SecretStr | None = None
+    """Password of the user; from the environment only."""
+    password_file: SecretFile | None = None
+    """File that holds the password; read at every connection, so that a new one needs no restart."""
+    ca_file: FilePath | None = None
+    """Certificate authority of the server, PEM; null: what conninfo's `sslrootcert` says, else the system's."""
+    allow_insecure: bool = False
+    """Accept an `sslmode` that does not verify the server, for a host that is not this machine."""
+    schema_name: Annotated[str, Field(alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "visits"
+    """Schema that holds the tables; a setting of its own, so that several services can share a database."""
+    connect_timeout_s: Annotated[int, Field(ge=2, le=600)] = 5
+    """How long a connection attempt may take."""
+    statement_timeout_s: Seconds = 30.0
+    """The server ends a statement that takes longer; the batch is then tried again."""
+    lock_timeout_s: Seconds = 5.0
+    """The server ends a statement that waits longer for a lock; the batch is then tried again."""
+    idle_in_transaction_timeout_s: Seconds = 10.0
+    """The server ends a session that leaves a transaction open: how long a lost replica can hold its locks."""
+    client_check_interval_s: Seconds = 2.0
+    """How often the server looks, during a statement, whether this client still lives."""
+    keepalive_idle_s: Annotated[int, Field(ge=1, le=7200)] = 5
+    """TCP keepalive: silence before the first probe."""
+    keepalive_interval_s: Annotated[int, Field(ge=1, le=7200)] = 2
+    """TCP keepalive: time between probes."""
+    keepalive_count: Annotated[int, Field(ge=1, le=100)] = 3
+    """TCP keepalive: probes without an answer after which the connection counts as lost."""
+    tcp_user_timeout_s: Seconds = 10.0
+    """How long sent data may stay unacknowledged before the connection counts as lost."""
+    retry_max_s: Seconds = 5.0
+    """Longest pause between two attempts while the database is unwell."""
+
+    def current_password(self) -> SecretStr | None:
+        """Return the password as it is now; see `consumer.config.sections.current_secret`."""
+        return current_secret(self.password, self.password_file)
+
+    @property
+    def libpq_parameters(self) -> dict[str, str]:
+        """Parameters beside ``conninfo`` for libpq: TLS, timeouts, keepalives; no password."""
+        given = conninfo_parameters(self.conninfo.get_secret_value())
+        parameters = {
+            "application_name": given.get("application_name", "visit-consumer"),
+            "connect_timeout": str(self.connect_timeout_s),
+            "keepalives": "1",
+            "keepalives_idle": str(self.keepalive_idle_s),
+            "keepalives_interval": str(self.keepalive_interval_s),
+            "keepalives_count": str(self.keepalive_count),
+            "tcp_user_timeout": str(round(self.tcp_user_timeout_s * 1000)),
+            "sslmode": self._sslmode(given),
+        }
+        if self.ca_file is not None:
+            parameters["sslrootcert"] = str(self.ca_file)
+        elif "sslrootcert" not in given and parameters["sslmode"] == "verify-full":
+            parameters["sslrootcert"] = "system"
+        return parameters
+
+    @property
+    def session_settings(self) -> dict[str, str]:
+        """Settings of the server for each session, for ``set_config(name, value, false)``."""
+        return {
+            "search_path": f"{self.schema_name}, pg_catalog",
+            "timezone": "UTC",
+            "statement_timeout": f"{round(self.statement_timeout_s * 1000)}ms",
+            "lock_timeout": f"{round(self.lock_timeout_s * 1000)}ms",
+            "idle_in_transaction_session_timeout": f"{round(self.idle_in_transaction_timeout_s * 1000)}ms",
+            "client_connection_check_interval": f"{round(self.client_check_interval_s * 1000)}ms",
+        }
+
+    @staticmethod
+    def _sslmode(given: dict[str, str]) -> str:
+        """Return the mode that holds: as given; else verified, unless every host is this machine.
+
+        No host means a socket or ``PGHOST``: libpq ignores the mode on a socket.
+        """
+        hosts = (given.get("host") or given.get("hostaddr") or "").split(",")
+        default = "prefer" if all(_is_local(host) for host in hosts) else "verify-full"
+        return given.get("sslmode", default)
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        one_source("database", self.password, self.password_file)
+        try:
+            given = conninfo_parameters(self.conninfo.get_secret_value())
+        except ValueError as error:
+            raise ValueError(f"conninfo {error}") from None  # `from` would show the text, which may hold a password
+        if self.schema_name.startswith("pg_") or self.schema_name in {"public", "information_schema"}:
+            raise ValueError(f"schema {self.schema_name!r} is PostgreSQL's own; choose another, such as visits")
+        if "password" in given and (self.password is not None or self.password_file is not None):
+            raise ValueError("conninfo carries a password, and another is given beside it; keep one")
+        hosts = (given.get("host") or given.get("hostaddr") or "").split(",")
+        mode = self._sslmode(given)
+        if mode not in _VERIFIED and not all(_is_local(host) for host in hosts) and not self.allow_insecure:
+            raise ValueError(
+                f"conninfo has sslmode={mode}, which does not verify the server: use verify-full, "
+                "or set database.allow_insecure: true"
+            )
+        return self
+
+
+def has_password(conninfo: str) -> bool:
+    """Whether a connection string carries a secret, as far as it can be read."""
+    try:
+        return not _SECRET_PARAMETERS.isdisjoint(conninfo_parameters(conninfo))
+    except ValueError:
+        return "password" in conninfo.lower()
