@@ -1,0 +1,49 @@
+"""Sky regions of visits: cameras, projections, polygons, and the algorithms that put them together.
+
+The package computes; it reads no file but cameras, and no clock. ``lsst.sphgeom`` is imported by
+`consumer.regions.polygons` alone.
+"""
+
+from consumer.regions.camera import Camera, CameraSet, Detector, DetectorType, find_camera
+from consumer.regions.camera_files import (
+    built_in_camera,
+    built_in_names,
+    camera_set,
+    find_or_load,
+    load_camera,
+    parse_camera,
+)
+from consumer.regions.polygons import contains, decode, htm7_around, htm7_ids, overlaps_circle, s_region, vertices_deg
+from consumer.regions.projection import Pointing, detector_corners, detector_corners_many
+from consumer.regions.registry import ENTRY_POINT_GROUP, algorithm_names, get_algorithm
+from consumer.regions.settings import RegionAlgorithm, RegionSettings, WcsSource
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Camera",
+    "CameraSet",
+    "Detector",
+    "DetectorType",
+    "Pointing",
+    "RegionAlgorithm",
+    "RegionSettings",
+    "WcsSource",
+    "algorithm_names",
+    "built_in_camera",
+    "built_in_names",
+    "camera_set",
+    "contains",
+    "decode",
+    "detector_corners",
+    "detector_corners_many",
+    "find_camera",
+    "find_or_load",
+    "get_algorithm",
+    "htm7_around",
+    "htm7_ids",
+    "load_camera",
+    "overlaps_circle",
+    "parse_camera",
+    "s_region",
+    "vertices_deg",
+]

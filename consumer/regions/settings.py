@@ -1,0 +1,107 @@
+"""What a region algorithm is, and what can be set about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from consumer.errors import ConfigurationError
+from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
+
+
+class WcsSource(StrEnum):
+    """Where `single-raw-wcs` takes the pointing of an exposure from."""
+
+    BORESIGHT = "boresight"
+    """The exposure's own ``tracking_ra``, ``tracking_dec`` and ``sky_angle``."""
+    HEADER = "header"
+    """The WCS in the header of one raw, of the detector ``detector_id``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionSettings:
+    """Settings of the region algorithms; each algorithm uses those that concern it.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is out of range, or ``wcs_source`` is ``header`` and ``detector_id`` is missing.
+    """
+
+    padding: int = 250
+    """Pixels added on all four sides of every detector."""
+    merge_exposures: bool = False
+    """Whether a detector's region covers it in all exposures of the visit, or only in the first."""
+    detector_id: int | None = None
+    """The detector whose header ``wcs_source: header`` reads."""
+    wcs_source: WcsSource = WcsSource.BORESIGHT
+    require_versioned_camera: bool = False
+    """Whether a camera without a validity range is refused."""
+    detectors: tuple[int, ...] | None = None
+    """The detectors whose headers ``full-raw-wcs`` reads; None for every raw that arrives."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no algorithm could work with."""
+        if self.padding < 0:
+            raise ConfigurationError(f"regions.padding is {self.padding}; it needs to be 0 or more pixels")
+        if self.wcs_source is WcsSource.HEADER and self.detector_id is None:
+            raise ConfigurationError("regions.detector_id is missing: wcs_source 'header' needs to know whose header")
+        if self.detectors is not None and not self.detectors:
+            raise ConfigurationError("regions.detectors is empty; leave it out to use the raws of all detectors")
+
+
+class RegionAlgorithm(Protocol):
+    """Computes the regions of a visit; a value without I/O, registered by name."""
+
+    @property
+    def name(self) -> str:
+        """Name by which the configuration chooses it."""
+
+    @property
+    def padding(self) -> int:
+        """Pixels added on all four sides of every detector."""
+
+    @property
+    def needs_headers(self) -> bool:
+        """Whether raws have to be observed."""
+
+    @property
+    def required_detectors(self) -> frozenset[int]:
+        """Detectors whose raws must be here before an exposure counts as arrived; empty when none matters."""
+
+    def observe(self, raw: RawIngested) -> RawRegion | None:
+        """Return what to keep of a raw's own WCS, or None when it does not matter.
+
+        Raises
+        ------
+        BadMessageError
+            If the WCS matters and cannot be used.
+        """
+
+    def compute(self, exposures: Sequence[Exposure], raws: Sequence[RawRegion]) -> VisitRegions:
+        """Compute the regions of a visit.
+
+        Parameters
+        ----------
+        exposures
+            The visit's exposures in time order; at least one.
+        raws
+            What `observe` returned for raws of these exposures, in any order.
+
+        Raises
+        ------
+        RegionError
+            If the regions cannot be computed.
+        """
+
+    def fingerprint(self, exposures: Sequence[Exposure]) -> str:
+        """Return a text that is equal where algorithm, settings and camera are.
+
+        It holds all that decides the regions apart from the exposures' fields and the raws, and no computed number:
+        the last bits of a region depend on the machine.
+
+        Raises
+        ------
+        RegionError
+            If no camera is valid for the exposures.
+        """
