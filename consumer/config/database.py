@@ -165,9 +165,15 @@ class DatabaseSettings(Section):
         return self
 
 
+def embedded_secrets(conninfo: str) -> tuple[str, ...]:
+    """Return the secrets that a valid connection string carries."""
+    parameters = conninfo_parameters(conninfo)
+    return tuple(parameters[name] for name in sorted(_SECRET_PARAMETERS) if parameters.get(name))
+
+
 def has_password(conninfo: str) -> bool:
     """Whether a connection string carries a secret, as far as it can be read."""
     try:
-        return not _SECRET_PARAMETERS.isdisjoint(conninfo_parameters(conninfo))
+        return bool(embedded_secrets(conninfo))
     except ValueError:
         return "password" in conninfo.lower()

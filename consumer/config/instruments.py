@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from consumer.config.sections import Seconds, Section
+from consumer.config.sections import Scalar, Seconds, Section
 
 DetectorId = Annotated[int, Field(ge=0, le=100_000)]
 
@@ -61,7 +61,7 @@ class RegionSettings(Section):
     """full-raw-wcs: an exposure counts as arrived once these detectors have; null: as soon as any has."""
     require_versioned_camera: bool = False
     """Refuse an exposure for whose time no version of the camera is valid."""
-    options: Mapping[str, bool | int | float | str] = {}
+    options: Mapping[str, Scalar] = {}
     """Settings of an algorithm that another package provides."""
 
     @model_validator(mode="after")
@@ -75,10 +75,17 @@ class RegionSettings(Section):
         return self
 
 
+def _one_or_more(value: object) -> object:
+    """Take one name for a list of one, and null for none."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
 class InstrumentSettings(Section):
     """One instrument."""
 
-    camera: str | tuple[str, ...] | None = None
+    camera: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_one_or_more)] = ()
     """Geometry: the name of a camera of this package, a file, or a list of files (versions of the camera). Relative
     paths start at the working directory."""
     group_exposures: Annotated[str, Field(min_length=1)] = "one-to-one"
@@ -94,16 +101,9 @@ class InstrumentSettings(Section):
     closing: ClosingOverrides = ClosingOverrides()
     """Closing times of this instrument, where they differ from the section `closing`."""
 
-    @property
-    def camera_sources(self) -> tuple[str, ...]:
-        """Names and files of the camera, none to several."""
-        if self.camera is None:
-            return ()
-        return (self.camera,) if isinstance(self.camera, str) else self.camera
-
     @model_validator(mode="after")
     def _camera_where_needed(self) -> Self:
-        if self.regions.algorithm == "single-raw-wcs" and not self.camera_sources:
+        if self.regions.algorithm == "single-raw-wcs" and not self.camera:
             raise ValueError(
                 "camera is missing: single-raw-wcs needs one; name a built-in camera, a file or a list of files"
             )

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
 from consumer.config.sections import (
     Count,
     HttpUrlText,
+    Scalar,
     Seconds,
     SecretFile,
     Section,
@@ -45,7 +46,7 @@ PROMISED_PROPERTIES: Mapping[str, str] = {
 _TUNABLE_TLS = frozenset({"ssl.cipher.suites", "ssl.curves.list", "ssl.sigalgs.list"})
 
 
-def _harmless_properties(client: Mapping[str, str | int | float | bool]) -> Mapping[str, str | int | float | bool]:
+def _harmless_properties(client: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
     """Refuse librdkafka properties that would break a promise of this service or that carry a secret."""
     for name in client:
         if not re.fullmatch(r"[a-z0-9.]+", name):
@@ -187,7 +188,7 @@ class KafkaSettings(Section):
     """Messages fetched ahead of the loop, in memory, over all partitions."""
     security: KafkaSecuritySettings = KafkaSecuritySettings()
     """Encryption and identity."""
-    client: Annotated[Mapping[str, bool | int | float | str], AfterValidator(_harmless_properties)] = {}
+    client: Annotated[Mapping[str, Scalar], AfterValidator(_harmless_properties)] = {}
     """More properties of librdkafka, such as `socket.timeout.ms`. Those that would break a promise are refused."""
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """Keys of the settings: their variables, which hold secrets, and how an error about them reads."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -29,6 +29,39 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     """Return the section that a field holds, or None for a plain value."""
     annotation = field.annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def required_keys(model: type[BaseModel], at: Key) -> Iterator[Key]:
+    """Yield the keys that have no default, below a section."""
+    for name, field in model.model_fields.items():
+        inner = section_of(field)
+        key = (*at, field.alias or name)
+        if inner is not None and field.is_required():
+            yield from required_keys(inner, key)
+        elif field.is_required():
+            yield key
+
+
+def all_keys(model: type[BaseModel], at: Key = ()) -> Iterator[Key]:
+    """Yield the keys of all values below a section, in the order of their declaration."""
+    for name, field in model.model_fields.items():
+        inner = section_of(field)
+        key = (*at, field.alias or name)
+        if inner is None:
+            yield key
+        else:
+            yield from all_keys(inner, key)
+
+
+def section_at(model: type[BaseModel], at: Key) -> type[BaseModel] | None:
+    """Return the section at a key, or None where a value stands, or nothing."""
+    for part in at:
+        field = next((f for name, f in model.model_fields.items() if part == (f.alias or name)), None)
+        inner = None if field is None else section_of(field)
+        if inner is None:
+            return None
+        model = inner
+    return model
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -7,8 +7,17 @@ from typing import Any
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from consumer.config.database import has_password
-from consumer.config.keys import Key, is_secret, section_of, settings_error, suggestion, variable
+from consumer.config.database import embedded_secrets, has_password
+from consumer.config.keys import (
+    Key,
+    is_secret,
+    required_keys,
+    section_at,
+    section_of,
+    settings_error,
+    suggestion,
+    variable,
+)
 from consumer.config.sections import MayStandInFile
 from consumer.config.settings import Settings
 from consumer.config.sources import read_environment, read_file
@@ -39,7 +48,9 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     try:
         return Settings(**_over(from_file, from_environment))
     except ValidationError as error:
-        raise settings_error(path, [_line(detail, path, from_environment) for detail in error.errors()]) from None
+        raise settings_error(
+            path, [line for detail in error.errors() for line in _lines(detail, path, from_environment)]
+        ) from None
 
 
 def secret_values(settings: BaseModel) -> tuple[str, ...]:
@@ -49,8 +60,9 @@ def secret_values(settings: BaseModel) -> tuple[str, ...]:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             found.extend(secret_values(value))
-        elif isinstance(value, SecretStr) and name != "conninfo":
-            found.append(value.get_secret_value())
+        elif isinstance(value, SecretStr):
+            text = value.get_secret_value()
+            found.extend(embedded_secrets(text) if name == "conninfo" else (text,))
         elif name.endswith("_file") and value is not None and name.removesuffix("_file") in type(settings).model_fields:
             current = getattr(settings, f"current_{name.removesuffix('_file')}")()
             found.append(current.get_secret_value())
@@ -93,43 +105,35 @@ def _secrets_in(model: type[BaseModel], content: Any, at: Key, path: Path | None
                 )
 
 
-def _line(detail: ErrorDetails, path: Path | None, from_environment: Mapping[str, Any]) -> str:
-    """Say one of pydantic's errors as key, origin, fault and what to do."""
-    # Union members and the like are pydantic's, not keys that somebody wrote.
+def _lines(detail: ErrorDetails, path: Path | None, from_environment: Mapping[str, Any]) -> Iterator[str]:
+    """Say one of pydantic's errors as key, fault, origin and what to do."""
     key = tuple(str(part) for part in detail["loc"])
     dotted = ".".join(key) or "settings"
-    origin = variable(key) if _holds(from_environment, key) else str(path or "environment")
-    match detail["type"]:
-        case "missing":
+    origin = _origin(key, path, from_environment)
+    if detail["type"] == "missing":
+        inner = section_at(Settings, key)
+        for missing in [key] if inner is None else required_keys(inner, key):
             where = f"in {path} or " if path else ""
-            return f"{dotted}: is required; set it {where}as the variable {variable(key)}"
-        case "extra_forbidden":
-            return f"{dotted}: no such setting ({origin}){suggestion(key[-1], _known_keys(key[:-1]))}; remove it"
-        case "frozen_field" | "frozen_instance":
-            return f"{dotted}: cannot be changed ({origin})"
-    text = detail["msg"].removeprefix("Value error, ")
-    return f"{dotted}: {text} ({origin})"
+            yield f"{'.'.join(missing)}: is required; set it {where}as the variable {variable(missing)}"
+    elif detail["type"] == "extra_forbidden":
+        section = section_at(Settings, key[:-1])
+        known = [] if section is None else [field.alias or name for name, field in section.model_fields.items()]
+        yield f"{dotted}: no such setting ({origin}){suggestion(key[-1], known)}; remove it"
+    else:
+        yield f"{dotted}: {detail['msg'].removeprefix('Value error, ')} ({origin})"
 
 
-def _holds(content: Mapping[str, Any], key: Key) -> bool:
-    """Whether a key, or what holds it, was given."""
-    inner: Any = content
-    for part in key:
-        if not isinstance(inner, Mapping):
-            return True
-        if part not in inner:
-            return False
+def _origin(key: Key, path: Path | None, from_environment: Mapping[str, Any]) -> str:
+    """Say where the value of a key came from, as a file or a variable."""
+    file = "defaults" if path is None else str(path)
+    inner: Any = from_environment
+    for depth, part in enumerate(key):
+        if not isinstance(inner, Mapping) or part not in inner:
+            return file
         inner = inner[part]
-    return bool(key)
-
-
-def _known_keys(at: Key) -> list[str]:
-    """Return the keys of the section at a path; none where there is no such section."""
-    model: type[BaseModel] = Settings
-    for part in at:
-        field = next((f for n, f in model.model_fields.items() if part in {n, f.alias}), None)
-        inner = None if field is None else section_of(field)
-        if inner is None:
-            return []
-        model = inner
-    return [field.alias or name for name, field in model.model_fields.items()]
+        if part == "instruments" and depth == 0:
+            return variable(key[:1])
+    if not isinstance(inner, Mapping):
+        return variable(key)
+    given = ", ".join(variable((*key, name)) for name in inner)
+    return given if path is None else f"{file}, {given}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FilePath, SecretStr
 
 from consumer.errors import ConfigurationError
 
@@ -57,6 +57,14 @@ def _url_without_credentials(url: str) -> str:
     return url
 
 
+def _scalar(value: object) -> object:
+    """Refuse lists and mappings before pydantic tries each member of the union, with an error for each."""
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("must be a number, text, true or false")  # noqa: TRY004  # pydantic reports ValueError only
+    return value
+
+
+Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 Count = Annotated[int, Field(gt=0)]
 SecretFile = Annotated[FilePath, AfterValidator(_not_empty)]

@@ -9,7 +9,7 @@ import yaml
 from pydantic_settings import EnvSettingsSource, SettingsError
 from pydantic_settings.sources.utils import parse_env_vars
 
-from consumer.config.keys import settings_error, suggestion
+from consumer.config.keys import all_keys, settings_error, suggestion, variable
 from consumer.config.settings import ENV_DELIMITER, ENV_PREFIX, Settings
 from consumer.errors import ConfigurationError
 
@@ -83,7 +83,8 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for name in ours:
         section, *rest = name.upper().removeprefix(ENV_PREFIX).lower().split(ENV_DELIMITER)
         if section not in Settings.model_fields:
-            unknown.append(f"{name}: no such setting{suggestion(section, Settings.model_fields)}; unset the variable")
+            hint = suggestion(name.upper(), map(variable, all_keys(Settings)))
+            unknown.append(f"{name}: no such setting{hint}; unset the variable")
         elif section == "instruments" and rest:
             unknown.append(
                 f"{name}: give all instruments as one JSON object in {ENV_PREFIX}INSTRUMENTS, or in the file"
