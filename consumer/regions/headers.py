@@ -79,10 +79,12 @@ def read_wcs(raw: RawIngested) -> RawWcs:
         with warnings.catch_warnings():
             # astropy warns where it reads an old spelling (RADECSYS, PC001001) as the standard's: that is wanted.
             warnings.simplefilter("ignore", AstropyWarning)
-            wcs = WCS(header, naxis=2)
+            wcs = WCS(header)
             wcs.wcs.set()
     except (WcsError, ValueError, KeyError, TypeError, IndexError, MemoryError) as error:
         raise _bad(raw, f"its cards hold no usable WCS: {' '.join(str(error).split())}") from error
+    if wcs.naxis != 2:  # noqa: PLR2004 - an image
+        raise _bad(raw, f"its WCS has {wcs.naxis} axes instead of two")
     return RawWcs(wcs, _size(raw, header, 1, raw.naxis1), _size(raw, header, 2, raw.naxis2))
 
 

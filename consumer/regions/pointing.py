@@ -71,7 +71,25 @@ def _fit_frame(angles: Floats, sky: Floats) -> Floats:
     left, _, right = np.linalg.svd(local.T @ sky)
     handedness = -np.linalg.det(left) * np.linalg.det(right)
     frame: Floats = left @ np.diag([1.0, 1.0, round(float(handedness))]) @ right
-    return frame
+    # A detector is a small patch, so that the squares which the decomposition works on have lost half the digits of
+    # the rotation about it. One step of least squares on the differences themselves brings them back.
+    return _rotated(frame, _residual_rotation(local @ frame, sky))
+
+
+def _residual_rotation(fitted: Floats, sky: Floats) -> Floats:
+    """Solve ``sky - fitted = rotation x fitted`` for a small rotation vector, radians; both are (n, 3) float64."""
+    x, y, z = fitted.T
+    zero = np.zeros_like(x)
+    rows = np.stack((np.stack((zero, z, -y), -1), np.stack((-z, zero, x), -1), np.stack((y, -x, zero), -1)), axis=1)
+    rotation: Floats = np.linalg.lstsq(rows.reshape(-1, 3), (sky - fitted).ravel(), rcond=None)[0]
+    return rotation
+
+
+def _rotated(frame: Floats, rotation: Floats) -> Floats:
+    """Turn the rows of a frame by a small rotation vector, and make them orthogonal to the last bit again."""
+    left, _, right = np.linalg.svd(frame + np.cross(rotation, frame))
+    turned: Floats = left @ right
+    return turned
 
 
 def _pointing_of_frame(frame: Floats) -> tuple[float, float, float]:
