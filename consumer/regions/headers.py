@@ -1,5 +1,6 @@
 """A raw's FITS header: cards to an astropy WCS, reading no card that does not place pixels on the sky."""
 
+import contextlib
 import re
 import warnings
 from typing import Final, NamedTuple
@@ -24,6 +25,11 @@ _CELESTIAL: Final = re.compile(
 Everything else in a header (dates, alternate systems, an observatory's own words) moves no pixel, and is often not
 quite FITS: reading it could only fail or warn.
 """
+
+_TEXTS: Final = re.compile(r"CTYPE\d|CUNIT\d|PS\d_\d+|RADESYS|RADECSYS|WAT\d_\d+|[AB]_DMAX")
+_COUNTS: Final = re.compile(r"WCSAXES|Z?NAXIS\d?|[AB]P?_ORDER")
+_REQUIRED: Final = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
+"""wcslib would take defaults for what is missing here, and place the raw somewhere else."""
 
 _LOOKUP_TABLE: Final = re.compile(r"(CPDIS|D2IMDIS|CQDIS)\d")
 _ICRS_LIKE: Final = ("ICRS", "FK5")
@@ -68,13 +74,7 @@ def read_wcs(raw: RawIngested) -> RawWcs:
         If the cards cannot be parsed (names the card) or hold no celestial WCS.
     """
     header = _celestial_header(raw)
-    axes = [str(header.get(f"CTYPE{i}", "")) for i in (1, 2)]
-    if sorted(a[:4] for a in axes) != ["DEC-", "RA--"]:
-        raise _bad(raw, f"CTYPE1 and CTYPE2 are {axes[0]!r} and {axes[1]!r}, and no right ascension and declination")
-    system = str(header.get("RADESYS", header.get("RADECSYS", "ICRS"))).strip().upper()
-    equinox = header.get("EQUINOX", 2000.0)
-    if system not in _ICRS_LIKE or equinox != 2000:  # noqa: PLR2004 - J2000
-        raise _bad(raw, f"RADESYS {system!r} with EQUINOX {equinox!r} is not ICRS (or FK5 at equinox 2000)")
+    _refuse_other_systems(raw, header)
     try:
         with warnings.catch_warnings():
             # astropy warns where it reads an old spelling (RADECSYS, PC001001) as the standard's: that is wanted.
@@ -85,41 +85,72 @@ def read_wcs(raw: RawIngested) -> RawWcs:
         raise _bad(raw, f"its cards hold no usable WCS: {' '.join(str(error).split())}") from error
     if wcs.naxis != 2:  # noqa: PLR2004 - an image
         raise _bad(raw, f"its WCS has {wcs.naxis} axes instead of two")
+    if not np.isfinite(wcs.pixel_scale_matrix).all() or np.linalg.det(wcs.pixel_scale_matrix) == 0:
+        raise _bad(raw, "its CD matrix (or PC and CDELT) is singular")
     return RawWcs(wcs, _size(raw, header, 1, raw.naxis1), _size(raw, header, 2, raw.naxis2))
 
 
+def _refuse_other_systems(raw: RawIngested, header: fits.Header) -> None:
+    """Raise unless the header speaks of right ascension and declination in ICRS, or in what is as good."""
+    for keyword in _REQUIRED:
+        if keyword not in header:
+            raise _bad(raw, f"card {keyword} is missing")
+    axes = [str(header[f"CTYPE{i}"]) for i in (1, 2)]
+    if sorted(a[:4] for a in axes) != ["DEC-", "RA--"]:
+        raise _bad(raw, f"CTYPE1 and CTYPE2 are {axes[0]!r} and {axes[1]!r}, and no right ascension and declination")
+    system = str(header.get("RADESYS", header.get("RADECSYS", "ICRS"))).strip().upper()
+    equinox = header.get("EQUINOX", 2000.0)
+    if system not in _ICRS_LIKE or equinox != 2000:  # noqa: PLR2004 - J2000
+        raise _bad(raw, f"RADESYS {system!r} with EQUINOX {equinox!r} is not ICRS (or FK5 at equinox 2000)")
+    matrix = [float(header.get(f"CD{i}_{j}", 0.0)) for i in (1, 2) for j in (1, 2)]
+    # wcslib takes a matrix of zeros for none at all.
+    if any(f"CD{i}_{j}" in header for i in (1, 2) for j in (1, 2)) and not any(matrix):
+        raise _bad(raw, "its CD matrix is zero")
+
+
 def _celestial_header(raw: RawIngested) -> fits.Header:
-    """Parse the cards that place pixels on the sky; an empty or repeated card is passed over as FITS has it."""
+    """Parse the cards that place pixels on the sky; of a repeated card the last counts."""
     text = raw.wcs or ""
-    cards = [text[i : i + _CARD_LENGTH].ljust(_CARD_LENGTH) for i in range(0, len(text), _CARD_LENGTH)]
     header = fits.Header()
-    for card in cards:
+    for start in range(0, len(text), _CARD_LENGTH):
+        card = text[start : start + _CARD_LENGTH].ljust(_CARD_LENGTH)
         keyword = card[:8].strip()
         if keyword == "END":
             break
         if _LOOKUP_TABLE.fullmatch(keyword):
             raise _bad(raw, f"card {card.strip()!r}: a distortion by lookup table is in the file, not in its header")
-        if not _CELESTIAL.fullmatch(keyword):
-            continue
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", AstropyWarning)
-                parsed = fits.Card.fromstring(card)
-                value = parsed.value
-        except (fits.VerifyError, AstropyWarning, ValueError) as error:
-            raise _bad(raw, f"card {card.strip()!r} cannot be parsed: {error}") from error
-        if isinstance(value, fits.card.Undefined):
-            raise _bad(raw, f"card {card.strip()!r} has no value")
-        header[keyword] = value
+        if _CELESTIAL.fullmatch(keyword):
+            header[keyword] = _value(raw, keyword, card)
     return header
+
+
+def _value(raw: RawIngested, keyword: str, card: str) -> str | float:
+    """Parse a card's value and refuse one of the wrong type: wcslib would pass over it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", AstropyWarning)
+            value = fits.Card.fromstring(card).value
+    except (fits.VerifyError, AstropyWarning, ValueError) as error:
+        raise _bad(raw, f"card {card.strip()!r} cannot be parsed: {error}") from error
+    if _TEXTS.fullmatch(keyword):
+        if isinstance(value, str):
+            return value
+    elif _COUNTS.fullmatch(keyword):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif isinstance(value, str | int | float) and not isinstance(value, bool):
+        # Some observatories put numbers in quotes.
+        with contextlib.suppress(ValueError):
+            return float(value)
+    raise _bad(raw, f"card {card.strip()!r} has a value of the wrong type: {value!r}")
 
 
 def _size(raw: RawIngested, header: fits.Header, axis: int, announced: int | None) -> int | None:
     """Pixels along an axis: of a compressed raw ``ZNAXISn``, whatever ``NAXISn`` says of the table that holds it."""
-    value = header.get(f"ZNAXIS{axis}", announced if announced is not None else header.get(f"NAXIS{axis}"))
+    value: int | None = header.get(f"ZNAXIS{axis}", announced if announced is not None else header.get(f"NAXIS{axis}"))
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if value < 1:
         raise _bad(raw, f"its size along axis {axis} is {value!r}, and no number of pixels")
     return value
 
