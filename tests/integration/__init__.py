@@ -1,0 +1,1 @@
+"""Tests against real brokers, databases and registries."""

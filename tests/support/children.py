@@ -1,0 +1,132 @@
+"""Servers as child processes: they end with the test process, however that ends, and are signalled by their own pid."""
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+# Below the kernel's ephemeral range (from 32768): a server that is restarted must find its port free, and a port of
+# that range may meanwhile have been given to somebody's outgoing connection.
+_PORTS = range(20000, 32000)
+_given: set[int] = set()
+
+
+class ServerError(Exception):
+    """A server did not start or did not stop; the message ends with its last log lines."""
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listens on, and that no earlier call returned."""
+    while True:
+        # secrets, because pytest-randomly seeds `random` anew for each test: two runs would draw the same ports
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
+
+
+def unprivileged_user() -> str | None:
+    """Return the account for servers that refuse to run as root (``postgres``, else ``nobody``); None when not root."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+class Child:
+    """One server process, which dies with the thread that started it (Linux' parent death signal).
+
+    Parameters
+    ----------
+    command
+        Program and arguments.
+    log
+        File to which its output is appended.
+    user
+        Account to run as; needs root. None: the caller's.
+    death_signal
+        What the kernel sends it when the test process is gone.
+    environment
+        Additional environment variables.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        user: str | None = None,
+        death_signal: signal.Signals = signal.SIGKILL,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*_tied_to_parent(death_signal, user), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,  # a Ctrl-C at the terminal is for the tests, which then stop their servers
+            )
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended (a paused one is running)."""
+        return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens when the process has ended."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for the end of the process, or raise ServerError."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise ServerError(f"process {self.pid} still runs after {timeout_s} s\n{self.log_tail()}") from error
+
+    def wait_until(self, ready: Callable[[], bool], *, what: str, timeout_s: float) -> None:
+        """Poll until the server is ready; raise ServerError when it ends or takes longer than the timeout."""
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            if not self.running:
+                raise ServerError(f"{what} ended with code {self._process.returncode}\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"{what} is not ready after {timeout_s} s\n{self.log_tail()}")
+            time.sleep(0.05)
+
+    def log_tail(self, lines: int = 30) -> str:
+        """Return the last lines that the server wrote."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _tied_to_parent(death_signal: signal.Signals, user: str | None) -> Iterable[str]:
+    """Return the prefix that ties a command to our life and gives it its account.
+
+    ``setpriv`` (util-linux) does both and then becomes the command, so that the pid is the server's. It stands in for a
+    ``preexec_fn``, which may deadlock in a process with threads.
+    """
+    if shutil.which("setpriv") is None:
+        if user is not None:
+            raise ServerError("setpriv (util-linux) is needed to run a server under another account")
+        return []
+    account = [] if user is None else [f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
+    return ["setpriv", *account, f"--pdeathsig={death_signal.name.removeprefix('SIG')}", "--"]
