@@ -1,0 +1,192 @@
+"""The composition root: settings become objects that know each other. The only place that wires."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import FrameType
+
+from prometheus_client import CollectorRegistry
+
+from consumer import __version__
+from consumer.closing import ClosingPolicy
+from consumer.config import ClosingSettings, InstrumentSettings, Settings
+from consumer.events import Decoder
+from consumer.grouping import get_rule
+from consumer.http import HttpServer
+from consumer.intake import Intake
+from consumer.kafka.properties import connection_properties, consumer_properties
+from consumer.kafka.registry import registry_client
+from consumer.kafka.source import KafkaSource, RebalanceListener, librdkafka_version
+from consumer.logs import get_logger
+from consumer.metrics import Metrics
+from consumer.planning import InstrumentRules
+from consumer.postgres.connection import Database
+from consumer.postgres.positions import Positions
+from consumer.postgres.schema import check_schema, migrate, store_visit_systems
+from consumer.regions import RegionSettings, WcsSource, camera_set, get_algorithm
+from consumer.reporting import Reporter
+from consumer.service import LoopSettings, Service
+from consumer.writer import Writer
+
+WATCHDOG_EXIT_CODE = 70
+"""EX_SOFTWARE: a shutdown that hung was ended by force. Nothing is lost by it."""
+
+
+def instrument_rules(settings: Settings) -> dict[str, InstrumentRules]:
+    """Resolve the configuration of every instrument to its rule, algorithm and camera.
+
+    Raises
+    ------
+    ConfigurationError
+        When a rule, an algorithm or a camera cannot be had; names the instrument.
+    """
+    return {
+        name: resolve_instrument(each, settings.closing_of(name)) for name, each in sorted(settings.instruments.items())
+    }
+
+
+def resolve_instrument(instrument: InstrumentSettings, closing: ClosingSettings) -> InstrumentRules:
+    """Resolve the configuration of one instrument; see `instrument_rules`."""
+    regions = instrument.regions
+    algorithm = get_algorithm(
+        regions.algorithm,
+        RegionSettings(
+            padding=regions.padding,
+            merge_exposures=regions.merge_exposures,
+            detector_id=regions.detector_id,
+            wcs_source=WcsSource(regions.wcs_source),
+            require_versioned_camera=regions.require_versioned_camera,
+            detectors=regions.detectors,
+        ),
+        [camera_set(instrument.camera)] if instrument.camera else [],
+    )
+    return InstrumentRules(
+        rule=get_rule(instrument.group_exposures, group_id=instrument.group_id),
+        algorithm=algorithm,
+        closing=ClosingPolicy(
+            next_group_grace_ms=round(closing.next_group_grace_s * 1000),
+            close_after_ms=round(closing.close_after_s * 1000),
+            max_open_ms=round(closing.max_open_s * 1000),
+        ),
+        required_detectors=sum(1 << detector for detector in algorithm.required_detectors),
+        ignore_non_science=instrument.ignore_non_science_exposures,
+        keep_stored=instrument.on_change == "keep",
+    )
+
+
+class Application:
+    """One replica: the loop, its writer, its port.
+
+    Parameters
+    ----------
+    settings
+        Validated.
+
+    Raises
+    ------
+    ConfigurationError
+        When a rule, an algorithm, a camera or the port cannot be had.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._log = get_logger(__name__)
+        self.rules = instrument_rules(settings)
+        self.metrics = Metrics(CollectorRegistry(), instruments=self.rules, process=True)
+        self.metrics.build_info.labels(__version__, librdkafka_version()).set(1)
+        self.reporter = Reporter(self.metrics, stalled_after_s=settings.http.stalled_after_s)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises
+        ------
+        FatalError
+            When going on would be wrong or useless; the process should end with a non-zero code.
+        """
+        http = self._settings.http
+        with ExitStack() as stack:
+            if http.enabled:
+                server = HttpServer(http.host, http.port, registry=self.metrics.registry, health=self.reporter)
+                stack.callback(server.stop)
+                server.start()
+                self._log.info("listening", url=server.url)
+            service = self._service()
+            stack.callback(self._handle_signals(service))
+            service.run()
+
+    def _service(self) -> Service:
+        settings = self._settings
+        database = Database(settings.database, application_name=f"visit-consumer {self._owner}")
+        positions = Positions(database, consumer_group=settings.kafka.group, owner=self._owner)
+        writer = Writer(
+            database, positions, self.rules, self.metrics, announce=None, retry_max_s=settings.database.retry_max_s
+        )
+        decoder = Decoder(
+            registry=registry_client(settings.registry), max_message_bytes=settings.kafka.max_message_bytes
+        )
+        intake = Intake(decoder, self.rules, max_clock_skew_ms=round(settings.closing.max_clock_skew_s * 1000))
+
+        def prepare() -> None:
+            check_schema(database)
+            store_visit_systems(database, {name: each.rule.visit_systems for name, each in self.rules.items()})
+
+        return Service(
+            self._connect, writer, positions, intake, self.reporter, self.metrics, self._loop(), prepare=prepare
+        )
+
+    def _connect(self, listener: RebalanceListener) -> KafkaSource:
+        kafka = self._settings.kafka
+        return KafkaSource(
+            consumer_properties(kafka, client_id=f"visit-consumer-{self._owner}"),
+            connection_properties(kafka),
+            kafka.topics,
+            listener,
+        )
+
+    def _loop(self) -> LoopSettings:
+        settings = self._settings
+        return LoopSettings(
+            max_messages=settings.batch.max_messages,
+            max_wait_s=settings.batch.max_wait_s,
+            close_interval_s=settings.batch.close_interval_s,
+            session_timeout_s=settings.kafka.session_timeout_s,
+            shutdown_timeout_s=settings.shutdown.timeout_s,
+            start_at_end=settings.kafka.start == "latest",
+        )
+
+    def _handle_signals(self, service: Service) -> Callable[[], None]:
+        """Stop the service on SIGTERM and SIGINT; return what restores the former handlers."""
+
+        def stop(number: int, _: FrameType | None) -> None:
+            self._log.info("asked to stop", signal=signal.Signals(number).name)
+            service.stop()
+            watchdog.start()
+
+        def exit_now() -> None:
+            self._log.error("the shutdown hangs, ended by force", timeout_s=self._settings.shutdown.timeout_s)
+            os._exit(WATCHDOG_EXIT_CODE)
+
+        watchdog = threading.Timer(self._settings.shutdown.timeout_s, exit_now)
+        watchdog.daemon = True
+        former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def restore() -> None:
+            watchdog.cancel()
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+        return restore
+
+
+def migrate_database(settings: Settings) -> list[str]:
+    """Bring the schema up to date; return the names of the migrations that were applied."""
+    database = Database(settings.database, application_name="visit-consumer migrate")
+    try:
+        return [f"{each.version:04d}_{each.name}" for each in migrate(database)]
+    finally:
+        database.close()

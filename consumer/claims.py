@@ -1,0 +1,168 @@
+"""Which partitions are ours, and how they become readable: assigned -> claimed -> read.
+
+A partition that the group assigns is claimed in PostgreSQL, which fences whoever had it before, and read from the
+position that is stored there. Where that position lies outside the log, the partition waits for an operator.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from consumer.errors import TransientError
+from consumer.intake import Claim
+from consumer.model import PartitionId
+from consumer.postgres.positions import LogPartition, StoredPosition
+
+
+class Log(Protocol):
+    """What a claim asks of Kafka; see `consumer.kafka.source.KafkaSource`."""
+
+    def identify(self, topic: str) -> tuple[str, str]:
+        """Give the ids of the cluster and of the topic."""
+
+    def watermarks(self, partition: PartitionId) -> tuple[int, int]:
+        """Give the first offset of the log and the one after its last."""
+
+
+class PositionStore(Protocol):
+    """What a claim asks of PostgreSQL; see `consumer.postgres.positions.Positions`."""
+
+    def claim(self, log: LogPartition) -> StoredPosition:
+        """Take a partition over."""
+
+    def begin(self, position: StoredPosition, offset: int) -> StoredPosition:
+        """Store where a partition that was never read starts."""
+
+
+class Refusal(NamedTuple):
+    """Why a partition cannot be read."""
+
+    partition: PartitionId
+    detail: str
+    lasting: bool
+    """Whether an operator has to decide; otherwise the brokers could not be asked."""
+
+
+def claim_partitions(
+    log: Log, store: PositionStore, partitions: Collection[PartitionId], *, start_at_end: bool
+) -> list[Claim | Refusal]:
+    """Claim partitions, one after the other.
+
+    Parameters
+    ----------
+    log, store
+        Kafka and PostgreSQL.
+    partitions
+        Assigned to us.
+    start_at_end
+        Where a partition without a stored position starts: at the end of its log, or at its first offset.
+
+    Raises
+    ------
+    TransientError
+        When the database cannot be asked now; partitions that were claimed before that are claimed again.
+    """
+    outcome: list[Claim | Refusal] = []
+    identities: dict[str, tuple[str, str]] = {}
+    for partition in sorted(partitions):
+        try:
+            if partition.topic not in identities:
+                identities[partition.topic] = log.identify(partition.topic)
+            cluster_id, topic_id = identities[partition.topic]
+            low, high = log.watermarks(partition)
+        except TransientError as error:
+            outcome.append(Refusal(partition, str(error), lasting=False))
+            continue
+        position = store.claim(LogPartition(cluster_id, topic_id, partition))
+        if position.next_offset is None:
+            position = store.begin(position, high if start_at_end else low)
+        start = position.next_offset
+        assert start is not None  # noqa: S101 -- `begin` has just stored one
+        if low <= start <= high:
+            outcome.append(Claim(partition, position.id, position.epoch, start, position.stream_time_ms, start))
+        else:
+            outcome.append(Refusal(partition, _gap(partition, start, low, high), lasting=True))
+    return outcome
+
+
+def _gap(partition: PartitionId, stored: int, low: int, high: int) -> str:
+    if stored < low:
+        lost = f"offsets {stored} to {low - 1} were deleted before they were read"
+    else:
+        lost = f"the log ends before it, at {high}: it lost its tail, or is another log"
+    return (
+        f"the stored position {stored} of {partition.topic}[{partition.partition}] is outside the log "
+        f"({low} to {high}): {lost}. Decide with 'visit-consumer positions accept-gap' or 'positions set'"
+    )
+
+
+@dataclass(slots=True)
+class Assignment:
+    """The partitions that the group assigned to us, and when each that is not read may be claimed next.
+
+    Times are of a monotonic clock, seconds.
+    """
+
+    assigned: set[PartitionId] = field(default_factory=set)
+    claim_at: dict[PartitionId, float] = field(default_factory=dict)
+    asking: set[PartitionId] = field(default_factory=set)
+    """Being claimed just now."""
+    refused: dict[PartitionId, str] = field(default_factory=dict)
+    """Partitions that are ours but cannot be read, and why."""
+
+    def add(self, partitions: Collection[PartitionId], now_s: float) -> None:
+        """Take note of an assignment."""
+        self.assigned.update(partitions)
+        for partition in partitions:
+            self.claim_at[partition] = now_s
+
+    def remove(self, partitions: Collection[PartitionId]) -> None:
+        """Take note that partitions went away."""
+        self.assigned.difference_update(partitions)
+        self.asking.difference_update(partitions)
+        for partition in partitions:
+            self.claim_at.pop(partition, None)
+            self.refused.pop(partition, None)
+
+    def due(self, now_s: float) -> set[PartitionId]:
+        """Give the partitions to claim now, and note that they are being claimed."""
+        due = {p for p, at_s in self.claim_at.items() if at_s <= now_s}
+        for partition in due:
+            del self.claim_at[partition]
+        self.asking |= due
+        return due
+
+    def answered(self, partition: PartitionId) -> bool:
+        """Take note of an answer; False when the partition went away while we asked."""
+        if partition not in self.asking:
+            return False
+        self.asking.discard(partition)
+        self.refused.pop(partition, None)
+        return True
+
+    def refuse(self, partition: PartitionId, detail: str, again_at_s: float) -> None:
+        """Take note that a partition cannot be read, and when to try again."""
+        self.refused[partition] = detail
+        self.claim_at[partition] = again_at_s
+
+
+class Reread(NamedTuple):
+    """What the rows of a fenced batch say."""
+
+    resumed: list[Claim]
+    """Still ours: our commit had landed, or an operator moved the position of an unchanged claim."""
+    stolen: list[PartitionId]
+
+
+def reread(held: Collection[Claim], stored: Mapping[int, StoredPosition]) -> Reread:
+    """Judge claims after a fence failed: at our epoch, go on from the stored offset; otherwise somebody has it."""
+    answer = Reread([], [])
+    for claim in held:
+        row = stored.get(claim.clock)
+        if row is not None and row.epoch == claim.epoch and row.next_offset is not None:
+            answer.resumed.append(
+                claim._replace(next_offset=row.next_offset, stream_time_ms=row.stream_time_ms, start=row.next_offset)
+            )
+        else:
+            answer.stolen.append(claim.partition)
+    return answer

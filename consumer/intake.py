@@ -1,0 +1,258 @@
+"""From polled messages to the next batch: positions, stream clocks, decoding; no I/O of its own.
+
+One `Intake` belongs to the service's loop. It holds, for each partition that is ours, where the next batch starts and
+the partition's clock, and the events that are gathered for that batch while the one before is being written.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from consumer.errors import BadMessageError, DeadLetterReason
+from consumer.events import Decoder
+from consumer.model import DeadLetter, Message, PartitionId, RawIngested, RawRegion
+from consumer.planning import Event, InstrumentRules
+from consumer.positions import Advance
+from consumer.transaction import Batch
+
+
+class Claim(NamedTuple):
+    """A partition that is ours: the row of its position, and where reading starts."""
+
+    partition: PartitionId
+    clock: int
+    """Id of the position's row."""
+    epoch: int
+    next_offset: int | None
+    """As stored; None where nothing was written yet."""
+    stream_time_ms: int
+    start: int
+    """The offset to read first."""
+
+
+@dataclass(slots=True)
+class _Reader:
+    """What the intake knows of one partition."""
+
+    claim: Claim
+    expected: int | None
+    """Where the next batch starts: the stored ``next_offset`` once the batch before is committed."""
+    next_offset: int | None
+    clock_ms: int
+    at_end: bool = False
+
+
+class Intake:
+    """Gathers decoded events between two batches.
+
+    Parameters
+    ----------
+    decoder
+        Of this loop alone.
+    rules
+        By instrument; events of others are dead letters.
+    max_clock_skew_ms
+        How far ahead of the wall clock a message may be stamped.
+    """
+
+    def __init__(self, decoder: Decoder, rules: Mapping[str, InstrumentRules], *, max_clock_skew_ms: int) -> None:
+        self._decoder = decoder
+        self._rules = rules
+        self._max_clock_skew_ms = max_clock_skew_ms
+        self._readers: dict[PartitionId, _Reader] = {}
+        self._waiting: deque[Message] = deque()
+        self._events: list[Event] = []
+        self._dead_letters: list[DeadLetter] = []
+        self._observes = {name for name, each in rules.items() if each.algorithm.needs_headers}
+        self._clamped = 0
+
+    @property
+    def size(self) -> int:
+        """Messages that are gathered for the next batch, or wait to be decoded."""
+        return len(self._events) + len(self._dead_letters) + len(self._waiting)
+
+    @property
+    def partitions(self) -> frozenset[PartitionId]:
+        """The partitions that are ours."""
+        return frozenset(self._readers)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every partition that is ours was read to its end."""
+        return all(reader.at_end for reader in self._readers.values())
+
+    @property
+    def oldest(self) -> Message | None:
+        """The message that has been gathered for longest; None when nothing is."""
+        if self._events:
+            return self._events[0].message
+        if self._dead_letters:
+            return self._dead_letters[0].message
+        return self._waiting[0] if self._waiting else None
+
+    def take_clamped(self) -> int:
+        """Tell how many messages were stamped too far ahead since this was asked last."""
+        clamped, self._clamped = self._clamped, 0
+        return clamped
+
+    def position(self, partition: PartitionId) -> int | None:
+        """Give the offset that is read next, gathered messages included."""
+        return self._readers[partition].next_offset
+
+    def own(self, claim: Claim) -> None:
+        """Take a partition over, from where its row says."""
+        self._readers[claim.partition] = _Reader(
+            claim=claim, expected=claim.next_offset, next_offset=claim.next_offset, clock_ms=claim.stream_time_ms
+        )
+
+    def disown(self, partitions: Collection[PartitionId]) -> list[Claim]:
+        """Forget partitions and all that was gathered from them; return the claims that were held."""
+        held = [self._readers.pop(p).claim for p in partitions if p in self._readers]
+        self._events = [e for e in self._events if e.message.partition not in partitions]
+        self._dead_letters = [
+            x for x in self._dead_letters if x.message is None or x.message.partition not in partitions
+        ]
+        self._waiting = deque(m for m in self._waiting if m.partition not in partitions)
+        return held
+
+    def put(self, messages: Iterable[Message], ends: Mapping[PartitionId, int], now_ms: int) -> None:
+        """Take in what was polled.
+
+        Parameters
+        ----------
+        messages
+            In the order in which they were read; those of partitions that are not ours are dropped.
+        ends
+            Partitions whose end was reached, and the offset there. It passes transaction markers, which are no
+            messages, so that the position passes them too.
+        now_ms
+            The wall clock, UTC milliseconds.
+
+        Raises
+        ------
+        TransientError
+            When the schema registry cannot be asked now. Nothing is lost: call again, with nothing new.
+        """
+        self._waiting.extend(messages)
+        self._decode_waiting(now_ms + self._max_clock_skew_ms)
+        for partition, offset in ends.items():
+            reader = self._readers.get(partition)
+            if reader is not None:
+                reader.next_offset = offset if reader.next_offset is None else max(reader.next_offset, offset)
+                reader.at_end = True
+
+    def take(self) -> Batch | None:
+        """Take what was gathered as a batch; None when no position moved."""
+        moved = [r for r in self._readers.values() if r.next_offset != r.expected]
+        if not moved:
+            return None
+        batch = Batch(
+            advances=_advances(moved),
+            events=tuple(self._events),
+            dead_letters=tuple(self._dead_letters),
+            clocks={r.claim.clock: r.clock_ms for r in moved},
+        )
+        self._events, self._dead_letters = [], []
+        for reader in moved:
+            reader.expected = reader.next_offset
+        return batch
+
+    def tick(self, now_ms: int) -> Batch | None:
+        """Make a batch that moves nothing but the clocks of the partitions that were read to their end.
+
+        Only when nothing is gathered: the clock of a message comes before the wall clock. None where there is nothing
+        to do.
+        """
+        idle = [r for r in self._readers.values() if r.at_end and r.next_offset == r.expected]
+        if self.size or not idle:
+            return None
+        return Batch(advances=_advances(idle), clocks={r.claim.clock: max(r.clock_ms, now_ms) for r in idle})
+
+    def _decode_waiting(self, latest_ms: int) -> None:
+        waiting, readers = self._waiting, self._readers
+        while waiting:
+            message = waiting[0]
+            reader = readers.get(message.partition)
+            if reader is None or (reader.next_offset is not None and message.offset < reader.next_offset):
+                waiting.popleft()
+                continue
+            event_of: tuple[RawIngested, RawRegion | None] | None = None
+            try:
+                # A registry outage leaves the message where it is.
+                event_of = self._read(message)
+            except BadMessageError as error:
+                self._dead_letters.append(
+                    DeadLetter(reason=error.reason, detail=error.detail, instrument=error.instrument, message=message)
+                )
+            waiting.popleft()
+            clock_ms = self._clock(reader, message, latest_ms)
+            if event_of is not None:
+                self._events.append(Event(message, reader.claim.clock, clock_ms, *event_of))
+            reader.next_offset = message.offset + 1
+            reader.at_end = False
+
+    def _read(self, message: Message) -> tuple[RawIngested, RawRegion | None]:
+        raw = self._decoder.decode(message.value)
+        instrument = raw.exposure.instrument
+        if instrument in self._observes:
+            return raw, self._rules[instrument].algorithm.observe(raw)
+        if instrument not in self._rules:
+            raise BadMessageError(
+                DeadLetterReason.UNKNOWN_INSTRUMENT,
+                f"instrument {instrument!r} is not configured: add it to the key 'instruments'",
+            )
+        return raw, None
+
+    def _clock(self, reader: _Reader, message: Message, latest_ms: int) -> int:
+        if message.timestamp_ms > reader.clock_ms:
+            if message.timestamp_ms > latest_ms:
+                self._clamped += 1
+            reader.clock_ms = max(reader.clock_ms, min(message.timestamp_ms, latest_ms))
+        return reader.clock_ms
+
+
+def _advances(readers: Sequence[_Reader]) -> tuple[Advance, ...]:
+    return tuple(
+        Advance(r.claim.partition, r.claim.clock, r.claim.epoch, r.expected, r.next_offset, r.clock_ms)
+        for r in sorted(readers, key=lambda each: each.claim.clock)
+    )
+
+
+def bisect(batch: Batch) -> tuple[Batch, Batch]:
+    """Split a batch of at least two events into two that follow each other.
+
+    Each half moves the positions as far as its own messages go, so that the first can be committed without the second.
+    """
+    middle = len(batch.events) // 2
+    first, second = batch.events[:middle], batch.events[middle:]
+    border: dict[PartitionId, int] = {}
+    for event in second:
+        border.setdefault(event.message.partition, event.message.offset)
+    halfway: dict[PartitionId, Advance] = {}
+    for advance in batch.advances:
+        offset = border.get(advance.partition)
+        clock_ms = max((e.clock_ms for e in first if e.clock == advance.clock), default=None)
+        halfway[advance.partition] = (
+            advance if offset is None else advance._replace(next_offset=offset, stream_time_ms=clock_ms or 0)
+        )
+
+    def before(letter: DeadLetter) -> bool:
+        message = letter.message
+        return message is None or message.offset < border.get(message.partition, message.offset + 1)
+
+    return (
+        replace(
+            batch,
+            advances=tuple(halfway.values()),
+            events=first,
+            dead_letters=tuple(x for x in batch.dead_letters if before(x)),
+            clocks={a.clock: a.stream_time_ms for a in halfway.values()},
+        ),
+        replace(
+            batch,
+            advances=tuple(a._replace(expected=halfway[a.partition].next_offset) for a in batch.advances),
+            events=second,
+            dead_letters=tuple(x for x in batch.dead_letters if not before(x)),
+        ),
+    )

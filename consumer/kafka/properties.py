@@ -1,0 +1,78 @@
+"""From settings to librdkafka's properties; the one place that knows both."""
+
+from consumer.config import KafkaSecuritySettings, KafkaSettings
+
+Properties = dict[str, str | int | float | bool]
+
+
+def connection_properties(settings: KafkaSettings) -> Properties:
+    """Give the properties by which any client reaches the brokers: addresses, encryption, identity.
+
+    The result may hold secrets: it is for librdkafka alone.
+    """
+    return {"bootstrap.servers": settings.bootstrap_servers, **dict(settings.client), **_security(settings.security)}
+
+
+def consumer_properties(settings: KafkaSettings, *, client_id: str) -> Properties:
+    """Give the properties of the group's member; see `consumer.kafka.source` for what they promise."""
+    properties: Properties = {
+        **connection_properties(settings),
+        "client.id": client_id,
+        "group.id": settings.group,
+        "group.protocol": settings.group_protocol,
+        "max.poll.interval.ms": round(settings.max_poll_interval_s * 1000),
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        # A position outside the log is an error that an operator decides on, never a silent reset.
+        "auto.offset.reset": "error",
+        "allow.auto.create.topics": False,
+        "check.crcs": True,
+        "queued.max.messages.kbytes": settings.queue_max_bytes // 1024,
+    }
+    if settings.group_protocol == "classic":
+        properties["partition.assignment.strategy"] = "cooperative-sticky"
+        properties["session.timeout.ms"] = round(settings.session_timeout_s * 1000)
+        properties["heartbeat.interval.ms"] = max(round(settings.session_timeout_s * 1000 / 5), 100)
+    return properties
+
+
+def _security(security: KafkaSecuritySettings) -> Properties:
+    properties: Properties = {"security.protocol": security.protocol}
+    if security.tls:
+        files = {
+            "ssl.ca.location": security.ca_file,
+            "ssl.certificate.location": security.certificate_file,
+            "ssl.key.location": security.key_file,
+        }
+        properties |= {name: str(path) for name, path in files.items() if path is not None}
+        key_password = security.current_key_password()
+        if key_password is not None:
+            properties["ssl.key.password"] = key_password.get_secret_value()
+        properties["ssl.endpoint.identification.algorithm"] = "https"
+    if security.sasl:
+        properties["sasl.mechanism"] = security.mechanism
+        properties |= _oauth(security) if security.mechanism == "OAUTHBEARER" else _password(security)
+    return properties
+
+
+def _password(security: KafkaSecuritySettings) -> Properties:
+    password = security.current_password()
+    return {
+        "sasl.username": security.username or "",
+        "sasl.password": password.get_secret_value() if password is not None else "",
+    }
+
+
+def _oauth(security: KafkaSecuritySettings) -> Properties:
+    oauth = security.oauth
+    secret = oauth.current_client_secret()
+    optional = {
+        "sasl.oauthbearer.client.id": oauth.client_id,
+        "sasl.oauthbearer.client.secret": None if secret is None else secret.get_secret_value(),
+        "sasl.oauthbearer.scope": oauth.scope,
+        "sasl.oauthbearer.extensions": oauth.extensions,
+        "sasl.oauthbearer.token.endpoint.url": oauth.token_endpoint_url,
+    }
+    return {"sasl.oauthbearer.method": "oidc", **{name: value for name, value in optional.items() if value}}

@@ -1,0 +1,271 @@
+"""The source adapter: messages with the offsets that they commit, from partitions that were claimed.
+
+A partition is assigned by the group at one moment and read from a later one: only once its position was claimed in
+PostgreSQL is it handed to librdkafka, with the offset to start from. Until then librdkafka fetches nothing of it.
+Kafka's own committed offsets are a mirror for lag tools and are never read.
+
+Delivery: each message of a started partition at least once, in order, from the given offset, until it is stopped.
+"""
+
+import logging
+from collections.abc import Collection, Mapping
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+    libversion,
+)
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient
+
+from consumer.errors import FatalError, TransientError
+from consumer.kafka.properties import Properties
+from consumer.model import Message, PartitionId
+
+_LOGGER = logging.getLogger("librdkafka")
+_REQUEST_TIMEOUT_S = 5.0
+_MOCK_CLUSTER = "mockCluster"
+"""How librdkafka's embedded cluster begins its id; nobody there answers an admin client."""
+_NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+"""How a broker without topic ids writes one: 16 zero bytes, base64."""
+
+
+class RebalanceListener(Protocol):
+    """Hears from the group, inside `KafkaSource.poll`."""
+
+    def assigned(self, partitions: Collection[PartitionId]) -> None:
+        """Hear that these partitions are ours to claim."""
+
+    def revoked(self, partitions: Collection[PartitionId]) -> None:
+        """Hear that these partitions go to another member once this returns."""
+
+    def lost(self, partitions: Collection[PartitionId]) -> None:
+        """Hear that these partitions went to another member already."""
+
+
+@dataclass(slots=True)
+class Polled:
+    """What one poll brought."""
+
+    messages: list[Message] = field(default_factory=list)
+    ends: dict[PartitionId, int] = field(default_factory=dict)
+    """Partitions whose end was reached, and the offset there."""
+    out_of_range: set[PartitionId] = field(default_factory=set)
+    """Partitions whose next offset is not in the log any more; they deliver nothing until started again."""
+
+
+class KafkaSource:
+    """A member of the consumer group.
+
+    Parameters
+    ----------
+    properties, connection
+        Of librdkafka, for the member and for any other client, as `consumer.kafka.properties` makes them.
+    topics
+        To subscribe to.
+    listener
+        Hears of assignments.
+    """
+
+    def __init__(
+        self, properties: Properties, connection: Properties, topics: Collection[str], listener: RebalanceListener
+    ) -> None:
+        self._listener = listener
+        self._started: set[PartitionId] = set()
+        self._ids: dict[tuple[str, int], PartitionId] = {}
+        self._fatal: KafkaError | None = None
+        # Questions about logs go through clients of their own: asked through the member, from the writer's thread, they
+        # wait behind what the member waits for.
+        self._admin = AdminClient(dict(connection), logger=_LOGGER)
+        self._asker = Consumer(
+            {**connection, "group.id": str(properties["group.id"]), "enable.auto.commit": False}, logger=_LOGGER
+        )
+        self._joined = False
+        self.last_error: str | None = None
+        """What librdkafka complained of last; None when nothing since the last message."""
+        self._consumer = Consumer({**properties, "error_cb": self._on_error}, logger=_LOGGER)
+        self._consumer.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group gave this member an assignment, even an empty one."""
+        return self._joined
+
+    def poll(self, max_messages: int, timeout_s: float) -> Polled:
+        """Wait for messages, and serve the group.
+
+        Parameters
+        ----------
+        max_messages
+            At most so many are returned.
+        timeout_s
+            At most so long is waited, seconds.
+
+        Raises
+        ------
+        FatalError
+            When librdkafka cannot go on: the process must end.
+        """
+        polled = Polled()
+        try:
+            batch = self._consumer.consume(max_messages, timeout_s)
+        except KafkaException as error:
+            raise FatalError(f"Kafka client: {error.args[0].str()}") from error
+        ids, messages = self._ids, polled.messages
+        for each in batch:
+            # A message without error is the common case; the tuple is built inline because this runs for every event.
+            fault = each.error()
+            if fault is None:
+                where = cast("tuple[str, int]", (each.topic(), each.partition()))
+                partition = ids.get(where) or self._partition(*where)
+                offset = cast("int", each.offset())
+                messages.append(Message(partition, offset, each.timestamp()[1], each.key(), each.value()))
+            else:
+                self._take_error(polled, each, fault)
+        if self._fatal is not None:
+            raise FatalError(f"Kafka client: {self._fatal.str()}")
+        if messages:
+            self.last_error = None
+        return polled
+
+    def start(self, partition: PartitionId, offset: int) -> None:
+        """Read a partition that the group assigned, from this offset; a started one starts again."""
+        if partition in self._started:
+            self.stop([partition])
+        self._consumer.incremental_assign([TopicPartition(partition.topic, partition.partition, offset)])
+        self._started.add(partition)
+
+    def stop(self, partitions: Collection[PartitionId]) -> None:
+        """Read no more of these partitions; the group still counts them as ours."""
+        ours = [p for p in partitions if p in self._started]
+        if ours:
+            self._started.difference_update(ours)
+            self._consumer.incremental_unassign(_topic_partitions(ours))
+
+    def pause(self) -> None:
+        """Deliver no messages until `resume`, but go on serving the group."""
+        self._consumer.pause(_topic_partitions(self._started))
+
+    def resume(self) -> None:
+        """Deliver messages again."""
+        self._consumer.resume(_topic_partitions(self._started))
+
+    def high_watermark(self, partition: PartitionId) -> int | None:
+        """Give the offset after the last of the log, as the last fetch told; None before that."""
+        if partition not in self._started:
+            return None
+        asked = TopicPartition(partition.topic, partition.partition)
+        _, high = self._consumer.get_watermark_offsets(asked, cached=True)
+        return high if high >= 0 else None
+
+    def watermarks(self, partition: PartitionId) -> tuple[int, int]:
+        """Ask for the first offset of the log and the one after its last.
+
+        Raises
+        ------
+        TransientError
+            When the brokers cannot be asked now.
+        """
+        asked = TopicPartition(partition.topic, partition.partition)
+        try:
+            low, high = self._asker.get_watermark_offsets(asked, timeout=_REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise TransientError(f"offsets of {partition}: {error.args[0].str()}") from error
+        return (low, high)
+
+    def identify(self, topic: str) -> tuple[str, str]:
+        """Give the ids of the cluster and of the topic, which together name a log for good.
+
+        A broker that has no topic ids, or does not let us describe the topic, gives an empty one.
+
+        Raises
+        ------
+        TransientError
+            When the brokers cannot be asked now.
+        """
+        try:
+            cluster = self._asker.list_topics(topic, timeout=_REQUEST_TIMEOUT_S)
+            cluster_id = str(cluster.cluster_id or "")
+            if cluster_id.startswith(_MOCK_CLUSTER):
+                return cluster_id, ""
+            described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT_S)
+            topic_id = str(described[topic].result(2 * _REQUEST_TIMEOUT_S).topic_id)
+        except FutureTimeoutError as error:
+            raise TransientError(f"description of topic {topic}: no answer") from error
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNSUPPORTED_FEATURE):  # noqa: SLF001 -- the library's own name
+                return cluster_id, ""
+            raise TransientError(f"description of topic {topic}: {error.args[0].str()}") from error
+        return cluster_id, "" if topic_id == _NO_TOPIC_ID else topic_id
+
+    def mirror(self, positions: Mapping[PartitionId, int]) -> None:
+        """Tell Kafka how far we are, without waiting, for lag tools; nothing depends on it."""
+        offsets = [
+            TopicPartition(p.topic, p.partition, offset) for p, offset in positions.items() if p in self._started
+        ]
+        if offsets:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+        self._asker.close()
+
+    def _partition(self, topic: str, number: int) -> PartitionId:
+        return self._ids.setdefault((topic, number), PartitionId(topic, number))
+
+    def _take_error(self, polled: Polled, message: KafkaMessage, error: KafkaError) -> None:
+        code = error.code()
+        topic, number, offset = message.topic(), message.partition(), message.offset()
+        if topic is not None and number is not None and number >= 0:
+            partition = self._partition(topic, number)
+            if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- the library's own name
+                if offset is not None and offset != OFFSET_INVALID:
+                    polled.ends[partition] = offset
+                return
+            if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001 -- as above
+                polled.out_of_range.add(partition)
+                return
+        if error.fatal():
+            raise FatalError(f"Kafka client: {error.str()}")
+        self.last_error = error.str()
+
+    def _on_error(self, error: KafkaError) -> None:
+        self.last_error = error.str()
+        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 -- the library's own name
+            self._fatal = error
+
+    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        # Acknowledges the assignment without fetching: each partition is added once it is claimed.
+        consumer.incremental_assign([])
+        self._joined = True
+        self._listener.assigned([self._partition(p.topic, p.partition) for p in assigned])
+
+    def _on_revoke(self, _: Consumer, revoked: list[TopicPartition]) -> None:
+        partitions = [self._partition(p.topic, p.partition) for p in revoked]
+        self._listener.revoked(partitions)
+        self.stop(partitions)
+
+    def _on_lost(self, _: Consumer, lost: list[TopicPartition]) -> None:
+        partitions = [self._partition(p.topic, p.partition) for p in lost]
+        self._listener.lost(partitions)
+        self.stop(partitions)
+
+
+def librdkafka_version() -> str:
+    """Give the version of the client library."""
+    return libversion()[0]
+
+
+def _topic_partitions(partitions: Collection[PartitionId]) -> list[TopicPartition]:
+    return [TopicPartition(p.topic, p.partition) for p in partitions]

@@ -1,0 +1,167 @@
+"""One session of PostgreSQL, opened anew when it is lost, and its errors sorted by what to do about them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import pq
+
+from consumer.config import DatabaseSettings
+from consumer.errors import DataRefusedError, FatalError, TransientError, VisitConsumerError
+from consumer.postgres.statements import statements
+
+_TRANSIENT_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
+"""Connection lost, wrong transaction state (a read-only server among them), rolled back, out of resources, shut down,
+system error, internal error: the same call may work later. Source: PostgreSQL's appendix A, error codes."""
+_REFUSED_CLASSES = frozenset({"22", "23", "54"})
+"""Data exception, integrity constraint, limit exceeded (a text too long for an index): the rows are at fault."""
+_LOCK_NOT_AVAILABLE = "55P03"
+_DENIED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "not permitted to log in")
+"""libpq has no SQLSTATE for a refused connection; these are PostgreSQL's words for the ones that stay refused."""
+
+
+def sorted_error(error: psycopg.Error) -> VisitConsumerError:
+    """Turn an error of psycopg into ours: retry, bisect, or stop.
+
+    Parameters
+    ----------
+    error
+        As psycopg raised it.
+
+    Returns
+    -------
+    error
+        `TransientError`, `DataRefusedError` or `FatalError`; to be raised ``from`` the original.
+    """
+    state = error.sqlstate
+    what = str(error).strip() or type(error).__name__
+    if state is None:
+        if any(words in what for words in _DENIED):
+            return FatalError(f"PostgreSQL refuses the connection: {what}")
+        return TransientError(f"no connection to PostgreSQL: {what}")
+    if state[:2] in _REFUSED_CLASSES:
+        return DataRefusedError(f"PostgreSQL refuses a row ({state}): {what}", sqlstate=state)
+    if state[:2] in _TRANSIENT_CLASSES or state == _LOCK_NOT_AVAILABLE:
+        return TransientError(f"PostgreSQL cannot do it now ({state}): {what}")
+    return FatalError(f"PostgreSQL will not do it ({state}): {what}")
+
+
+def error_class(error: BaseException) -> str:
+    """Give the label of ``db_errors_total`` for one of our errors: the SQLSTATE class, or ``connection``."""
+    cause = error.__cause__
+    state = cause.sqlstate if isinstance(cause, psycopg.Error) else None
+    return state[:2] if state else "connection"
+
+
+class Database:
+    """One session, opened at first use and again after it was lost.
+
+    Parameters
+    ----------
+    settings
+        Where, as whom, and the bounds of a session.
+    application_name
+        What ``pg_stat_activity`` shows.
+    """
+
+    def __init__(self, settings: DatabaseSettings, *, application_name: str = "visit-consumer") -> None:
+        self._settings = settings
+        self._application_name = application_name
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+
+    @property
+    def schema(self) -> str:
+        """Name of the schema that holds the tables."""
+        return self._settings.schema_name
+
+    @contextmanager
+    def transaction(self) -> Iterator["Session"]:
+        """Run the body in one transaction.
+
+        Raises
+        ------
+        TransientError
+            The session is lost or the server is unwell. When that happens during the commit, the transaction may have
+            happened or not: only a look at the stored position tells.
+        DataRefusedError
+            The server refuses a row.
+        FatalError
+            The server will not do this at all: missing table, missing privilege, wrong password.
+        """
+        try:
+            connection = self._connected()
+            with connection.transaction():
+                yield Session(connection)
+        except psycopg.Error as error:
+            if self._connection is not None and self._connection.info.transaction_status != pq.TransactionStatus.IDLE:
+                self.close()
+            raise sorted_error(error) from error
+
+    def close(self) -> None:
+        """End the session; the next transaction opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def cancel(self) -> None:
+        """Ask the server, from any thread, to end the running statement; does nothing where there is none."""
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            connection.cancel_safe(timeout=2.0)
+
+    def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
+        if self._connection is None or self._connection.closed:
+            settings = self._settings
+            password = settings.current_password()
+            given = dict(settings.libpq_parameters)
+            given["application_name"] = self._application_name
+            if password is not None:
+                given["password"] = password.get_secret_value()
+            connection = psycopg.connect(
+                settings.conninfo.get_secret_value(),
+                autocommit=True,
+                prepare_threshold=1,
+                **given,  # type: ignore[arg-type]
+            )
+            try:
+                names, values = zip(*settings.session_settings.items(), strict=True)
+                connection.execute(statements("session")["configure"], {"names": list(names), "values": list(values)})
+            except psycopg.Error:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+
+class Session:
+    """Runs named statements inside one transaction."""
+
+    def __init__(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+        self._connection = connection
+
+    def rows(self, file: str, name: str, parameters: Mapping[str, object] | None = None) -> list[tuple[object, ...]]:
+        """Run a statement that returns rows."""
+        return self._connection.execute(statements(file)[name], parameters).fetchall()
+
+    def run(self, file: str, name: str, parameters: Mapping[str, object] | None = None) -> int:
+        """Run a statement and return how many rows it concerned."""
+        return self._connection.execute(statements(file)[name], parameters).rowcount
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Run the body so that its statements can be refused without losing the transaction.
+
+        Raises
+        ------
+        DataRefusedError
+            When PostgreSQL refuses a row; the body is undone then.
+        """
+        try:
+            with self._connection.transaction():
+                yield
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise sorted_error(error) from error
+
+    def script(self, text: str) -> None:
+        """Run the text of one of the package's own migration files."""
+        self._connection.execute(text.encode())

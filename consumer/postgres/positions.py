@@ -1,0 +1,85 @@
+"""Stored positions: claiming partitions, and reading where they stand."""
+
+from collections.abc import Collection
+from typing import NamedTuple, cast
+
+from consumer.model import PartitionId
+from consumer.postgres.connection import Database
+
+
+class LogPartition(NamedTuple):
+    """One partition of one log, for good: a recreated topic, or another cluster, is another log."""
+
+    cluster_id: str
+    topic_id: str
+    partition: PartitionId
+
+
+class StoredPosition(NamedTuple):
+    """One row of ``consumer_offset``."""
+
+    id: int
+    epoch: int
+    next_offset: int | None
+    stream_time_ms: int
+
+
+class Positions:
+    """The rows of ``consumer_offset`` of one consumer group.
+
+    Parameters
+    ----------
+    database
+        A session of the writer role.
+    consumer_group
+        Whose positions.
+    owner
+        Who claims, for people who look at the table.
+    """
+
+    def __init__(self, database: Database, *, consumer_group: str, owner: str) -> None:
+        self._database = database
+        self._consumer_group = consumer_group
+        self._owner = owner
+
+    def claim(self, log: LogPartition) -> StoredPosition:
+        """Take a partition over: whoever had it before writes nothing from here on.
+
+        Raises
+        ------
+        TransientError
+            When the database cannot be asked now.
+        """
+        parameters = {
+            "consumer_group": self._consumer_group,
+            "cluster_id": log.cluster_id,
+            "topic": log.partition.topic,
+            "topic_id": log.topic_id,
+            "partition": log.partition.partition,
+            "owner": self._owner,
+        }
+        with self._database.transaction() as session:
+            return _position(session.rows("positions", "claim_partition", parameters)[0])
+
+    def begin(self, position: StoredPosition, offset: int) -> StoredPosition:
+        """Store where a partition that was never read starts; nothing happens when another claimed it since."""
+        with self._database.transaction() as session:
+            session.run(
+                "positions", "begin_partition", {"id": position.id, "epoch": position.epoch, "next_offset": offset}
+            )
+        return position._replace(next_offset=offset)
+
+    def read(self, ids: Collection[int]) -> dict[int, StoredPosition]:
+        """Read rows by their ids."""
+        with self._database.transaction() as session:
+            rows = session.rows("positions", "read_positions", {"ids": sorted(ids)})
+        return {each.id: each for each in map(_position, rows)}
+
+    def ping(self) -> None:
+        """Ask the database whether it is there."""
+        with self._database.transaction() as session:
+            session.run("session", "ping")
+
+
+def _position(row: tuple[object, ...]) -> StoredPosition:
+    return StoredPosition(*cast("tuple[int, int, int | None, int]", row))

@@ -1,0 +1,278 @@
+-- The statements of a batch's transaction, in the order in which they run. Parameters that are arrays have one element
+-- for each row. Rows are taken in the order of their keys, so that two replicas never wait for each other in a circle.
+
+-- name: advance_positions
+-- The fence: nothing of a batch is written unless every one of these rows is still at our epoch and where we left it.
+UPDATE consumer_offset AS stored
+SET next_offset = batch.next_offset, stream_time_ms = greatest(stored.stream_time_ms, batch.stream_time_ms),
+    updated_at = now()
+FROM (
+    SELECT *
+    FROM unnest(
+        %(ids)s::bigint[], %(epochs)s::bigint[], %(expected)s::bigint[], %(next_offsets)s::bigint[],
+        %(stream_times)s::bigint[]
+    ) AS given (id, epoch, expected, next_offset, stream_time_ms)
+    ORDER BY id
+) AS batch
+WHERE stored.id = batch.id
+    AND stored.epoch = batch.epoch
+    AND stored.next_offset IS NOT DISTINCT FROM batch.expected;
+
+-- name: insert_exposures
+-- New exposures; those that exist already are not returned, and then read under a lock.
+INSERT INTO exposure (
+    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
+    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
+    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
+    record_version, group_key, detectors
+)
+SELECT
+    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
+    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
+    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
+    record_version, group_key, detectors
+FROM jsonb_populate_recordset(NULL::exposure, %(exposures)s::jsonb)
+ORDER BY instrument, id
+ON CONFLICT (instrument, id) DO NOTHING
+RETURNING instrument, id;
+
+-- name: lock_exposures
+SELECT
+    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
+    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
+    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
+    record_version, group_key, detectors::text
+FROM exposure
+WHERE (instrument, id) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]))
+ORDER BY instrument, id
+FOR UPDATE;
+
+-- name: update_exposures
+-- Merged records of exposures that this transaction has locked.
+UPDATE exposure AS stored
+SET obs_id = merged.obs_id, day_obs = merged.day_obs, "group" = merged."group",
+    physical_filter = merged.physical_filter, exposure_time = merged.exposure_time, dark_time = merged.dark_time,
+    observation_type = merged.observation_type, observation_reason = merged.observation_reason,
+    seq_num = merged.seq_num, seq_start = merged.seq_start, seq_end = merged.seq_end,
+    target_name = merged.target_name, science_program = merged.science_program,
+    tracking_ra = merged.tracking_ra, tracking_dec = merged.tracking_dec, sky_angle = merged.sky_angle,
+    azimuth = merged.azimuth, zenith_angle = merged.zenith_angle, has_simulated = merged.has_simulated,
+    can_see_sky = merged.can_see_sky, timespan_begin = merged.timespan_begin, timespan_end = merged.timespan_end,
+    group_size = merged.group_size, record_version = merged.record_version, group_key = merged.group_key,
+    detectors = merged.detectors, updated_at = now()
+FROM jsonb_populate_recordset(NULL::exposure, %(exposures)s::jsonb) AS merged
+WHERE stored.instrument = merged.instrument AND stored.id = merged.id;
+
+-- name: add_detectors
+-- Raws of exposures whose record did not change: only the detectors that have arrived do.
+UPDATE exposure AS stored
+SET detectors = seen.detectors, updated_at = now()
+FROM unnest(%(instruments)s::text[], %(ids)s::bigint[], %(detectors)s::int4multirange[]) AS seen (instrument, id, detectors)
+WHERE stored.instrument = seen.instrument AND stored.id = seen.id;
+
+-- name: raw_regions
+SELECT instrument, exposure, detector, region, pointing_ra, pointing_dec, pointing_sky_angle
+FROM raw_region
+WHERE (instrument, exposure) IN (SELECT * FROM unnest(%(instruments)s::text[], %(exposures)s::bigint[]));
+
+-- name: insert_raw_regions
+-- The first region that a raw brought stays.
+INSERT INTO raw_region (
+    instrument, exposure, detector, region, pointing_ra, pointing_dec, pointing_sky_angle
+)
+SELECT *
+FROM unnest(
+    %(instruments)s::text[], %(exposures)s::bigint[], %(detectors)s::integer[], %(regions)s::bytea[],
+    %(ras)s::double precision[], %(decs)s::double precision[], %(sky_angles)s::double precision[]
+) AS given (instrument, exposure, detector, region, ra, dec, sky_angle)
+ORDER BY instrument, exposure, detector
+ON CONFLICT (instrument, exposure, detector) DO NOTHING;
+
+-- name: open_groups
+-- Claims the rows of groups that a batch changes before their exposures are read: of two replicas that each bring one
+-- half of a group, the second waits here and then sees both. A row that this statement made has deadline 0. The update
+-- changes nothing; it takes the lock, also where another transaction is just deleting the row.
+INSERT INTO open_group AS stored (instrument, group_key, clock, opened_ms, last_ms, deadline_ms)
+SELECT instrument, group_key, 0, 0, 0, 0
+FROM unnest(%(instruments)s::text[], %(group_keys)s::text[]) AS given (instrument, group_key)
+ORDER BY instrument, group_key
+ON CONFLICT (instrument, group_key) DO UPDATE SET clock = stored.clock
+RETURNING instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms;
+
+-- name: lock_due_groups
+-- Groups that fall due by the batch's clocks, or that an exposure of the batch supersedes.
+SELECT instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms
+FROM open_group
+WHERE (instrument, group_key) IN (
+    SELECT waiting.instrument, waiting.group_key
+    FROM unnest(%(clocks)s::bigint[], %(clocks_ms)s::bigint[]) AS due (clock, clock_ms)
+    JOIN open_group AS waiting ON waiting.clock = due.clock AND waiting.deadline_ms <= due.clock_ms
+    UNION
+    SELECT waiting.instrument, waiting.group_key
+    FROM unnest(%(later_clocks)s::bigint[], %(later_instruments)s::text[], %(later_begins)s::bigint[])
+        AS later (clock, instrument, begin)
+    JOIN open_group AS waiting
+        ON waiting.superseded_ms IS NULL
+        AND waiting.clock = later.clock
+        AND waiting.instrument = later.instrument
+        AND waiting.latest_begin < later.begin
+)
+ORDER BY instrument, group_key
+FOR UPDATE;
+
+-- name: group_members
+SELECT
+    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
+    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
+    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
+    record_version, group_key, detectors::text
+FROM exposure
+WHERE (instrument, group_key) IN (SELECT * FROM unnest(%(instruments)s::text[], %(group_keys)s::text[]));
+
+-- name: store_groups
+-- Groups that stay open; their rows are locked, and so exist.
+UPDATE open_group AS stored
+SET clock = given.clock, opened_ms = given.opened_ms, last_ms = given.last_ms, superseded_ms = given.superseded_ms,
+    latest_begin = given.latest_begin, deadline_ms = given.deadline_ms
+FROM unnest(
+    %(instruments)s::text[], %(group_keys)s::text[], %(clocks)s::bigint[], %(opened)s::bigint[], %(last)s::bigint[],
+    %(superseded)s::bigint[], %(latest_begins)s::bigint[], %(deadlines)s::bigint[]
+) AS given (instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms)
+WHERE stored.instrument = given.instrument AND stored.group_key = given.group_key;
+
+-- name: delete_groups
+DELETE FROM open_group
+WHERE (instrument, group_key) IN (SELECT * FROM unnest(%(instruments)s::text[], %(group_keys)s::text[]));
+
+-- name: lock_visits
+-- Stored visits that have the id, the name or the group of a visit that the batch defines.
+SELECT instrument, id, name, group_key, inputs_hash, revision, region
+FROM visit
+WHERE (instrument, id) IN (
+    SELECT instrument, id FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]) AS given (instrument, id)
+    UNION
+    SELECT instrument, visit.id
+    FROM unnest(%(instruments)s::text[], %(names)s::text[]) AS given (instrument, name)
+    JOIN visit USING (instrument, name)
+    UNION
+    SELECT instrument, visit.id
+    FROM unnest(%(group_instruments)s::text[], %(group_keys)s::text[]) AS given (instrument, group_key)
+    JOIN visit USING (instrument, group_key)
+)
+ORDER BY instrument, id
+FOR UPDATE;
+
+-- name: delete_visits
+DELETE FROM visit WHERE (instrument, id) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]));
+
+-- name: delete_definitions
+DELETE FROM visit_definition
+WHERE (instrument, visit) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]));
+
+-- name: delete_memberships
+DELETE FROM visit_system_membership
+WHERE (instrument, visit) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]));
+
+-- name: delete_detector_regions
+DELETE FROM visit_detector_region
+WHERE (instrument, visit) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]));
+
+-- name: delete_htm7
+-- By the trixels of the visit's stored region: the table has no index by visit, which each write would pay for.
+DELETE FROM visit_htm7
+WHERE (htm7, instrument, visit)
+    IN (SELECT * FROM unnest(%(trixels)s::integer[], %(instruments)s::text[], %(ids)s::bigint[]));
+
+-- name: upsert_visits
+-- A visit is rewritten only by its own group and when its inputs hash differs; its revision counts the rewrites. Where
+-- another group took the id since we looked, the detector regions that follow are refused, and the batch starts again.
+INSERT INTO visit (
+    instrument, id, day_obs, physical_filter, name, seq_num, exposure_time, target_name, observation_reason,
+    science_program, azimuth, zenith_angle, region, timespan_begin, timespan_end, group_key, complete, inputs_hash,
+    rule, algorithm, camera_version, padding, close_reason, software_version
+)
+SELECT *
+FROM unnest(
+    %(instruments)s::text[], %(ids)s::bigint[], %(day_obs)s::integer[], %(physical_filters)s::text[],
+    %(names)s::text[], %(seq_nums)s::bigint[], %(exposure_times)s::double precision[], %(target_names)s::text[],
+    %(observation_reasons)s::text[], %(science_programs)s::text[], %(azimuths)s::double precision[],
+    %(zenith_angles)s::double precision[], %(regions)s::bytea[], %(timespan_begins)s::bigint[],
+    %(timespan_ends)s::bigint[], %(group_keys)s::text[], %(completes)s::boolean[], %(inputs_hashes)s::bytea[],
+    %(rules)s::text[], %(algorithms)s::text[], %(camera_versions)s::text[], %(paddings)s::integer[],
+    %(close_reasons)s::text[], %(software_versions)s::text[]
+)
+ON CONFLICT (instrument, id) DO UPDATE
+SET day_obs = excluded.day_obs, physical_filter = excluded.physical_filter, name = excluded.name,
+    seq_num = excluded.seq_num, exposure_time = excluded.exposure_time, target_name = excluded.target_name,
+    observation_reason = excluded.observation_reason, science_program = excluded.science_program,
+    azimuth = excluded.azimuth, zenith_angle = excluded.zenith_angle, region = excluded.region,
+    timespan_begin = excluded.timespan_begin, timespan_end = excluded.timespan_end, group_key = excluded.group_key,
+    complete = excluded.complete, inputs_hash = excluded.inputs_hash, rule = excluded.rule,
+    algorithm = excluded.algorithm, camera_version = excluded.camera_version, padding = excluded.padding,
+    close_reason = excluded.close_reason, software_version = excluded.software_version,
+    revision = visit.revision + 1, updated_at = now()
+WHERE visit.group_key = excluded.group_key AND visit.inputs_hash IS DISTINCT FROM excluded.inputs_hash;
+
+-- name: insert_definitions
+INSERT INTO visit_definition (instrument, visit, exposure)
+SELECT * FROM unnest(%(instruments)s::text[], %(visits)s::bigint[], %(exposures)s::bigint[])
+ON CONFLICT (instrument, visit, exposure) DO NOTHING;
+
+-- name: insert_memberships
+INSERT INTO visit_system_membership (instrument, visit, visit_system)
+SELECT * FROM unnest(%(instruments)s::text[], %(visits)s::bigint[], %(visit_systems)s::integer[])
+ON CONFLICT (instrument, visit, visit_system) DO NOTHING;
+
+-- name: insert_detector_regions
+INSERT INTO visit_detector_region (instrument, visit, detector, region)
+SELECT * FROM unnest(%(instruments)s::text[], %(visits)s::bigint[], %(detectors)s::integer[], %(regions)b::bytea[]);
+
+-- name: insert_htm7
+INSERT INTO visit_htm7 (htm7, instrument, visit)
+SELECT * FROM unnest(%(trixels)s::integer[], %(instruments)s::text[], %(visits)s::bigint[])
+ON CONFLICT (htm7, instrument, visit) DO NOTHING;
+
+-- name: insert_dead_letters_of_messages
+-- One dead letter for each message, for good: what an operator settled stays settled when the log is read again.
+INSERT INTO dead_letter (
+    reason, detail, instrument, exposure, group_key, cluster_id, topic, topic_id, partition, "offset", key, value,
+    message_at
+)
+SELECT given.reason, given.detail, given.instrument, given.exposure, given.group_key, log.cluster_id, log.topic,
+    log.topic_id, log.partition, given."offset", given.key, given.value, to_timestamp(given.message_ms / 1000.0)
+FROM unnest(
+    %(reasons)s::text[], %(details)s::text[], %(instruments)s::text[], %(exposures)s::bigint[], %(group_keys)s::text[],
+    %(clocks)s::bigint[], %(offsets)s::bigint[], %(keys)s::bytea[], %(values)s::bytea[], %(messages_ms)s::bigint[]
+) AS given (reason, detail, instrument, exposure, group_key, clock, "offset", key, value, message_ms)
+JOIN consumer_offset AS log ON log.id = given.clock
+ORDER BY log.id, given."offset"
+ON CONFLICT (cluster_id, topic, topic_id, partition, "offset") WHERE "offset" IS NOT NULL DO NOTHING;
+
+-- name: insert_dead_letters_of_subjects
+-- Groups and exposures that are set aside have one dead letter for each reason; it opens again when they fail again.
+INSERT INTO dead_letter (reason, detail, instrument, exposure, group_key)
+SELECT *
+FROM unnest(
+    %(reasons)s::text[], %(details)s::text[], %(instruments)s::text[], %(exposures)s::bigint[], %(group_keys)s::text[]
+) AS given (reason, detail, instrument, exposure, group_key)
+ORDER BY instrument, reason, group_key, exposure
+ON CONFLICT (instrument, reason, group_key, exposure) WHERE "offset" IS NULL DO UPDATE
+SET detail = excluded.detail, status = 'open', settled_at = NULL
+WHERE (dead_letter.detail, dead_letter.status) IS DISTINCT FROM (excluded.detail, 'open');
+
+-- name: resolve_dead_letters
+-- Groups that failed before and are visits now.
+UPDATE dead_letter
+SET status = 'resolved', settled_at = now()
+WHERE "offset" IS NULL AND status = 'open'
+    AND (instrument, group_key) IN (SELECT * FROM unnest(%(instruments)s::text[], %(group_keys)s::text[]));
+
+-- name: insert_outbox
+INSERT INTO outbox (instrument, visit, revision, payload)
+SELECT * FROM unnest(%(instruments)s::text[], %(visits)s::bigint[], %(revisions)s::integer[], %(payloads)s::bytea[]);
+
+-- name: next_deadlines
+SELECT clock, min(deadline_ms), count(*), min(opened_ms)
+FROM open_group
+WHERE clock = ANY(%(clocks)s::bigint[])
+GROUP BY clock;

@@ -1,0 +1,38 @@
+-- Positions: who reads which partition of which log, from where.
+
+-- name: claim_partition
+-- Takes a partition over: from here on, writers with a lower epoch write nothing.
+INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_id, partition, epoch, owner)
+VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition)s, 1, %(owner)s)
+ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
+SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now()
+RETURNING id, epoch, next_offset, stream_time_ms;
+
+-- name: begin_partition
+-- Where reading of a partition starts that has no position yet.
+UPDATE consumer_offset
+SET next_offset = %(next_offset)s, updated_at = now()
+WHERE id = %(id)s AND epoch = %(epoch)s AND next_offset IS NULL;
+
+-- name: read_positions
+SELECT id, epoch, next_offset, stream_time_ms
+FROM consumer_offset
+WHERE id = ANY(%(ids)s::bigint[]);
+
+-- name: list_positions
+SELECT consumer_group, cluster_id, topic, topic_id, partition, next_offset, epoch, stream_time_ms, owner, updated_at
+FROM consumer_offset
+ORDER BY consumer_group, cluster_id, topic, topic_id, partition;
+
+-- name: set_position
+-- An operator's word; the epoch is raised so that a running reader drops what it holds and reads from here.
+INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_id, partition, next_offset, epoch, owner)
+VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition)s, %(next_offset)s, 1, %(owner)s)
+ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
+SET next_offset = excluded.next_offset, epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now()
+RETURNING id, epoch;
+
+-- name: upsert_visit_systems
+INSERT INTO visit_system (instrument, id, name)
+SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::integer[], %(names)s::text[])
+ON CONFLICT (instrument, id) DO UPDATE SET name = excluded.name WHERE visit_system.name IS DISTINCT FROM excluded.name;

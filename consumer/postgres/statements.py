@@ -1,0 +1,38 @@
+"""The named SQL blocks of ``consumer/postgres/sql``: one file for each use, one block for each statement.
+
+A block starts with ``-- name: the_name``; the comment lines under it say what the statement is for.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+@cache
+def statements(file: str) -> Mapping[str, bytes]:
+    """Read the named blocks of one SQL file.
+
+    Parameters
+    ----------
+    file
+        Name of the file without its ending, such as ``batch``.
+
+    Returns
+    -------
+    statements
+        By name. Bytes, because psycopg takes a string only where a type checker can prove that it is a literal.
+
+    Raises
+    ------
+    ValueError
+        When two blocks have one name.
+    """
+    text = files("consumer.postgres").joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
+    parts = _NAME.split(text)
+    names, bodies = parts[1::2], parts[2::2]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{file}.sql: a name stands twice")
+    return {name: body.strip().encode() for name, body in zip(names, bodies, strict=True)}

@@ -1,0 +1,364 @@
+"""One batch, one transaction: the fence, what is stored, what follows from it, the writes.
+
+The steps alternate between what PostgreSQL knows (`Tables`) and what the core decides (`consumer.planning`). Locks are
+taken in one order by every replica: positions, exposures, groups, visits, each in the order of their keys.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Protocol
+
+from consumer.buffer import GroupBuffer, Member
+from consumer.closing import Deadline, Later, OpenGroup, Waiting, deadline
+from consumer.errors import DeadLetterReason, GroupError
+from consumer.model import (
+    CloseReason,
+    DeadLetter,
+    GroupKey,
+    PartitionId,
+    RawRegion,
+    SkipReason,
+    VisitRecords,
+)
+from consumer.planning import (
+    Candidate,
+    Event,
+    ExposureKey,
+    InstrumentRules,
+    KnownExposure,
+    Merged,
+    Sighting,
+    StoredVisit,
+    Verdicts,
+    collate,
+    compare,
+    define,
+    group_dead_letter,
+    merge,
+)
+from consumer.positions import Advance
+from consumer.visits import make_records
+
+
+class Tables(Protocol):
+    """The reads and writes of one batch; see `consumer.postgres.batch.BatchTransaction` for each."""
+
+    def advance(self, advances: Sequence[Advance]) -> None: ...
+    def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]: ...
+    def lock_exposures(self, keys: Iterable[ExposureKey]) -> dict[ExposureKey, KnownExposure]: ...
+    def update_exposures(
+        self, merged: Mapping[ExposureKey, KnownExposure], stored: Mapping[ExposureKey, KnownExposure]
+    ) -> None: ...
+    def raw_regions(self, exposures: Iterable[ExposureKey]) -> dict[ExposureKey, list[RawRegion]]: ...
+    def insert_raw_regions(self, regions: Iterable[RawRegion]) -> None: ...
+    def open_groups(self, keys: Collection[GroupKey]) -> list[OpenGroup]: ...
+    def lock_due_groups(self, clocks: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]: ...
+    def group_members(self, keys: Collection[GroupKey]) -> list[KnownExposure]: ...
+    def store_groups(self, groups: Iterable[tuple[OpenGroup, Deadline]]) -> None: ...
+    def delete_groups(self, keys: Collection[GroupKey]) -> None: ...
+    def lock_visits(
+        self, visits: Sequence[tuple[str, int, str]], groups: Collection[GroupKey]
+    ) -> list[StoredVisit]: ...
+    def delete_visits(self, visits: Sequence[StoredVisit]) -> None: ...
+    def write_visits(
+        self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, alone: bool
+    ) -> str | None: ...
+    def write_dead_letters(self, letters: Sequence[DeadLetter], clocks: Mapping[PartitionId, int]) -> None: ...
+    def resolve_dead_letters(self, groups: Collection[GroupKey]) -> None: ...
+    def write_outbox(self, rows: Sequence[tuple[str, int, int, bytes]]) -> None: ...
+    def waiting(self, clocks: Collection[int]) -> dict[int, Waiting]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What was read since the last batch, and how far it moves the positions.
+
+    A batch without events, and with `clocks` alone, is a tick: it closes what fell due at the end of the log.
+    """
+
+    advances: tuple[Advance, ...]
+    events: tuple[Event, ...] = ()
+    """In the order in which they were read."""
+    dead_letters: tuple[DeadLetter, ...] = ()
+    """Messages that are no events."""
+    clocks: Mapping[int, int] = field(default_factory=dict)
+    """Stream time of each partition at the end of the batch, UTC milliseconds; at the end of a log, the wall clock."""
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What a committed batch did, for counting and telling."""
+
+    new: Counter[str] = field(default_factory=Counter)
+    """Raws that were not known, by instrument; so are the next two."""
+    repeated: Counter[str] = field(default_factory=Counter)
+    contradicting: Counter[str] = field(default_factory=Counter)
+    off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
+    closed: list[tuple[str, CloseReason]] = field(default_factory=list)
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    written: list[VisitRecords] = field(default_factory=list)
+    bad: tuple[DeadLetter, ...] = ()
+    """Dead letters of messages that are no events."""
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    """All of them."""
+    warnings: list[str] = field(default_factory=list)
+    late: Counter[str] = field(default_factory=Counter)
+    """Exposures of groups that had closed before, by instrument."""
+    detectors_without_region: dict[str, int] = field(default_factory=dict)
+    """Detectors that were announced but have no region in the visits that were written, by instrument."""
+    waiting: dict[int, Waiting] = field(default_factory=dict)
+    group_s: float = 0.0
+    """Seconds spent on merging, grouping and closing."""
+    region_s: float = 0.0
+    write_s: float = 0.0
+    commit_s: float = 0.0
+
+
+Announce = Callable[[VisitRecords, int], bytes]
+"""Encodes the announcement of a visit's revision."""
+
+
+def apply_batch(
+    tables: Tables,
+    batch: Batch,
+    rules: Mapping[str, InstrumentRules],
+    *,
+    announce: Announce | None = None,
+    alone: bool = False,
+) -> BatchResult:
+    """Apply a batch inside an open transaction; the caller commits.
+
+    Parameters
+    ----------
+    tables
+        Bound to the transaction.
+    batch
+        To be applied whole.
+    rules
+        By instrument; every instrument of the batch's events has them.
+    announce
+        Encodes announcements for the outbox; None: nothing is announced.
+    alone
+        Write each visit under a savepoint: one that PostgreSQL refuses fails its group, and nothing else.
+
+    Returns
+    -------
+    BatchResult
+        Valid once the transaction is committed.
+
+    Raises
+    ------
+    FencedError
+        When the batch's partitions are not ours, or not where we left them; nothing must be committed then.
+    """
+    result = BatchResult(bad=batch.dead_letters, dead_letters=list(batch.dead_letters))
+    tables.advance(batch.advances)
+    started = perf_counter()
+    merged = _store_exposures(tables, collate(batch.events, rules), rules)
+    result.new, result.repeated, result.contradicting = merged.new, merged.repeated, merged.contradicting
+    result.off_sky = merged.off_sky
+    result.dead_letters += merged.dead_letters
+    buffer, open_before = _fill_buffer(tables, merged, batch.clocks, rules)
+    for change in merged.changes:
+        buffer.advance(change.clock, change.clock_ms)
+        buffer.apply(change)
+    for clock, clock_ms in batch.clocks.items():
+        buffer.advance(clock, clock_ms)
+    result.late = Counter(exposure.instrument for exposure in buffer.late)
+    result.closed = [(each.group.key.instrument, each.reason) for each in buffer.closings]
+    _store_groups(tables, buffer, open_before, rules)
+    result.group_s = perf_counter() - started
+    _define_visits(tables, buffer, rules, result, announce, alone=alone)
+    result.detectors_without_region = _without_region(result.written, merged.exposures)
+    tables.write_dead_letters(result.dead_letters, {a.partition: a.clock for a in batch.advances})
+    if any(each.buffers for each in rules.values()):
+        result.waiting = tables.waiting(list(batch.clocks))
+    result.write_s = perf_counter() - started - result.group_s - result.region_s
+    return result
+
+
+def _store_exposures(tables: Tables, sightings: list[Sighting], rules: Mapping[str, InstrumentRules]) -> Merged:
+    """Merge a batch's exposures into the stored ones and store the outcome.
+
+    Most exposures are new, and their outcome does not depend on what is stored: it is tried first without a look. Only
+    when some turn out to exist are those locked, read and merged.
+    """
+    if not sightings:
+        return Merged()
+    keys = {ExposureKey(s.exposure.instrument, s.exposure.id) for s in sightings}
+    with_headers = {key for key in keys if rules[key.instrument].algorithm.needs_headers}
+    merged = merge(sightings, {}, {}, rules)
+    existing = keys - tables.insert_exposures(list(merged.exposures.values()))
+    if existing:
+        stored = tables.lock_exposures(existing)
+        regions = tables.raw_regions(existing & with_headers) if existing & with_headers else {}
+        known = {(r.instrument, r.exposure, r.detector): r for each in regions.values() for r in each}
+        merged = merge(sightings, stored, known, rules)
+        tables.update_exposures(merged.exposures, stored)
+    if merged.regions:
+        tables.insert_raw_regions(merged.regions.values())
+    return merged
+
+
+def _fill_buffer(
+    tables: Tables, merged: Merged, clocks: Mapping[int, int], rules: Mapping[str, InstrumentRules]
+) -> tuple[GroupBuffer, set[GroupKey]]:
+    """Load the open groups that the batch may concern, and their members as they were before it."""
+    if not any(each.buffers for each in rules.values()):
+        return GroupBuffer(rules, (), {}), set()
+    touched: set[GroupKey] = set()
+    later: set[Later] = set()
+    for change in merged.changes:
+        if rules[change.key.instrument].buffers:
+            touched |= {change.key, change.former_key or change.key}
+            begin = change.member.exposure.timespan_begin
+            if begin is not None:
+                later.add(Later(change.clock, change.key.instrument, begin))
+    groups = {g.key: g for g in tables.open_groups(touched)} if touched else {}
+    groups |= {g.key: g for g in tables.lock_due_groups(clocks, _latest(later)) if g.key not in touched}
+    # A group of an instrument that is not configured any more waits until it is again.
+    known = {key: group for key, group in groups.items() if key.instrument in rules}
+    wanted = touched | known.keys()
+    members: dict[GroupKey, dict[int, Member]] = {key: {} for key in wanted}
+    others = [each for each in tables.group_members(wanted) if each.key not in merged.exposures] if wanted else []
+    for before in (*others, *merged.before.values()):
+        if before is not None and before.group in members:
+            arrived = rules[before.record.instrument].arrived(before.detectors)
+            members[before.group][before.record.id] = Member(before.record, arrived)
+    return GroupBuffer(rules, known.values(), members), touched | known.keys()
+
+
+def _without_region(written: Sequence[VisitRecords], exposures: Mapping[ExposureKey, KnownExposure]) -> dict[str, int]:
+    """Count the detectors that the batch announced and that got no region, by instrument of the written visits."""
+    missing: dict[str, int] = {}
+    for records in written:
+        covered = sum(1 << detector for detector in records.regions.detectors)
+        announced = 0
+        for exposure in records.definition.exposures:
+            known = exposures.get(ExposureKey(exposure.instrument, exposure.id))
+            announced |= known.detectors if known is not None else 0
+        instrument = records.definition.instrument
+        missing[instrument] = missing.get(instrument, 0) + (announced & ~covered).bit_count()
+    return missing
+
+
+def _latest(later: set[Later]) -> set[Later]:
+    """Keep, for each partition and instrument, the latest exposure: it supersedes whatever an earlier one does."""
+    latest: dict[tuple[int, str], Later] = {}
+    for each in later:
+        key = (each.clock, each.instrument)
+        if key not in latest or latest[key].begin < each.begin:
+            latest[key] = each
+    return set(latest.values())
+
+
+def _store_groups(
+    tables: Tables, buffer: GroupBuffer, locked: set[GroupKey], rules: Mapping[str, InstrumentRules]
+) -> None:
+    tables.store_groups((g, deadline(g, rules[g.key.instrument].closing)) for g in buffer.groups.values())
+    tables.delete_groups(locked - buffer.groups.keys())
+
+
+def _define_visits(
+    tables: Tables,
+    buffer: GroupBuffer,
+    rules: Mapping[str, InstrumentRules],
+    result: BatchResult,
+    announce: Announce | None,
+    *,
+    alone: bool,
+) -> None:
+    """Define the visits of the groups that closed or changed, compute what is not stored yet, and write it."""
+    raws = _raws_of(tables, buffer, rules)
+    defined = define(buffer, rules, raws)
+    result.dead_letters += defined.dead_letters
+    result.warnings += [skip.detail for _, skip in defined.skips if skip.warn]
+    result.off_sky += [(key.instrument, skip.reason) for key, skip in defined.skips]
+    if not defined.candidates and not defined.closed:
+        return
+    named = [(c.definition.instrument, c.definition.id, c.definition.name) for c in defined.candidates]
+    stored = tables.lock_visits(named, defined.closed)
+    verdicts = compare(defined, stored, rules)
+    result.verdicts = verdicts
+    result.dead_letters += [letter for _, letter in verdicts.conflicts]
+    started = perf_counter()
+    failed: set[GroupKey] = {c.group for c, _ in verdicts.conflicts}
+    new = [_records(c, rules, result, failed) for c in verdicts.new]
+    updated = [(_records(c, rules, result, failed), old) for c, old in verdicts.updated]
+    result.region_s = perf_counter() - started
+    replaced = [(records, old) for records, old in updated if records is not None]
+    tables.delete_visits(verdicts.stale)
+    rewrites = [(records, None) for records in new if records is not None] + replaced
+    result.written = _write_visits(tables, rewrites, result, failed, alone=alone)
+    if announce is not None:
+        revisions = {(old.instrument, old.id): old.revision + 1 for _, old in replaced}
+        tables.write_outbox(
+            [
+                (visit.instrument, visit.id, revision, announce(records, revision))
+                for records in result.written
+                for visit in [records.definition]
+                for revision in [revisions.get((visit.instrument, visit.id), 1)]
+            ]
+        )
+    tables.resolve_dead_letters(defined.closed - failed)
+
+
+def _write_visits(
+    tables: Tables,
+    rewrites: Sequence[tuple[VisitRecords, StoredVisit | None]],
+    result: BatchResult,
+    failed: set[GroupKey],
+    *,
+    alone: bool,
+) -> list[VisitRecords]:
+    """Write new visits, and replace the rows of stored ones; return those that were not refused."""
+    written = []
+    for together in [[each] for each in rewrites] if alone else [list(rewrites)] if rewrites else []:
+        refusal = tables.write_visits(
+            [records for records, _ in together], [old for _, old in together if old is not None], alone=alone
+        )
+        if refusal is None:
+            written += [records for records, _ in together]
+            continue
+        for records, _ in together:
+            error = GroupError(DeadLetterReason.REFUSED_BY_DATABASE, refusal)
+            result.dead_letters.append(group_dead_letter(records.group, error))
+            failed.add(records.group)
+    return written
+
+
+def _raws_of(
+    tables: Tables, buffer: GroupBuffer, rules: Mapping[str, InstrumentRules]
+) -> Mapping[ExposureKey, Sequence[RawRegion]]:
+    wanted = {
+        ExposureKey(e.instrument, e.id)
+        for group in [closing.group for closing in buffer.closings] + [buffer.snapshot(key) for key in buffer.touched]
+        if rules[group.key.instrument].algorithm.needs_headers
+        for e in group.exposures
+    }
+    return tables.raw_regions(wanted) if wanted else {}
+
+
+def _records(
+    candidate: Candidate, rules: Mapping[str, InstrumentRules], result: BatchResult, failed: set[GroupKey]
+) -> VisitRecords | None:
+    """Finish a visit's rows; a visit whose regions cannot be computed fails its group, and nothing else."""
+    own = rules[candidate.group.instrument]
+    try:
+        regions = own.algorithm.compute(candidate.definition.exposures, candidate.raws)
+    except GroupError as error:
+        result.dead_letters.append(group_dead_letter(candidate.group, error))
+        failed.add(candidate.group)
+        return None
+    return make_records(
+        candidate.definition,
+        group=candidate.group,
+        regions=regions,
+        hashed=candidate.inputs_hash,
+        rule=own.rule.name,
+        algorithm=own.algorithm.name,
+        padding=own.algorithm.padding,
+        close_reason=candidate.reason,
+    )

@@ -1,0 +1,202 @@
+"""The one writer: batches and claims as transactions, retried until they are decided, in a thread of their own.
+
+Every method that returns a future runs in that one thread, in the order of the calls. While the database is unwell a
+call retries with growing pauses and for ever, so that the loop only has to wait, and to keep the group served.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from threading import Event as Flag
+from time import perf_counter
+from typing import NamedTuple, TypeVar
+
+from consumer.errors import (
+    DataRefusedError,
+    DeadLetterReason,
+    FatalError,
+    FencedError,
+    TransientError,
+    VisitConsumerError,
+)
+from consumer.intake import bisect
+from consumer.logs import get_logger
+from consumer.metrics import Metrics
+from consumer.model import DeadLetter
+from consumer.planning import InstrumentRules
+from consumer.postgres.batch import BatchTransaction
+from consumer.postgres.connection import Database, error_class
+from consumer.postgres.positions import Positions
+from consumer.transaction import Announce, Batch, BatchResult, apply_batch
+
+_FIRST_PAUSE_FRACTION = 1 / 20
+_GROWTH = 2.0
+
+
+Answer = TypeVar("Answer")
+
+
+class Written(NamedTuple):
+    """One committed transaction."""
+
+    batch: Batch
+    result: BatchResult
+
+
+class StoppedError(VisitConsumerError):
+    """The process is asked to end while a call waits for the database."""
+
+
+class Writer:
+    """Owns the database session of the loop.
+
+    Parameters
+    ----------
+    database
+        The session; used in the writer's thread alone.
+    positions
+        Rows of the fence, over the same session.
+    rules
+        By instrument.
+    metrics
+        Counts errors and bisections.
+    announce
+        Encodes announcements; None where visits are not announced.
+    retry_max_s
+        Longest pause between two attempts.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        positions: Positions,
+        rules: Mapping[str, InstrumentRules],
+        metrics: Metrics,
+        *,
+        announce: Announce | None,
+        retry_max_s: float,
+    ) -> None:
+        self._database = database
+        self._positions = positions
+        self._rules = rules
+        self._metrics = metrics
+        self._announce = announce
+        self._retry_max_s = retry_max_s
+        self._stopping = Flag()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        self._log = get_logger(__name__)
+        self.unwell: str | None = None
+        """What the database said last, while calls are being retried; None while it is well."""
+
+    def write(self, batch: Batch) -> "Future[list[Written]]":
+        """Write a batch; the future gives the transactions that it became: one, unless PostgreSQL refused a row.
+
+        The future raises `FencedError` when the partitions are not ours or not where we left them (what is not
+        committed is dropped), `FatalError` when going on is useless, and `StoppedError` when the process ends.
+        """
+        return self._thread.submit(self._write, batch)
+
+    def ask(self, question: Callable[[], Answer]) -> "Future[Answer]":
+        """Run anything else that needs the session; retried like a batch."""
+        return self._thread.submit(self._retried, question)
+
+    def stop(self) -> None:
+        """Give up retrying, from any thread; the running statement goes on."""
+        self._stopping.set()
+
+    def close(self, timeout_s: float) -> None:
+        """End the thread and the session; a statement that runs longer than this is cancelled."""
+        self._stopping.set()
+        closed = self._thread.submit(self._database.close)
+        self._thread.shutdown(wait=False)
+        try:
+            closed.result(timeout_s)
+        except TimeoutError:
+            self._database.cancel()
+
+    def _write(self, batch: Batch) -> list[Written]:
+        try:
+            return [Written(batch, self._commit(batch))]
+        except DataRefusedError as error:
+            # Two replicas that define one visit at the same moment meet here; the second look sees what the first did.
+            self._log.warning("PostgreSQL refuses a row, trying again", detail=error.detail, sqlstate=error.sqlstate)
+        try:
+            return [Written(batch, self._commit(batch))]
+        except DataRefusedError as error:
+            return self._isolate(batch, error)
+
+    def _isolate(self, batch: Batch, error: DataRefusedError) -> list[Written]:
+        """Halve a refused batch until the one bad event is a dead letter and its neighbours are stored."""
+        if len(batch.events) > 1:
+            self._metrics.bisections.inc()
+            first, second = bisect(batch)
+            return self._halved(first) + self._halved(second)
+        try:
+            return [Written(batch, self._commit(batch, visits_alone=True))]
+        except DataRefusedError:
+            if not batch.events:
+                raise FatalError(f"a batch without events is refused: {error.detail}") from error
+        raw, message = batch.events[0].raw, batch.events[0].message
+        letter = DeadLetter(
+            reason=DeadLetterReason.REFUSED_BY_DATABASE,
+            detail=error.detail,
+            instrument=raw.exposure.instrument,
+            exposure=raw.exposure.id,
+            message=message,
+        )
+        refused = replace(batch, events=(), dead_letters=(*batch.dead_letters, letter))
+        return [Written(refused, self._commit(refused))]
+
+    def _halved(self, batch: Batch) -> list[Written]:
+        try:
+            return [Written(batch, self._commit(batch))]
+        except DataRefusedError as error:
+            return self._isolate(batch, error)
+
+    def _commit(self, batch: Batch, *, visits_alone: bool = False) -> BatchResult:
+        """Apply a batch in one transaction, until it is known to have happened, or to be refused."""
+        last: BatchResult | None = None
+
+        def attempt() -> BatchResult:
+            nonlocal last
+            try:
+                with self._database.transaction() as session:
+                    tables = BatchTransaction(session)
+                    applied = apply_batch(tables, batch, self._rules, announce=self._announce, alone=visits_alone)
+                    started = perf_counter()
+                    last = applied
+                applied.commit_s = perf_counter() - started
+            except FencedError:
+                # After a lost connection the fence may have been moved by our own commit, whose answer was lost.
+                if last is None or not self._landed(batch):
+                    raise
+                return last
+            return applied
+
+        return self._retried(attempt)
+
+    def _landed(self, batch: Batch) -> bool:
+        stored = self._positions.read([a.clock for a in batch.advances])
+        return all(
+            a.clock in stored and (stored[a.clock].epoch, stored[a.clock].next_offset) == (a.epoch, a.next_offset)
+            for a in batch.advances
+        )
+
+    def _retried(self, attempt: Callable[[], Answer]) -> Answer:
+        pause_s = self._retry_max_s * _FIRST_PAUSE_FRACTION
+        while True:
+            try:
+                answer = attempt()
+            except TransientError as error:
+                self._metrics.db_errors.labels(error_class(error)).inc()
+                if self.unwell is None:
+                    self._log.warning("the database is unwell, retrying", detail=str(error))
+                self.unwell = str(error)
+                if self._stopping.wait(pause_s):
+                    raise StoppedError("asked to end while the database is unwell") from error
+                pause_s = min(pause_s * _GROWTH, self._retry_max_s)
+            else:
+                if self.unwell is not None:
+                    self._log.info("the database is well again")
+                self.unwell = None
+                return answer
