@@ -216,7 +216,11 @@ def exposure_from_json(document: Mapping[str, Any]) -> Exposure:
     BadMessageError
         ``INVALID_FIELD`` or ``TOO_LARGE``, naming the field and its value.
     """
-    record = {"id" if name == "exposure" else name: value for name, value in document.items()}
+    record = dict(document)
+    if "exposure" in record:
+        exposure = record.pop("exposure")
+        if record.setdefault("id", exposure) != exposure:
+            raise invalid("exposure", exposure, f"the document also says id {shown(record['id'])}")
     if unknown := sorted(record.keys() - _EXPOSURE_CHECKS.keys() - RAW_CHECKS.keys()):
         raise invalid(unknown[0], record[unknown[0]], "no exposure has a field of this name")
     record.setdefault("record_version", 0)
