@@ -1,6 +1,6 @@
 """The schema registry adapter: writer schemas of messages in Confluent framing, by confluent-kafka's own client."""
 
-import httpx
+import httpx2
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
@@ -56,7 +56,7 @@ class RegistryClient:
             if error.http_status_code in _DENIED:
                 raise FatalError(f"the schema registry denies access ({error.http_status_code})") from error
             raise TransientError(f"the schema registry answers {error.http_status_code}") from error
-        except (httpx.HTTPError, OSError) as error:
+        except (httpx2.HTTPError, OSError) as error:
             raise TransientError(f"the schema registry cannot be reached: {error}") from error
         if text is None:
             raise LookupError(schema_id)
