@@ -1,0 +1,158 @@
+{{/* Names. */}}
+{{- define "visit-consumer.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "visit-consumer.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains (include "visit-consumer.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "visit-consumer.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "visit-consumer.selector" -}}
+app.kubernetes.io/name: {{ include "visit-consumer.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "visit-consumer.labels" -}}
+{{ include "visit-consumer.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "visit-consumer.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "visit-consumer.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "visit-consumer.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "visit-consumer.port" -}}
+{{- dig "http" "port" 8080 .Values.config | int -}}
+{{- end -}}
+
+{{/* The settings file, as JSON: it is YAML too, and Helm writes large integers in it without exponents.
+     Called with a dict of root and owner (whether it is the migration's). */}}
+{{- define "visit-consumer.settings" -}}
+{{- $values := .root.Values -}}
+{{- $config := deepCopy $values.config -}}
+{{- $database := dig "database" dict $config -}}
+{{- $user := ternary $values.database.ownerUser $values.database.user .owner -}}
+{{- $secret := ternary $values.database.ownerExistingSecret $values.database.existingSecret .owner -}}
+{{- $_ := set $database "conninfo" (printf "host=%s port=%d dbname=%s user=%s sslmode=%s" $values.database.host (int $values.database.port) $values.database.name $user $values.database.sslmode) -}}
+{{- if $secret }}{{ $_ := set $database "password_file" "/run/secrets/visit-consumer/database/password" }}{{ end -}}
+{{- if $values.database.caSecret }}{{ $_ := set $database "ca_file" "/run/secrets/visit-consumer/database/ca.crt" }}{{ end -}}
+{{- $_ := set $config "database" $database -}}
+{{- $security := dig "kafka" "security" dict $config -}}
+{{- if not .owner -}}
+{{- with $values.kafka -}}
+{{- if .existingSecret }}{{ $_ := set $security "password_file" "/run/secrets/visit-consumer/kafka/password" }}{{ end -}}
+{{- if .caSecret }}{{ $_ := set $security "ca_file" "/run/secrets/visit-consumer/kafka/ca.crt" }}{{ end -}}
+{{- if .certificateSecret -}}
+{{- $_ := set $security "certificate_file" "/run/secrets/visit-consumer/kafka/user.crt" -}}
+{{- $_ := set $security "key_file" "/run/secrets/visit-consumer/kafka/user.key" -}}
+{{- end -}}
+{{- if .oauthSecret -}}
+{{- $_ := set $security "oauth" (merge (dict "client_secret_file" "/run/secrets/visit-consumer/kafka/client-secret") (dig "oauth" dict $security)) -}}
+{{- end -}}
+{{- end -}}
+{{- if $security }}{{ $_ := set $config "kafka" (merge (dict "security" $security) $config.kafka) }}{{ end -}}
+{{- $registry := dig "registry" dict $config -}}
+{{- if $values.registry.existingSecret }}{{ $_ := set $registry "password_file" "/run/secrets/visit-consumer/registry/password" }}{{ end -}}
+{{- if $values.registry.caSecret }}{{ $_ := set $registry "ca_file" "/run/secrets/visit-consumer/registry/ca.crt" }}{{ end -}}
+{{- if $registry }}{{ $_ := set $config "registry" $registry }}{{ end -}}
+{{- $_ := set $config "http" (merge (dict "host" "0.0.0.0") (dig "http" dict $config)) -}}
+{{- else -}}
+{{- /* The migration reads the database's settings; Kafka's address is there because the settings require one. */ -}}
+{{- $config = dict "database" $database "kafka" (dict "bootstrap_servers" $config.kafka.bootstrap_servers) "log" (dig "log" dict $config) -}}
+{{- end -}}
+{{- toPrettyJson $config -}}
+{{- end -}}
+
+{{/* Sources of the projected volume with every secret of the service, or of the migration. */}}
+{{- define "visit-consumer.secretSources" -}}
+{{- $values := .root.Values -}}
+{{- $sources := list -}}
+{{- if .owner -}}
+{{- $sources = append $sources (list $values.database.ownerExistingSecret $values.database.ownerPasswordKey "database/password") -}}
+{{- else -}}
+{{- $sources = append $sources (list $values.database.existingSecret $values.database.passwordKey "database/password") -}}
+{{- $sources = append $sources (list $values.kafka.existingSecret $values.kafka.passwordKey "kafka/password") -}}
+{{- $sources = append $sources (list $values.kafka.caSecret $values.kafka.caKey "kafka/ca.crt") -}}
+{{- $sources = append $sources (list $values.kafka.certificateSecret $values.kafka.certificateKey "kafka/user.crt") -}}
+{{- $sources = append $sources (list $values.kafka.certificateSecret $values.kafka.privateKeyKey "kafka/user.key") -}}
+{{- $sources = append $sources (list $values.kafka.oauthSecret $values.kafka.oauthKey "kafka/client-secret") -}}
+{{- $sources = append $sources (list $values.registry.existingSecret $values.registry.passwordKey "registry/password") -}}
+{{- $sources = append $sources (list $values.registry.caSecret $values.registry.caKey "registry/ca.crt") -}}
+{{- end -}}
+{{- $sources = append $sources (list $values.database.caSecret $values.database.caKey "database/ca.crt") -}}
+{{- range $sources -}}
+{{- if index . 0 }}
+- secret:
+    name: {{ index . 0 }}
+    items:
+      - key: {{ index . 1 }}
+        path: {{ index . 2 }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What every container may do: nothing. Not a value, so that no values file can loosen it. */}}
+{{- define "visit-consumer.containerSecurity" -}}
+allowPrivilegeEscalation: false
+privileged: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{/* Peers of an egress rule; none given means any address. */}}
+{{- define "visit-consumer.to" -}}
+{{- with . -}}
+to:
+  {{- toYaml . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
+{{/* The port of a URL. */}}
+{{- define "visit-consumer.urlPort" -}}
+{{- $url := urlParse . -}}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
+{{- default (ternary "443" "80" (eq $url.scheme "https")) $port -}}
+{{- end -}}
+
+{{/* What the schema cannot say. */}}
+{{- define "visit-consumer.check" -}}
+{{- $shutdown := dig "shutdown" "timeout_s" 8 .Values.config | float64 -}}
+{{- if lt (float64 .Values.terminationGracePeriodSeconds) (addf $shutdown 5.0) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %v: it must be at least config.shutdown.timeout_s (%v) + 5, or the kubelet kills a replica in the middle of its shutdown" .Values.terminationGracePeriodSeconds $shutdown) -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if and (regexMatch "(?i)(password|secret|token|credential)" .name) (not (hasSuffix "_FILE" .name)) (hasKey . "value") -}}
+{{- fail (printf "extraEnv %s: a secret must not stand in the values; name a Secret with valueFrom.secretKeyRef" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (or .Values.strimzi.topics.enabled .Values.strimzi.user.enabled) (not .Values.strimzi.cluster) -}}
+{{- fail "strimzi.cluster: name the Kafka resource that the topics and the user belong to" -}}
+{{- end -}}
+{{- if .Values.keda.enabled -}}
+{{- if gt (int .Values.keda.minReplicas) (int .Values.keda.maxReplicas) -}}
+{{- fail (printf "keda.minReplicas (%v) is above keda.maxReplicas (%v)" .Values.keda.minReplicas .Values.keda.maxReplicas) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
