@@ -60,6 +60,8 @@ def _fetch(pom: Path, jars: Path) -> None:
     command = ["mvn", "-q", "-B", "-f", str(pom), "generate-resources", f"-Doutput={partial}"]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_DOWNLOAD_TIMEOUT_S)
+        if not any(partial.rglob("*.jar")):
+            raise JarsUnavailableError(f"Maven put no jars into {partial} for {pom}")
         partial.rename(jars)
     except subprocess.CalledProcessError as error:
         raise JarsUnavailableError(f"Maven failed on {pom}: {(error.stdout + error.stderr)[-1000:]}") from error
