@@ -99,6 +99,21 @@ class Reporter:
         """Note that nothing waits for the schema registry."""
         self._registry = None
 
+    def claimed(self, partition: PartitionId, position: int) -> None:
+        """Note from where a partition is read."""
+        self._metrics.position.labels(partition.topic, str(partition.partition)).set(position)
+        self._partitions[partition] = PartitionStatus(
+            partition=partition, state="reading", position=position, lag=None, open_groups=0
+        )
+
+    def behind(self, high_watermark: Callable[[PartitionId], int | None]) -> None:
+        """Note how far the stored positions are behind the log: it grows while nothing can be committed."""
+        for partition, known in self._partitions.items():
+            high = high_watermark(partition)
+            if high is not None and known.position is not None:
+                lag = max(high - known.position, 0)
+                self._metrics.lag.labels(partition.topic, str(partition.partition)).set(lag)
+
     def gone(self, partitions: Collection[PartitionId]) -> None:
         """Forget partitions that went to another replica."""
         for partition in partitions:

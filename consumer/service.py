@@ -20,7 +20,7 @@ from consumer.intake import Claim, Intake
 from consumer.kafka.source import Polled
 from consumer.logs import get_logger
 from consumer.metrics import Metrics, Rebalance
-from consumer.model import PartitionId
+from consumer.model import Message, PartitionId
 from consumer.postgres.positions import Positions, StoredPosition
 from consumer.reporting import LoopState, Reporter
 from consumer.transaction import Batch
@@ -31,6 +31,8 @@ _FULL_WAIT_S = 0.05
 _PAUSE_AFTER_S = 1.0
 """A writer that is busy for so long makes the loop pause the partitions and go on polling, to keep its place."""
 _PING_EVERY_S = 5.0
+_LOOK_EVERY_S = 1.0
+"""How often it is told how far the stored positions are behind, whether or not anything is committed."""
 _NEVER_MS = 2**63
 _CLAIM_AGAIN_S = 1.0
 _REFUSED_AGAIN_S = 15.0
@@ -148,6 +150,7 @@ class Service:
         self._deadlines: dict[int, int] = {}
         self._next_tick_s = 0.0
         self._next_ping_s = 0.0
+        self._next_look_s = 0.0
         self._log = get_logger(__name__)
         self._source = connect(self)
 
@@ -197,6 +200,9 @@ class Service:
         if self._pending is None:
             self._give_work(now_s)
         self._poll()
+        if now_s >= self._next_look_s:
+            self._next_look_s = now_s + _LOOK_EVERY_S
+            self._reporter.behind(self._source.high_watermark)
         self._reporter.turned(
             LoopState(
                 joined=self._source.joined,
@@ -229,9 +235,17 @@ class Service:
         except TransientError as error:
             # The messages wait in the intake; the loop goes on serving the group and asks again.
             self._reporter.registry_unwell(str(error))
-        self._reporter.gathered(self._intake.oldest, self._intake.take_clamped(), monotonic() - started)
+        self._reporter.gathered(self._oldest(), self._intake.take_clamped(), monotonic() - started)
         if polled.out_of_range:
             self._reclaim(polled.out_of_range)
+
+    def _oldest(self) -> Message | None:
+        """Return the message that is read and not committed for longest: of the batch being written, or gathered."""
+        batch = None if self._pending is None else self._pending.batch
+        if batch is not None and batch.events:
+            return batch.events[0].message
+        letters = () if batch is None else batch.dead_letters
+        return letters[0].message if letters else self._intake.oldest
 
     def _give_work(self, now_s: float) -> None:
         """Give the idle writer what is most urgent: a batch, claims, a tick, or a question whether it is there."""
@@ -301,6 +315,7 @@ class Service:
         self._deadlines.pop(claim.clock, None)
         self._intake.own(claim)
         self._source.start(claim.partition, claim.start)
+        self._reporter.claimed(claim.partition, claim.start)
         self._log.info("partition claimed", partition=claim.partition, start=claim.start, epoch=claim.epoch)
 
     def _read_again(self, partitions: Collection[PartitionId]) -> None:
