@@ -1,7 +1,15 @@
 """Bytes to events and back: Avro in two wire forms, validated. The only file it reads is its own schema."""
 
 from consumer.events.decoder import MAX_EXPOSURES_REMEMBERED, MAX_MESSAGE_BYTES, Decoder, SchemaSource
-from consumer.events.encoder import confluent_header, encode, encode_body, encode_confluent, encode_record, record_of
+from consumer.events.encoder import (
+    RepeatEncoder,
+    confluent_header,
+    encode,
+    encode_body,
+    encode_confluent,
+    encode_record,
+    record_of,
+)
 from consumer.events.schema_files import schema_text
 from consumer.events.validation import exposure_from_json
 from consumer.events.writer_schemas import RAW_INGESTED, VISIT_DEFINED, WriterSchema, parse_writer_schema
@@ -12,6 +20,7 @@ __all__ = [
     "RAW_INGESTED",
     "VISIT_DEFINED",
     "Decoder",
+    "RepeatEncoder",
     "SchemaSource",
     "WriterSchema",
     "confluent_header",

@@ -1,0 +1,16 @@
+"""Believable nights of raw-ingested events, seeded; `consumer.kafka.simulate` sends them."""
+
+from consumer.simulation.exposures import simulate_exposures
+from consumer.simulation.settings import INSTRUMENTS, SimulatedInstrument, SimulationSettings
+from consumer.simulation.stream import MessageWriter, SimulatedRaw, Spoilt, simulate_night
+
+__all__ = [
+    "INSTRUMENTS",
+    "MessageWriter",
+    "SimulatedInstrument",
+    "SimulatedRaw",
+    "SimulationSettings",
+    "Spoilt",
+    "simulate_exposures",
+    "simulate_night",
+]
