@@ -54,6 +54,8 @@ _PROPERTIES = {
     "broker.heartbeat.interval.ms": "500",
     "broker.session.timeout.ms": "3000",
     "controlled.shutdown.enable": "true",
+    # Messages of past nights stay, unless a topic says otherwise (retention.ms); then they go within seconds
+    "log.retention.ms": "-1",
     "log.initial.task.delay.ms": "500",
     "log.retention.check.interval.ms": "1000",
     "num.recovery.threads.per.data.dir": "1",
