@@ -92,6 +92,11 @@ class Child:
         """Whether the process has not ended (a paused one is running)."""
         return self._process.poll() is None
 
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or minus the signal that ended it; None while it runs."""
+        return self._process.poll()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; nothing happens when the process has ended."""
         self._process.send_signal(number)

@@ -1,0 +1,256 @@
+"""What the database holds, without its history, and the one oracle of the faults: a pure replay of the log.
+
+The replay is in this process and has no loop, no group, no retries and no fence to lose: it reads every partition from
+its start with a consumer of its own, and hands all of it to the store as one batch.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from consumer.config import Settings
+from consumer.errors import BadMessageError
+from consumer.events import Decoder
+from consumer.instruments import instrument_rules
+from consumer.intake import Claim, Intake
+from consumer.model import Message, PartitionId
+from consumer.postgres.batch import BatchTransaction
+from consumer.postgres.connection import Database
+from consumer.postgres.positions import LogPartition, Positions
+from consumer.postgres.schema import store_visit_systems
+from consumer.transaction import apply_batch
+from tests.support.service import TOPIC
+
+Snapshot = dict[str, list[tuple[Any, ...]]]
+"""Table name to its rows in the order of their keys; ``Any``, since the columns have many types."""
+
+_QUERIES = {
+    "exposure": """
+        SELECT instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
+            observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
+            sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
+            record_version, group_key, detectors::text
+        FROM visits.exposure ORDER BY instrument, id""",
+    "visit": """
+        SELECT instrument, id, day_obs, physical_filter, name, seq_num, exposure_time, target_name, observation_reason,
+            science_program, azimuth, zenith_angle, region, timespan_begin, timespan_end, group_key, complete,
+            inputs_hash, rule, algorithm, camera_version, padding
+        FROM visits.visit ORDER BY instrument, id""",
+    "visit_definition": "SELECT instrument, visit, exposure FROM visits.visit_definition ORDER BY 1, 2, 3",
+    "visit_system": "SELECT instrument, id, name FROM visits.visit_system ORDER BY 1, 2",
+    "visit_system_membership": """
+        SELECT instrument, visit, visit_system FROM visits.visit_system_membership ORDER BY 1, 2, 3""",
+    "visit_detector_region": """
+        SELECT instrument, visit, detector, region FROM visits.visit_detector_region ORDER BY 1, 2, 3""",
+    "visit_htm7": "SELECT htm7, instrument, visit FROM visits.visit_htm7 ORDER BY 1, 2, 3",
+    "raw_region": """
+        SELECT instrument, exposure, detector, region, pointing_ra, pointing_dec, pointing_sky_angle
+        FROM visits.raw_region ORDER BY 1, 2, 3""",
+    "dead_letter": """
+        SELECT reason, detail, instrument, exposure, group_key, cluster_id, topic, topic_id, partition, "offset", key,
+            value, message_at, status
+        FROM visits.dead_letter ORDER BY topic, partition, "offset", instrument, group_key, exposure, reason""",
+    "open_group": """
+        SELECT instrument, group_key, log.topic, log.partition, opened_ms, last_ms, superseded_ms, latest_begin,
+            deadline_ms
+        FROM visits.open_group LEFT JOIN visits.consumer_offset AS log ON log.id = clock ORDER BY 1, 2""",
+    "consumer_offset": """
+        SELECT cluster_id, topic, topic_id, partition, next_offset, stream_time_ms
+        FROM visits.consumer_offset ORDER BY 1, 2, 3, 4""",
+}
+
+
+def snapshot(dsn: str) -> Snapshot:
+    """Read every table without its history columns, in the order of keys, at one moment."""
+    with psycopg.connect(dsn) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        return {name: connection.execute(query).fetchall() for name, query in _QUERIES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How many rows one snapshot lacks and has too many against another."""
+
+    lost: int
+    doubled: int
+    example: str = ""
+
+
+def difference(found: Snapshot, expected: Snapshot) -> Difference:
+    """Compare two snapshots row by row."""
+    lost = doubled = 0
+    example = ""
+    for name, rows in expected.items():
+        here, there = set(found[name]), set(rows)
+        lost += len(there - here)
+        doubled += len(here - there) + len(found[name]) - len(here)
+        if here != there and not example:
+            example = f"{name}: lacks {str(sorted(map(str, there - here))[:2])[:600]}"
+            example += f", has {str(sorted(map(str, here - there))[:2])[:600]}"
+    return Difference(lost, doubled, example)
+
+
+def stored_positions(dsn: str) -> dict[int, int | None]:
+    """Read ``next_offset`` by partition."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT partition, next_offset FROM visits.consumer_offset").fetchall()
+    return dict(rows)
+
+
+def total_read(dsn: str) -> int:
+    """Sum the stored positions: the number of messages that are dealt with, in a log that starts at 0."""
+    return sum(offset or 0 for offset in stored_positions(dsn).values())
+
+
+def watch_positions(dsn: str) -> None:
+    """Let PostgreSQL itself note every move of a stored position that is committed; see `moves`."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            """
+            CREATE SCHEMA IF NOT EXISTS watch;
+            CREATE TABLE watch.moves (
+                n bigint GENERATED ALWAYS AS IDENTITY, clock bigint, epoch bigint, before bigint, after bigint
+            );
+            CREATE FUNCTION watch.note() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                INSERT INTO watch.moves (clock, epoch, before, after)
+                VALUES (new.id, new.epoch, old.next_offset, new.next_offset);
+                RETURN new;
+            END $$;
+            CREATE TRIGGER watch AFTER UPDATE ON visits.consumer_offset
+                FOR EACH ROW WHEN (old.next_offset IS DISTINCT FROM new.next_offset) EXECUTE FUNCTION watch.note();
+            """
+        )
+
+
+def moves(dsn: str) -> list[tuple[int, int, int | None, int]]:
+    """Return every committed move of a position since `watch_positions`: clock, epoch, before, after."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT clock, epoch, before, after FROM watch.moves ORDER BY n").fetchall()
+    return [(clock, epoch, before, after) for clock, epoch, before, after in rows]
+
+
+def assert_no_way_back(dsn: str) -> None:
+    """Hold every committed move to three rules: forward, from where the last one ended, by nobody who was fenced."""
+    last: dict[int, tuple[int, int]] = {}
+    noted = moves(dsn)
+    assert noted, "no position moved: nothing was watched"
+    for clock, epoch, before, after in noted:
+        assert before is None or after > before, f"position of clock {clock} went back from {before} to {after}"
+        if clock in last:
+            assert (last[clock][0], last[clock][1]) == (min(epoch, last[clock][0]), before)
+        last[clock] = (epoch, after)
+
+
+@contextmanager
+def _reading(bootstrap: str) -> Iterator[Consumer]:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "replay",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "log_level": 0,
+        }
+    )
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def read_log(bootstrap: str, topic: str = TOPIC) -> tuple[list[Message], dict[PartitionId, int]]:
+    """Read all committed messages of a topic, and where each of its partitions ends."""
+    messages: list[Message] = []
+    ends: dict[PartitionId, int] = {}
+    with _reading(bootstrap) as consumer:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+        while len(ends) < len(partitions):
+            for each in consumer.consume(10_000, 1.0):
+                partition = PartitionId(topic, each.partition() or 0)
+                offset = each.offset()
+                error = each.error()
+                assert offset is not None
+                if error is None:
+                    messages.append(Message(partition, offset, each.timestamp()[1], each.key(), each.value()))
+                else:
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    ends[partition] = offset
+    return messages, ends
+
+
+def replay(
+    bootstrap: str, dsn: str, settings: Mapping[str, Any], logs: Mapping[int, tuple[str, str]], topic: str = TOPIC
+) -> None:
+    """Apply the whole of a log to a fresh database, as one batch.
+
+    Parameters
+    ----------
+    bootstrap, topic
+        The log.
+    dsn
+        Of a database with the present schema and no rows.
+    settings
+        Of the service that is to be compared.
+    logs
+        Cluster and topic id of each partition, as the service stored them: they name the log, and say nothing of it.
+    """
+    loaded = Settings(**{**settings, "database": {"conninfo": dsn}})
+    database = Database(loaded.database, application_name="replay")
+    try:
+        rules = instrument_rules(loaded)
+        positions = Positions(database, consumer_group="visit-consumer", owner="replay")
+        store_visit_systems(database, {name: each.rule.visit_systems for name, each in rules.items()})
+        intake = Intake(Decoder(max_message_bytes=loaded.kafka.max_message_bytes), rules, max_clock_skew_ms=2**50)
+        messages, ends = read_log(bootstrap, topic)
+        for partition in sorted(ends):
+            position = positions.claim(LogPartition(*logs[partition.partition], partition))
+            intake.own(Claim(partition, position.id, position.epoch, None, 0, 0))
+        intake.put(messages, ends, 0)
+        batch = intake.take()
+        assert batch is not None
+        with database.transaction() as session:
+            apply_batch(BatchTransaction(session), batch, rules)
+    finally:
+        database.close()
+
+
+def names_of_logs(dsn: str) -> dict[int, tuple[str, str]]:
+    """Read the cluster and topic ids under which the service stored its positions, by partition."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT partition, cluster_id, topic_id FROM visits.consumer_offset").fetchall()
+    return {partition: (cluster, topic) for partition, cluster, topic in rows}
+
+
+def assert_every_offset_is_explained(dsn: str, bootstrap: str, topic: str = TOPIC) -> None:
+    """Hold every message of the log to be a stored raw or a dead letter, one by one, without the product's planning."""
+    decoder = Decoder()
+    with psycopg.connect(dsn) as connection:
+        dead = set(connection.execute('SELECT partition, "offset" FROM visits.dead_letter WHERE "offset" >= 0'))
+        stored = {
+            (instrument, exposure, detector)
+            for instrument, exposure, detector in connection.execute(
+                """
+                SELECT instrument, id, detector
+                FROM visits.exposure, unnest(detectors) AS span,
+                    generate_series(lower(span), upper(span) - 1) AS detector
+                """
+            )
+        }
+    messages, _ = read_log(bootstrap, topic)
+    assert messages
+    for each in messages:
+        if (each.partition.partition, each.offset) not in dead:
+            where = f"{each.partition.partition}/{each.offset}"
+            try:
+                raw = decoder.decode(each.value)
+            except BadMessageError as error:
+                raise AssertionError(f"offset {where} left no trace, though it is {error.reason}") from error
+            assert (raw.exposure.instrument, raw.exposure.id, raw.detector) in stored, f"offset {where} left no trace"
