@@ -1,0 +1,62 @@
+# What a developer does here: `make help` lists it. Nothing is installed outside of this folder, but for caches below ~/.cache.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+# The first interpreter that is new enough; PYTHON=... on the command line chooses another
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
+
+.PHONY: help venv demo check format test test-tools constraints clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: .venv/.installed ## Build .venv with the locked versions of everything
+
+.venv/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "missing: python3, version 3.11 or later (or say: make PYTHON=/path/to/python3)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "missing: the modules venv and ensurepip of $(PYTHON) (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: venv ## Run the whole path on this machine: a broker, a database, a night of events, pictures
+	$(BIN)/visit-consumer demo
+
+check: venv ## Format, lint, types, import rules and unit tests: under a minute, no servers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit
+
+format: venv ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: venv test-tools ## All tests, on Apache Kafka and PostgreSQL where they can be had
+	$(BIN)/pytest
+
+# Without these the tests run on less, and say so in their last lines; REQUIRE_APACHE_KAFKA=1 makes that a failure
+test-tools:
+	@command -v java >/dev/null || echo "missing: java, version 17 or later (Debian: default-jre-headless): no Apache Kafka" >&2
+	@command -v mvn >/dev/null || echo "missing: mvn (Debian: maven): no Apache Kafka, unless its jars are in the cache" >&2
+	@test -x /usr/lib/postgresql/15/bin/postgres || echo "missing: PostgreSQL 15 (Debian: postgresql-15): only 18" >&2
+
+constraints: ## Take up the newest versions that pyproject.toml allows: writes constraints.txt
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	{ sed -n '/^#/p' constraints.txt; \
+	  build/constraints/bin/python -m pip freeze --exclude visit-consumer | sed -n '/^[A-Za-z0-9._-]*==[^ ]*$$/p' | LC_ALL=C sort -f; \
+	} > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -rf build/constraints
+
+clean: ## Remove what make made here (not the caches below ~/.cache)
+	rm -rf .venv build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find consumer tests -name __pycache__ -type d -prune -exec rm -rf {} +
