@@ -11,70 +11,25 @@ from types import FrameType
 from prometheus_client import CollectorRegistry
 
 from consumer import __version__
-from consumer.closing import ClosingPolicy
-from consumer.config import ClosingSettings, InstrumentSettings, Settings
+from consumer.config import Settings
 from consumer.events import Decoder
-from consumer.grouping import get_rule
 from consumer.http import HttpServer
+from consumer.instruments import instrument_rules
 from consumer.intake import Intake
 from consumer.kafka.properties import connection_properties, consumer_properties
 from consumer.kafka.registry import registry_client
 from consumer.kafka.source import KafkaSource, RebalanceListener, librdkafka_version
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
-from consumer.planning import InstrumentRules
 from consumer.postgres.connection import Database
 from consumer.postgres.positions import Positions
 from consumer.postgres.schema import check_schema, migrate, store_visit_systems
-from consumer.regions import RegionSettings, WcsSource, camera_set, get_algorithm
 from consumer.reporting import Reporter
 from consumer.service import LoopSettings, Service
 from consumer.writer import Writer
 
 WATCHDOG_EXIT_CODE = 70
 """EX_SOFTWARE: a shutdown that hung was ended by force. Nothing is lost by it."""
-
-
-def instrument_rules(settings: Settings) -> dict[str, InstrumentRules]:
-    """Resolve the configuration of every instrument to its rule, algorithm and camera.
-
-    Raises
-    ------
-    ConfigurationError
-        When a rule, an algorithm or a camera cannot be had; names the instrument.
-    """
-    return {
-        name: resolve_instrument(each, settings.closing_of(name)) for name, each in sorted(settings.instruments.items())
-    }
-
-
-def resolve_instrument(instrument: InstrumentSettings, closing: ClosingSettings) -> InstrumentRules:
-    """Resolve the configuration of one instrument; see `instrument_rules`."""
-    regions = instrument.regions
-    algorithm = get_algorithm(
-        regions.algorithm,
-        RegionSettings(
-            padding=regions.padding,
-            merge_exposures=regions.merge_exposures,
-            detector_id=regions.detector_id,
-            wcs_source=WcsSource(regions.wcs_source),
-            require_versioned_camera=regions.require_versioned_camera,
-            detectors=regions.detectors,
-        ),
-        [camera_set(instrument.camera)] if instrument.camera else [],
-    )
-    return InstrumentRules(
-        rule=get_rule(instrument.group_exposures, group_id=instrument.group_id),
-        algorithm=algorithm,
-        closing=ClosingPolicy(
-            next_group_grace_ms=round(closing.next_group_grace_s * 1000),
-            close_after_ms=round(closing.close_after_s * 1000),
-            max_open_ms=round(closing.max_open_s * 1000),
-        ),
-        required_detectors=sum(1 << detector for detector in algorithm.required_detectors),
-        ignore_non_science=instrument.ignore_non_science_exposures,
-        keep_stored=instrument.on_change == "keep",
-    )
 
 
 class Application:

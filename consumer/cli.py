@@ -1,96 +1,47 @@
-"""The command ``visit-consumer``: thin; each subcommand reads its options, calls one function and prints the answer."""
+"""The command ``visit-consumer``: finds the subcommand that is asked for, and loads nothing else.
 
-import os
-import sys
-from collections.abc import Callable
-from functools import wraps
-from pathlib import Path
-from typing import ParamSpec
+Loading every command takes seconds, most of them for libraries that the others need; processes of a pool, which load
+this module again, would pay for them too.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
 
 import click
 
 from consumer import __version__
-from consumer.app import Application, instrument_rules, migrate_database
-from consumer.config import Settings, load_settings, secret_values
-from consumer.errors import ConfigurationError, VisitConsumerError
-from consumer.logs import configure_logging, get_logger
 
-EXIT_CONFIGURATION = 78
-"""EX_CONFIG of sysexits: starting again will not help."""
-EXIT_FAILED = 1
-
-P = ParamSpec("P")
-
-config_option = click.option(
-    "--config",
-    "config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    envvar="VISIT_CONSUMER_CONFIG",
-    help="Settings, a YAML file; environment variables VISIT_CONSUMER_... override it.",
-)
+COMMANDS: Mapping[str, str] = {
+    "run": "consumer.commands.serve:run",
+    "check-config": "consumer.commands.serve:check_config",
+    "migrate": "consumer.commands.serve:migrate",
+    "demo": "consumer.commands.demo:demo",
+    "simulate": "consumer.commands.simulate:simulate",
+    "define": "consumer.commands.define:define",
+    "camera": "consumer.commands.camera:camera",
+}
+"""Module and name of each command, in the order of the help text."""
 
 
-def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Print our own errors as one line each, and exit with a code that says which kind it was."""
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for; see click's documentation of lazy subcommands."""
 
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except ConfigurationError as error:
-            click.echo(f"visit-consumer: {error}", err=True)
-            sys.exit(EXIT_CONFIGURATION)
-        except VisitConsumerError as error:
-            click.echo(f"visit-consumer: {error}", err=True)
-            sys.exit(EXIT_FAILED)
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's interface
+        """Give the names of all commands."""
+        return list(COMMANDS)
 
-    return wrapped
-
-
-def settings_from(config: Path | None) -> Settings:
-    """Load the settings and set up logging by them."""
-    settings = load_settings(config, os.environ)
-    configure_logging(settings.log.format, settings.log.level, secret_values(settings))
-    return settings
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # the same
+        """Import one command; None when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(module), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{COMMANDS[cmd_name]} is no command")
+        return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="visit-consumer")
 def main() -> None:
     """Define visits from raw-ingested events on Kafka, exactly once, in PostgreSQL."""
-
-
-@main.command()
-@config_option
-@reports_errors
-def run(config: Path | None) -> None:
-    """Serve: read events, define visits, until SIGTERM."""
-    settings = settings_from(config)
-    try:
-        Application(settings).run()
-    except VisitConsumerError as error:
-        get_logger(__name__).error("cannot go on", error=str(error))
-        raise
-
-
-@main.command("check-config")
-@config_option
-@reports_errors
-def check_config(config: Path | None) -> None:
-    """Check the settings, and that every rule, algorithm and camera that they name can be had."""
-    settings = settings_from(config)
-    for name, rules in instrument_rules(settings).items():
-        click.echo(f"{name}: {rules.rule.name}, {rules.algorithm.name}, padding {rules.algorithm.padding} pixels")
-    click.echo("The configuration is good.")
-
-
-@main.command()
-@config_option
-@reports_errors
-def migrate(config: Path | None) -> None:
-    """Bring the database schema up to date; run it as the schema's owner, before a new release."""
-    applied = migrate_database(settings_from(config))
-    for name in applied:
-        click.echo(f"applied {name}")
-    if not applied:
-        click.echo("The schema is up to date.")

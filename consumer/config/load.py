@@ -23,7 +23,13 @@ from consumer.config.settings import Settings
 from consumer.config.sources import read_environment, read_file
 
 
-def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_settings(
+    path: Path | None,
+    environ: Mapping[str, str],
+    *,
+    below: Mapping[str, Any] | None = None,
+    above: Mapping[str, Any] | None = None,
+) -> Settings:
     """Read the settings: the file's, overridden by the environment's.
 
     Parameters
@@ -33,6 +39,9 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     environ
         Environment variables; ``VISIT_CONSUMER_KAFKA__TOPICS`` is the key ``kafka.topics``. Lists and
         mappings are JSON.
+    below, above
+        What a command lays under the file and over the environment: stand-ins for settings that it does not need, and
+        its own options.
 
     Raises
     ------
@@ -46,7 +55,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     if problems:
         raise settings_error(path, problems)
     try:
-        return Settings(**_over(from_file, from_environment))
+        return Settings(**_over(_over(below or {}, _over(from_file, from_environment)), above or {}))
     except ValidationError as error:
         raise settings_error(
             path, [line for detail in error.errors() for line in _lines(detail, path, from_environment)]

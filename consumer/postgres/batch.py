@@ -80,9 +80,12 @@ class BatchTransaction:
         return {key: sorted(each, key=lambda r: r.detector) for key, each in regions.items()}
 
     def insert_raw_regions(self, regions: Iterable[RawRegion]) -> None:
-        """Store what raws' own WCS said, where nothing is stored yet."""
-        names = ("instruments", "exposures", "detectors", "regions", "ras", "decs", "sky_angles")
-        rows = ((r.instrument, r.exposure, r.detector, r.region, *(r.pointing or (None,) * 3)) for r in regions)
+        """Store what raws' own WCS said, where nothing of that version is stored yet."""
+        names = ("instruments", "exposures", "detectors", "regions", "ras", "decs", "sky_angles", "record_versions")
+        rows = (
+            (r.instrument, r.exposure, r.detector, r.region, *(r.pointing or (None,) * 3), r.record_version)
+            for r in regions
+        )
         self._run("insert_raw_regions", columns(names, rows))
 
     def open_groups(self, keys: Collection[GroupKey]) -> list[OpenGroup]:
@@ -137,7 +140,12 @@ class BatchTransaction:
             self._run("delete_visits", _visit_keys(visits))
 
     def write_visits(
-        self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, alone: bool
+        self,
+        visits: Sequence[VisitRecords],
+        replaced: Sequence[StoredVisit],
+        *,
+        alone: bool,
+        detector_regions: bool = True,
     ) -> str | None:
         """Store the rows of visits.
 
@@ -149,6 +157,8 @@ class BatchTransaction:
             What is stored of the updated ones.
         alone
             Write under a savepoint.
+        detector_regions
+            False leaves the stored detector regions alone.
 
         Returns
         -------
@@ -156,24 +166,27 @@ class BatchTransaction:
             With `alone`, why PostgreSQL refuses these rows, none of which is written then; None when they are.
         """
         if not alone:
-            self._write_visits(visits, replaced)
+            self._write_visits(visits, replaced, detector_regions=detector_regions)
             return None
         try:
             with self._session.savepoint():
-                self._write_visits(visits, replaced)
+                self._write_visits(visits, replaced, detector_regions=detector_regions)
         except DataRefusedError as error:
             return error.detail
         return None
 
-    def _delete_parts(self, visits: Sequence[StoredVisit]) -> None:
-        for name in ("delete_definitions", "delete_memberships", "delete_detector_regions"):
+    def _delete_parts(self, visits: Sequence[StoredVisit], *, detector_regions: bool = True) -> None:
+        regions = ("delete_detector_regions",) if detector_regions else ()
+        for name in ("delete_definitions", "delete_memberships", *regions):
             self._run(name, _visit_keys(visits))
         trixels = [(trixel, v.instrument, v.id) for v in visits for trixel in htm7_ids(v.region)]
         self._run("delete_htm7", columns(("trixels", "instruments", "ids"), trixels))
 
-    def _write_visits(self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit]) -> None:
+    def _write_visits(
+        self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, detector_regions: bool
+    ) -> None:
         if replaced:
-            self._delete_parts(replaced)
+            self._delete_parts(replaced, detector_regions=detector_regions)
         self._run("upsert_visits", _visit_columns(visits))
         keyed = [(v.definition.instrument, v.definition.id, v) for v in visits]
         self._run(
@@ -190,20 +203,8 @@ class BatchTransaction:
                 ((instrument, id_, system) for instrument, id_, v in keyed for system in v.definition.visit_systems),
             ),
         )
-        instruments: list[str] = []
-        ids: list[int] = []
-        detectors: list[int] = []
-        regions: list[bytes] = []
-        for instrument, id_, v in keyed:
-            count = len(v.regions.detectors)
-            instruments += [instrument] * count
-            ids += [id_] * count
-            detectors += v.regions.detectors
-            regions += v.regions.detector_regions
-        self._run(
-            "insert_detector_regions",
-            {"instruments": instruments, "visits": ids, "detectors": detectors, "regions": regions},
-        )
+        if detector_regions:
+            self._run("insert_detector_regions", _detector_columns(visits))
         trixels = ((t, instrument, id_) for instrument, id_, v in keyed for t in v.regions.htm7)
         self._run("insert_htm7", columns(("trixels", "instruments", "visits"), trixels))
 
@@ -217,10 +218,20 @@ class BatchTransaction:
             unique = {(x.instrument, x.reason, x.group_key, x.exposure): x for x in of_subjects}
             self._run("insert_dead_letters_of_subjects", dead_letter_columns(unique.values()))
 
+    def refused_groups(self, instruments: Collection[str]) -> set[GroupKey]:
+        """Read the groups that were refused a visit because another group has its id or name."""
+        rows = self._rows("refused_groups", {"instruments": sorted(instruments)})
+        return {GroupKey(*cast("tuple[str, str]", row)) for row in rows}
+
     def resolve_dead_letters(self, groups: Collection[GroupKey]) -> None:
         """Mark the dead letters of groups that are visits now as resolved."""
         if groups:
             self._run("resolve_dead_letters", group_columns(groups))
+
+    def resolve_dead_letters_of_exposures(self, exposures: Collection[ExposureKey]) -> None:
+        """Mark the dead letters of exposures as resolved that were off sky and are corrected."""
+        if exposures:
+            self._run("resolve_dead_letters_of_exposures", columns(("instruments", "ids"), sorted(exposures)))
 
     def write_outbox(self, rows: Sequence[tuple[str, int, int, bytes]]) -> None:
         """Store announcements: instrument, visit, revision, payload."""
@@ -286,3 +297,17 @@ def _visit_columns(visits: Sequence[VisitRecords]) -> Parameters:
         "close_reasons": [str(v.close_reason) for v in visits],
         "software_versions": [__version__ for _ in visits],
     }
+
+
+def _detector_columns(visits: Sequence[VisitRecords]) -> Parameters:
+    instruments: list[str] = []
+    ids: list[int] = []
+    detectors: list[int] = []
+    regions: list[bytes] = []
+    for v in visits:
+        count = len(v.regions.detectors)
+        instruments += [v.definition.instrument] * count
+        ids += [v.definition.id] * count
+        detectors += v.regions.detectors
+        regions += v.regions.detector_regions
+    return {"instruments": instruments, "visits": ids, "detectors": detectors, "regions": regions}

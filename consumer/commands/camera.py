@@ -1,0 +1,43 @@
+"""The commands about camera files: ``camera check`` and ``camera plot``."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from consumer.commands.options import EXIT_FAILED, reports_errors
+from consumer.plots import plot_focal_plane
+from consumer.regions import find_or_load
+from consumer.regions.camera_check import Severity, check_camera
+
+
+@click.group()
+def camera() -> None:
+    """Check and draw camera geometry; the format is described in consumer/cameras/README.md."""
+
+
+@camera.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def check(files: tuple[Path, ...]) -> None:
+    """Check camera FILES before they are trusted; the exit code is 1 when one has an error."""
+    bad = False
+    for file in files:
+        problems = check_camera(file)
+        bad = bad or any(problem.severity is Severity.ERROR for problem in problems)
+        for problem in problems:
+            click.echo(f"{file}: {problem.severity.value}: {problem.text}")
+        if not problems:
+            click.echo(f"{file}: good")
+    sys.exit(EXIT_FAILED if bad else 0)
+
+
+@camera.command()
+@click.argument("name")
+@click.argument("picture", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@reports_errors
+def plot(name: str, picture: Path | None) -> None:
+    """Draw the focal plane of a camera, a built-in NAME or a file, into PICTURE (.png, .pdf, .svg)."""
+    found = find_or_load(name)
+    target = picture or Path(f"{found.name.lower()}.png")
+    plot_focal_plane(found, target)
+    click.echo(f"{found.name}: {len(found.detectors)} detectors drawn in {target}")

@@ -1,0 +1,164 @@
+"""The command ``define``: the visits of exposures that are given as JSON."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from consumer.batch import BatchOptions
+from consumer.commands.options import (
+    JSON,
+    config_option,
+    dsn_option,
+    output_option,
+    print_json,
+    print_rows,
+    reports_errors,
+    tool_settings,
+)
+from consumer.define_visits import Progress
+from consumer.model import VisitRecords
+from consumer.operations.define import Defined, define_visits, instrument_settings
+from consumer.operations.exposure_files import parse_exposures
+from consumer.rows import visit_tables
+
+_STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter", "check_detector_regions")
+
+
+@click.command(short_help="Define the visits of exposures that are given as JSON.")
+@click.argument("exposures", type=click.File(encoding="utf-8"))
+@click.option("--instrument", required=True, help="Instrument of all exposures.")
+@click.option(
+    "--camera",
+    multiple=True,
+    metavar="FILE",
+    help="Geometry: a file or the name of a built-in camera; may be repeated.",
+)
+@click.option("--group-exposures", metavar="RULE", help="Grouping rule, such as one-to-one or by-group-metadata.")
+@click.option("--group-id", type=click.Choice(["digits", "lsst"]), help="How by-group-metadata makes a visit's id.")
+@click.option("--padding", type=click.IntRange(min=0), help="Pixels added on all four sides of every detector.")
+@click.option("--merge-exposures", is_flag=True, help="Regions cover all exposures of a visit, not only the first.")
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Compute regions in so many."
+)
+@click.option("--update-records", is_flag=True, help="Rewrite stored visits that differ.")
+@click.option("--incremental", is_flag=True, help="Add to stored visits: their members count beside the given ones.")
+@click.option("--skip-conflicting", is_flag=True, help="Leave stored visits that differ alone, instead of failing.")
+@click.option("--prefilter", is_flag=True, help="Do not compute visits that are stored with the same members.")
+@click.option("--check-detector-regions", is_flag=True, help="Compare stored detector regions too.")
+@config_option
+@dsn_option
+@output_option
+@reports_errors
+def define(  # noqa: PLR0913  # one argument for each option
+    *,
+    exposures: TextIO,
+    instrument: str,
+    camera: tuple[str, ...],
+    group_exposures: str | None,
+    group_id: str | None,
+    padding: int | None,
+    merge_exposures: bool,
+    processes: int,
+    config: Path | None,
+    dsn: str | None,
+    output: str,
+    **stored: bool,
+) -> None:
+    """Define the visits of EXPOSURES: JSON lines or a JSON array with the event's field names, - for standard input.
+
+    With --dsn visits are stored in PostgreSQL. Without it nothing is written to a database, and options that speak of
+    stored visits are refused.
+    """
+    refused = [f"--{name.replace('_', '-')}" for name in _STORED_ONLY if stored[name]]
+    if dsn is None and refused:
+        raise click.UsageError(f"{', '.join(refused)} speaks of stored visits: say with --dsn where they are stored")
+    settings = tool_settings(config, dsn, database=dsn is not None)
+    own = instrument_settings(
+        settings,
+        instrument,
+        {
+            "camera": camera or None,
+            "group_exposures": group_exposures,
+            "group_id": group_id,
+            "regions": {"padding": padding, "merge_exposures": merge_exposures or None},
+        },
+    )
+    given = parse_exposures(exposures.read(), instrument=instrument, source=exposures.name)
+    with _bar() as progress:
+        defined = define_visits(
+            given,
+            own,
+            database=None if dsn is None else settings.database,
+            options=BatchOptions(**stored),
+            processes=processes,
+            progress=progress,
+        )
+    if output == JSON:
+        print_json(
+            {"result": asdict(defined.result), **visit_tables(instrument, defined.visit_systems, defined.visits)}
+        )
+    else:
+        _print_table(defined)
+
+
+@contextmanager
+def _bar() -> Iterator[Progress | None]:
+    """Show a progress bar on standard error where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("regions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _follow(bar)
+
+
+def _follow(bar: Bar) -> Callable[[int, int], None]:
+    task = bar.add_task("regions", total=None)
+
+    def tell(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+
+    return tell
+
+
+def _print_table(defined: Defined) -> None:
+    columns = (
+        "visit",
+        "name",
+        "day_obs",
+        "systems",
+        "exposures",
+        "detectors",
+        "physical_filter",
+        "exposure_time",
+        "target_name",
+        "complete",
+    )
+    print_rows([_row(each) for each in defined.visits], columns, "table")
+    counts = ", ".join(f"{value} {name.removeprefix('n_')}" for name, value in asdict(defined.result).items() if value)
+    rate = f", {defined.result.n_visits / defined.seconds:.0f} visits/s" if defined.seconds > 0 else ""
+    click.echo(f"{counts or 'no visits'} in {defined.seconds:.2f} s{rate}", err=True)
+
+
+def _row(records: VisitRecords) -> dict[str, object]:
+    visit, own = records.definition, records.aggregate
+    return {
+        "visit": visit.id,
+        "name": visit.name,
+        "day_obs": own.day_obs,
+        "systems": visit.visit_systems,
+        "exposures": [e.id for e in visit.exposures],
+        "detectors": len(records.regions.detectors),
+        "physical_filter": own.physical_filter,
+        "exposure_time": own.exposure_time,
+        "target_name": own.target_name,
+        "complete": visit.complete,
+    }

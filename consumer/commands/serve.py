@@ -1,0 +1,47 @@
+"""The commands of the service itself: ``run``, ``check-config``, ``migrate``."""
+
+from pathlib import Path
+
+import click
+
+from consumer.app import Application, migrate_database
+from consumer.commands.options import config_option, reports_errors, settings_from
+from consumer.errors import VisitConsumerError
+from consumer.instruments import instrument_rules
+from consumer.logs import get_logger
+
+
+@click.command()
+@config_option
+@reports_errors
+def run(config: Path | None) -> None:
+    """Serve: read events, define visits, until SIGTERM."""
+    settings = settings_from(config)
+    try:
+        Application(settings).run()
+    except VisitConsumerError as error:
+        get_logger(__name__).error("cannot go on", error=str(error))
+        raise
+
+
+@click.command("check-config")
+@config_option
+@reports_errors
+def check_config(config: Path | None) -> None:
+    """Check the settings, and that every rule, algorithm and camera that they name can be had."""
+    settings = settings_from(config)
+    for name, rules in instrument_rules(settings).items():
+        click.echo(f"{name}: {rules.rule.name}, {rules.algorithm.name}, padding {rules.algorithm.padding} pixels")
+    click.echo("The configuration is good.")
+
+
+@click.command()
+@config_option
+@reports_errors
+def migrate(config: Path | None) -> None:
+    """Bring the database schema up to date; run it as the schema's owner, before a new release."""
+    applied = migrate_database(settings_from(config))
+    for name in applied:
+        click.echo(f"applied {name}")
+    if not applied:
+        click.echo("The schema is up to date.")

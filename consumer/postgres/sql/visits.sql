@@ -1,0 +1,53 @@
+-- Reading visits whole, and rewriting them: what operators' commands do beside the service.
+
+-- name: exposures
+SELECT
+    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
+    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
+    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
+    record_version, group_key, detectors::text
+FROM exposure
+WHERE (instrument, id) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]));
+
+-- name: visits
+SELECT
+    id, name, complete, group_key, inputs_hash, rule, algorithm, camera_version, padding, close_reason, region,
+    day_obs, seq_num, physical_filter, exposure_time, target_name, observation_reason, science_program, azimuth,
+    zenith_angle, timespan_begin, timespan_end
+FROM visit
+WHERE instrument = %(instrument)s AND id = ANY(%(visits)s::bigint[]);
+
+-- name: members
+SELECT
+    member.visit, e.instrument, e.id, e.obs_id, e.day_obs, e."group", e.physical_filter, e.exposure_time, e.dark_time,
+    e.observation_type, e.observation_reason, e.seq_num, e.seq_start, e.seq_end, e.target_name, e.science_program,
+    e.tracking_ra, e.tracking_dec, e.sky_angle, e.azimuth, e.zenith_angle, e.has_simulated, e.can_see_sky,
+    e.timespan_begin, e.timespan_end, e.group_size, e.record_version, e.group_key, e.detectors::text
+FROM visit_definition AS member
+JOIN exposure AS e ON e.instrument = member.instrument AND e.id = member.exposure
+WHERE member.instrument = %(instrument)s AND member.visit = ANY(%(visits)s::bigint[]);
+
+-- name: memberships
+SELECT visit, visit_system
+FROM visit_system_membership
+WHERE instrument = %(instrument)s AND visit = ANY(%(visits)s::bigint[])
+ORDER BY visit, visit_system;
+
+-- name: detector_regions
+SELECT visit, detector, region
+FROM visit_detector_region
+WHERE instrument = %(instrument)s AND visit = ANY(%(visits)s::bigint[])
+ORDER BY visit, detector;
+
+-- name: release_visit
+-- A visit that is rewritten on purpose: upsert_visits leaves rows of another group, or with an equal hash, alone.
+UPDATE visit
+SET group_key = %(group_key)s, inputs_hash = ''::bytea
+WHERE instrument = %(instrument)s AND id = %(id)s;
+
+-- name: regroup_exposures
+-- The rule changed, and so the keys of the groups; the exposures are locked.
+UPDATE exposure AS stored
+SET group_key = given.group_key, updated_at = now()
+FROM unnest(%(instruments)s::text[], %(ids)s::bigint[], %(group_keys)s::text[]) AS given (instrument, id, group_key)
+WHERE stored.instrument = given.instrument AND stored.id = given.id AND stored.group_key <> given.group_key;

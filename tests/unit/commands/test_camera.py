@@ -1,0 +1,25 @@
+"""The commands ``camera check`` and ``camera plot``."""
+
+from importlib import resources
+from pathlib import Path
+
+from tests.support.commands import invoke
+
+LATISS = resources.files("consumer").joinpath("cameras", "latiss.json").read_text(encoding="utf-8")
+
+
+def test_good_and_bad_camera_files(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(LATISS)
+    bad.write_text(LATISS.replace('"position_mm": [-0.515, -0.055]', '"position_mm": [-515000, 0]'))
+    assert "good" in invoke("camera", "check", good).stdout
+    result = invoke("camera", "check", good, bad, exit_code=1)
+    assert f"{bad}: error" in result.stdout
+    assert "camera check" in invoke("camera", "check", "--help").stdout
+
+
+def test_a_drawing_of_the_focal_plane(tmp_path: Path) -> None:
+    picture = tmp_path / "latiss.png"
+    assert "1 detectors" in invoke("camera", "plot", "latiss", picture).stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "nobody" in invoke("camera", "plot", "nobody", picture, exit_code=78).stderr
