@@ -100,7 +100,7 @@ def _completeness() -> list[PanelBuilder]:
             units={"raws arrived": "percentunit"},
         ),
         listing(
-            "Incomplete visits",
+            "Visits of incomplete groups",
             "Visits of groups that closed without all their exposures.",
             SqlQuery(SQL["incomplete_visits"]),
         ),
@@ -127,8 +127,8 @@ def _set_aside() -> list[PanelBuilder]:
         ),
         bars("Open dead letters by reason", "Of every night.", SqlQuery(SQL["dead_letters_by_reason"]), x="reason"),
         listing(
-            "Open dead letters",
-            "The latest 200. Look, repeat or discard: visit-consumer dead-letters show, replay, discard.",
+            "Latest dead letters",
+            "Open ones, at most 200. Look, repeat or discard: visit-consumer dead-letters show, replay, discard.",
             SqlQuery(SQL["dead_letters"]),
             width=16,
         ),

@@ -110,7 +110,9 @@ def _overview() -> list[PanelBuilder]:
             now(f"sum(increase({metric('dead_letters_total')}[{in_range}]))"),
             steps=GOOD_AT_ZERO,
         ),
-        number("Open groups", "Groups that wait for exposures.", over_time(f"sum({metric('open_groups')})", "groups")),
+        number(
+            "Groups waiting", "Groups that wait for exposures.", over_time(f"sum({metric('open_groups')})", "groups")
+        ),
         number(
             "Breaker",
             "1 while too many messages are bad and reading is paused, until an operator resumes it.",

@@ -1,0 +1,184 @@
+"""A short night for a running consumer, with the faults that the alerts are for, and what Prometheus saw of it.
+
+The consumer is the real one, ``visit-consumer run`` as a process, on librdkafka's mock cluster and PostgreSQL 18. The
+faults are real too: bytes that are no event, a record that contradicts the stored one, a detector that the camera does
+not have, an exposure that never comes, a frozen database, a killed process. Only durations of the alerts are shortened,
+see `tests.deploy.prometheus_server.SHORTENED`.
+"""
+
+import signal
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from confluent_kafka import Producer
+
+from consumer.events import RAW_INGESTED, encode_record, record_of
+from consumer.model import Exposure
+from tests.deploy.boards import expressions
+from tests.deploy.prometheus_server import PrometheusServer, shortened_rules
+from tests.support.brokers import MockBroker
+from tests.support.children import Child, free_port
+from tests.support.exposures import exposure
+from tests.support.postgres import PostgresServer
+from tests.support.raws import raw_of
+
+TOPIC = "raws-of-a-watched-night"
+_INTERRUPTED_S = 32.0
+"""The database is away for a little longer than the objective allows a visit to take."""
+_LATE = 110
+"""Visits that wait for it: more than the guards of the objective's alerts against low traffic."""
+
+
+@dataclass(slots=True)
+class Observed:
+    """What was seen."""
+
+    alerts_when_quiet: set[str] = field(default_factory=set)
+    fired: set[str] = field(default_factory=set)
+    results: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    """What each expression of the board gave, while the faults showed."""
+    recorded: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    metrics: str = ""
+    """Text of ``/metrics``."""
+    rule_errors: list[str] = field(default_factory=list)
+
+
+class WatchedNight:
+    """The story; `run` tells it once.
+
+    Parameters
+    ----------
+    folder
+        For files of the processes.
+    broker
+        With no topic of this name yet.
+    postgres
+        A server of this test's own, since it is frozen; migrated.
+    dsn
+        The database on it.
+    """
+
+    def __init__(self, folder: Path, broker: MockBroker, postgres: PostgresServer, dsn: str) -> None:
+        self._postgres = postgres
+        self._producer = Producer({"bootstrap.servers": broker.bootstrap})
+        self._number = 0
+        self._port = free_port()
+        broker.create_topic(TOPIC)
+        self._config = folder / "config.yaml"
+        self._config.write_text(yaml.safe_dump(_settings(broker.bootstrap, dsn, self._port)))
+        self._folder = folder
+        self._seen = Observed()
+
+    def run(self) -> Observed:
+        """Run consumer and Prometheus, feed them, and return what was seen."""
+        command = [sys.executable, "-m", "consumer", "run", "--config", str(self._config)]
+        consumer = Child(command, self._folder / "consumer.log")
+        try:
+            with PrometheusServer(self._folder, f"127.0.0.1:{self._port}", shortened_rules()) as prometheus:
+                self._tell(consumer, prometheus)
+        finally:
+            if consumer.running:
+                consumer.signal(signal.SIGKILL)
+                consumer.wait(10)
+        return self._seen
+
+    def _tell(self, consumer: Child, prometheus: PrometheusServer) -> None:
+        prometheus.wait_for(lambda: _value(prometheus, "sum(visit_consumer_ready)") == 1, what="ready", timeout_s=40)
+        self._undisturbed(prometheus)
+        self._bad_data(prometheus)
+        self._frozen_database(prometheus)
+        self._seen.results = {key: prometheus.query(text) for key, text in expressions().items()}
+        rules = yaml.safe_load(shortened_rules())["groups"]
+        names = [rule["record"] for group in rules for rule in group["rules"] if "record" in rule]
+        self._seen.recorded = {name: prometheus.query(name) for name in names}
+        self._seen.metrics = _get(self._port)
+        self._seen.rule_errors = prometheus.rule_errors()
+        consumer.signal(signal.SIGKILL)
+        self._expect(prometheus, "Down", timeout_s=20)
+
+    def _undisturbed(self, prometheus: PrometheusServer) -> None:
+        """Feed good exposures, let the consumer come to the end of the log, and look at the alerts for a while."""
+        for _ in range(10):
+            self._send(self._next(), detectors=(0, 1, 2))
+        self._send(self._next(can_see_sky=False, observation_type="dark"), detectors=(0,))
+        wanted = 'sum(visit_consumer_visits_written_total{result="new"})'
+        prometheus.wait_for(lambda: _value(prometheus, wanted) == 10, what="ten visits", timeout_s=30)
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            self._seen.alerts_when_quiet |= prometheus.active_alerts()
+            time.sleep(0.3)
+
+    def _bad_data(self, prometheus: PrometheusServer) -> None:
+        self._producer.produce(TOPIC, b"no event at all")
+        good = self._next()
+        self._send(good, detectors=(0,))
+        self._send(replace(good, physical_filter="g_01"), detectors=(1,))
+        self._expect(prometheus, "DeadLetters", "Conflicts", timeout_s=20)
+        # A correction: the visit's second revision.
+        self._send(replace(good, target_name="another field", record_version=1), detectors=(0,))
+        self._send(self._next(), detectors=(200,))  # LSSTComCam has nine detectors
+        self._expect(prometheus, "DetectorRegionsMissing", timeout_s=20)
+        # One exposure of two; LATISS waits for the other one longer than the alert allows, LSSTCam for a second.
+        self._send(self._next(instrument="LATISS", group_size=2), detectors=(0,))
+        self._send(self._next(instrument="LSSTCam", group_size=2), detectors=(0,))
+        self._expect(prometheus, "GroupStuck", timeout_s=30)
+
+    def _frozen_database(self, prometheus: PrometheusServer) -> None:
+        self._postgres.pause()
+        try:
+            frozen_s = time.monotonic()
+            for _ in range(_LATE):
+                self._send(self._next(), detectors=(4,))
+            self._expect(prometheus, "Stalled", "LagAge", timeout_s=_INTERRUPTED_S + 5)
+            time.sleep(max(_INTERRUPTED_S - (time.monotonic() - frozen_s), 0))
+        finally:
+            self._postgres.resume()
+        self._expect(prometheus, "FastBurn", "SlowBurn", timeout_s=40)
+
+    def _expect(self, prometheus: PrometheusServer, *names: str, timeout_s: float) -> None:
+        wanted = {f"VisitConsumer{name}" for name in names}
+        prometheus.wait_for(
+            lambda: wanted <= prometheus.active_alerts("firing"), what=f"{sorted(wanted)} fire", timeout_s=timeout_s
+        )
+        self._seen.fired |= wanted
+
+    def _next(self, **changes: Any) -> Exposure:
+        self._number += 1
+        return exposure(self._number, **({"tracking_ra": 100.0 + self._number / 10} | changes))
+
+    def _send(self, one: Exposure, *, detectors: tuple[int, ...]) -> None:
+        for detector in detectors:
+            value = encode_record(record_of(raw_of(one, detector)), RAW_INGESTED)
+            self._producer.produce(TOPIC, value, key=f"{one.instrument}/{one.group}".encode())
+        assert self._producer.flush(10) == 0
+
+
+def _settings(bootstrap: str, dsn: str, port: int) -> dict[str, object]:
+    return {
+        "kafka": {"bootstrap_servers": bootstrap, "topics": [TOPIC], "group": "watched"},
+        "database": {"conninfo": dsn},
+        "instruments": {
+            "LSSTComCam": None,
+            "LATISS": {
+                "group_exposures": "by-group-metadata",
+                "closing": {"close_after_s": 10_000, "max_open_s": 10_000},
+            },
+            "LSSTCam": {"group_exposures": "by-group-metadata", "closing": {"close_after_s": 1}},
+        },
+        "http": {"port": port},
+    }
+
+
+def _value(prometheus: PrometheusServer, expression: str) -> float | None:
+    found = prometheus.query(expression)
+    return float(found[0]["value"][1]) if found else None
+
+
+def _get(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())
