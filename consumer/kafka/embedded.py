@@ -52,6 +52,11 @@ class EmbeddedBroker:
         """The address for ``bootstrap.servers``."""
         return ",".join(f"{node.host}:{node.port}" for node in self._metadata().brokers.values())
 
+    @property
+    def cluster_id(self) -> str:
+        """The id of the cluster: another one at each start, so that each start is another log."""
+        return str(self._metadata().cluster_id)
+
     def create_topic(self, name: str) -> None:
         """Make an empty topic of `PARTITIONS_PER_TOPIC` partitions; nothing happens when it exists."""
         self._metadata(name)

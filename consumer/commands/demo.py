@@ -1,0 +1,40 @@
+"""``visit-consumer demo``: the whole path on embedded parts."""
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from consumer.commands.options import reports_errors
+from consumer.demo import DemoOptions, run_demo
+
+_WIDTH = 110
+"""Columns where the output goes to a file or a log."""
+
+
+@click.command()
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the database lives; one that exists is used again. Default: a temporary folder.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DemoOptions().output,
+    show_default=True,
+    help="Where the picture goes.",
+)
+@click.option("--exposures", type=click.IntRange(0, 70), default=DemoOptions().exposures, show_default=True)
+@click.option("--seed", type=int, default=DemoOptions().seed, show_default=True)
+@click.option("--stay", is_flag=True, help="Go on serving metrics and the status page until Enter is pressed.")
+@reports_errors
+def demo(directory: Path | None, output: Path, exposures: int, seed: int, stay: bool) -> None:
+    """Run the whole path on an embedded broker and database, and compare with published visits."""
+    options = DemoOptions(directory=directory, output=output, exposures=exposures, seed=seed, stay=stay)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    if not run_demo(options, console):
+        sys.exit(1)

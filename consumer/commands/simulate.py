@@ -1,0 +1,73 @@
+"""``visit-consumer simulate``: a believable night, to a broker."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from consumer.commands.options import config_option, reports_errors, settings_from
+from consumer.kafka.properties import Properties, connection_properties
+from consumer.kafka.simulate import Pace, produce_night
+from consumer.simulation import INSTRUMENTS, SimulationSettings, simulate_night
+
+_DEFAULTS = SimulationSettings()
+
+
+@click.command()
+@config_option
+@click.option("--bootstrap-servers", help="Brokers, host:port; instead of --config.")
+@click.option("--topic", help="Topic to send to; default: the first of kafka.topics, or raw-ingested.")
+@click.option("--instrument", type=click.Choice(list(INSTRUMENTS)), default=_DEFAULTS.instrument, show_default=True)
+@click.option("--exposures", type=int, default=_DEFAULTS.exposures, show_default=True, help="Exposures of all kinds.")
+@click.option("--detectors", type=int, help="Only the first so many; default: the whole camera.")
+@click.option(
+    "--day-obs", type=int, default=_DEFAULTS.day_obs, show_default=True, help="First observing day, YYYYMMDD."
+)
+@click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Equal seeds give equal nights.")
+@click.option("--rate", type=float, help="Exposures a second; default: flat out.")
+@click.option("--speed", type=float, help="1: the night in its own time, 10: ten times as fast.")
+@click.option("--calibrations", type=float, default=_DEFAULTS.calibrations, show_default=True, help="Part of them.")
+@click.option("--closed-dome", type=float, default=_DEFAULTS.closed_dome, show_default=True, help="Part of the groups.")
+@click.option("--snaps", type=float, default=_DEFAULTS.snaps, show_default=True, help="Part of groups with two snaps.")
+@click.option("--duplicates", type=float, default=_DEFAULTS.duplicates, show_default=True, help="Part of the raws.")
+@click.option("--disorder", type=float, default=_DEFAULTS.disorder_s, show_default=True, help="Seconds.")
+@click.option("--corrections", type=float, default=_DEFAULTS.corrections, show_default=True, help="Part of exposures.")
+@click.option("--bad-messages", type=float, default=_DEFAULTS.bad_messages, show_default=True, help="Beside good ones.")
+@click.option("--schema-id", type=int, help="Use Confluent framing with this registry id.")
+@reports_errors
+def simulate(
+    config: Path | None,
+    bootstrap_servers: str | None,
+    topic: str | None,
+    rate: float | None,
+    speed: float | None,
+    disorder: float,
+    schema_id: int | None,
+    **night: str | float | None,
+) -> None:
+    """Produce a simulated night: survey cadence, filters, dithers, snaps, calibrations, duplicates, disorder."""
+    settings = SimulationSettings(disorder_s=disorder, **night)  # type: ignore[arg-type] # click's types are the fields'
+    pace = Pace(exposures_per_s=rate, speed=speed)
+    default_topic = "raw-ingested"
+    connection: Properties = {"bootstrap.servers": bootstrap_servers or ""}
+    if bootstrap_servers is None:
+        kafka = settings_from(config).kafka
+        connection, default_topic = connection_properties(kafka), kafka.topics[0]
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
+    expected = settings.exposures * (settings.detectors or settings.camera.detectors)
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("events", total=expected)
+        produced = produce_night(
+            connection,
+            topic or default_topic,
+            simulate_night(settings),
+            pace=pace,
+            schema_id=schema_id,
+            progress=lambda done: progress.update(task, completed=done, total=max(expected, done)),
+        )
+    click.echo(
+        f"{produced.messages} messages of {produced.exposures} exposures in {produced.seconds:.1f} s "
+        f"({produced.messages / max(produced.seconds, 1e-9):.0f} a second), {produced.bad_messages} of them bad"
+    )
