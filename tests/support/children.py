@@ -36,6 +36,14 @@ def free_port() -> int:
             return port
 
 
+def ended(pid: int) -> bool:
+    """Tell whether a process is gone, or waits only for its parent to take note (containers' first process may not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def unprivileged_user() -> str | None:
     """Return the account for servers that refuse to run as root (``postgres``, else ``nobody``); None when not root."""
     if os.geteuid() != 0:
