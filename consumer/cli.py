@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "consumer.commands.demo:demo",
     "simulate": "consumer.commands.simulate:simulate",
     "define": "consumer.commands.define:define",
+    "explain": "consumer.commands.explain:explain",
     "camera": "consumer.commands.camera:camera",
 }
 """Module and name of each command, in the order of the help text."""

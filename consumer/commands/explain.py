@@ -1,0 +1,57 @@
+"""The command ``explain``: what became of an exposure."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from consumer.commands.options import (
+    JSON,
+    config_option,
+    dsn_option,
+    output_option,
+    print_json,
+    reports_errors,
+    shown,
+    tool_settings,
+)
+from consumer.operations.explain import explain as explain_exposure
+
+
+@click.command()
+@click.argument("exposure", type=click.IntRange(min=0))
+@click.option("--instrument", help="Instrument of the exposure; without it, every one that has this id.")
+@config_option
+@dsn_option
+@output_option
+@reports_errors
+def explain(exposure: int, instrument: str | None, config: Path | None, dsn: str | None, output: str) -> None:
+    """Say what became of EXPOSURE (its id).
+
+    It is in visits, or skipped with a reason, or waits in an open group with its deadlines, or was set aside as dead
+    letters, or was never seen.
+    """
+    accounts = explain_exposure(tool_settings(config, dsn), exposure, instrument)
+    if output == JSON:
+        print_json(accounts)
+        return
+    for account in accounts:
+        click.echo(account["summary"])
+        _details(account, 1)
+
+
+def _details(values: dict[str, Any], depth: int) -> None:
+    """Print what is known, one line each, lists of mappings as blocks."""
+    for name, value in values.items():
+        label = f"{'  ' * depth}{name.replace('_', ' ')}"
+        if name == "summary" or value in (None, [], {}):
+            continue
+        if isinstance(value, dict):
+            click.echo(f"{label}:")
+            _details(value, depth + 1)
+        elif isinstance(value, list) and isinstance(value[0], dict):
+            for each in value:
+                click.echo(f"{label}:")
+                _details(each, depth + 1)
+        else:
+            click.echo(f"{label}: {shown(value)}")

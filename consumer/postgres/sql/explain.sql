@@ -1,0 +1,48 @@
+-- What became of one exposure: every table that may know of it.
+
+-- name: exposures
+SELECT
+    e.instrument, e.id, e.obs_id, e.day_obs, e."group", e.physical_filter, e.exposure_time, e.dark_time,
+    e.observation_type, e.observation_reason, e.seq_num, e.seq_start, e.seq_end, e.target_name, e.science_program,
+    e.tracking_ra, e.tracking_dec, e.sky_angle, e.azimuth, e.zenith_angle, e.has_simulated, e.can_see_sky,
+    e.timespan_begin, e.timespan_end, e.group_size, e.record_version, e.group_key, e.detectors::text, e.first_seen_at,
+    e.updated_at
+FROM exposure AS e
+WHERE id = %(exposure)s AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s)
+ORDER BY instrument;
+
+-- name: visits
+SELECT
+    visit.id, visit.name, visit.complete, visit.close_reason, visit.revision, visit.defined_at, visit.updated_at,
+    visit.rule, visit.algorithm, visit.camera_version, visit.padding,
+    ARRAY(
+        SELECT visit_system FROM visit_system_membership AS s
+        WHERE s.instrument = visit.instrument AND s.visit = visit.id ORDER BY visit_system
+    ),
+    ARRAY(
+        SELECT exposure FROM visit_definition AS d
+        WHERE d.instrument = visit.instrument AND d.visit = visit.id ORDER BY exposure
+    ),
+    (SELECT count(*) FROM visit_detector_region AS r WHERE r.instrument = visit.instrument AND r.visit = visit.id)
+FROM visit_definition AS member
+JOIN visit ON visit.instrument = member.instrument AND visit.id = member.visit
+WHERE member.instrument = %(instrument)s AND member.exposure = %(exposure)s
+ORDER BY visit.id;
+
+-- name: open_group
+SELECT g.clock, g.opened_ms, g.last_ms, g.superseded_ms, g.latest_begin, log.topic, log.partition, log.stream_time_ms
+FROM open_group AS g
+LEFT JOIN consumer_offset AS log ON log.id = g.clock
+WHERE g.instrument = %(instrument)s AND g.group_key = %(group_key)s;
+
+-- name: dead_letters
+-- Of the exposure, and of its group where that is known.
+SELECT id, reason, detail, status, topic, partition, "offset", recorded_at
+FROM dead_letter
+WHERE (exposure = %(exposure)s AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s))
+    OR ("offset" IS NULL AND exposure IS NULL AND instrument = %(instrument)s AND group_key = %(group_key)s)
+ORDER BY id;
+
+-- name: unattributed
+-- Open dead letters of messages that could not be read far enough to say which exposure they were of.
+SELECT count(*) FROM dead_letter WHERE status = 'open' AND exposure IS NULL AND "offset" IS NOT NULL;
