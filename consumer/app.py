@@ -120,7 +120,8 @@ class Application:
         def stop(number: int, _: FrameType | None) -> None:
             self._log.info("asked to stop", signal=signal.Signals(number).name)
             service.stop()
-            watchdog.start()
+            if watchdog.ident is None:  # a second signal is no second start
+                watchdog.start()
 
         def exit_now() -> None:
             self._log.error("the shutdown hangs, ended by force", timeout_s=self._settings.shutdown.timeout_s)

@@ -62,6 +62,7 @@ class Intake:
         self._max_clock_skew_ms = max_clock_skew_ms
         self._readers: dict[PartitionId, _Reader] = {}
         self._waiting: deque[Message] = deque()
+        self._ends: dict[PartitionId, int] = {}
         self._events: list[Event] = []
         self._dead_letters: list[DeadLetter] = []
         self._observes = {name for name, each in rules.items() if each.algorithm.needs_headers}
@@ -71,6 +72,11 @@ class Intake:
     def size(self) -> int:
         """Messages that are gathered for the next batch, or wait to be decoded."""
         return len(self._events) + len(self._dead_letters) + len(self._waiting)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether messages wait that could not be decoded yet: the schema registry does not answer."""
+        return bool(self._waiting)
 
     @property
     def partitions(self) -> frozenset[PartitionId]:
@@ -101,7 +107,8 @@ class Intake:
         return self._readers[partition].next_offset
 
     def own(self, claim: Claim) -> None:
-        """Take a partition over, from where its row says."""
+        """Take a partition over, from where its row says; what was gathered from it is read again."""
+        self.disown([claim.partition])
         self._readers[claim.partition] = _Reader(
             claim=claim, expected=claim.next_offset, next_offset=claim.next_offset, clock_ms=claim.stream_time_ms
         )
@@ -114,6 +121,7 @@ class Intake:
             x for x in self._dead_letters if x.message is None or x.message.partition not in partitions
         ]
         self._waiting = deque(m for m in self._waiting if m.partition not in partitions)
+        self._ends = {p: offset for p, offset in self._ends.items() if p not in partitions}
         return held
 
     def put(self, messages: Iterable[Message], ends: Mapping[PartitionId, int], now_ms: int) -> None:
@@ -135,12 +143,15 @@ class Intake:
             When the schema registry cannot be asked now. Nothing is lost: call again, with nothing new.
         """
         self._waiting.extend(messages)
+        self._ends.update(ends)
         self._decode_waiting(now_ms + self._max_clock_skew_ms)
-        for partition, offset in ends.items():
+        for partition, offset in self._ends.items():
             reader = self._readers.get(partition)
-            if reader is not None:
-                reader.next_offset = offset if reader.next_offset is None else max(reader.next_offset, offset)
+            # A message that was read after the end was reported has moved the end.
+            if reader is not None and (reader.next_offset is None or offset >= reader.next_offset):
+                reader.next_offset = offset
                 reader.at_end = True
+        self._ends.clear()
 
     def take(self) -> Batch | None:
         """Take what was gathered as a batch; None when no position moved."""

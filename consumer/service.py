@@ -24,6 +24,7 @@ from consumer.model import Message, PartitionId
 from consumer.postgres.positions import Positions, StoredPosition
 from consumer.reporting import LoopState, Reporter
 from consumer.transaction import Batch
+from consumer.worker import Worker
 from consumer.writer import StoppedError, Writer, Written
 
 _FULL_WAIT_S = 0.05
@@ -220,7 +221,9 @@ class Service:
         if room <= 0 and not self._paused:
             if self._pending is not None:
                 self._wait_for_writer(_FULL_WAIT_S)
-            if self._pending is None or monotonic() - self._pending.since_s < _PAUSE_AFTER_S:
+            # A batch that is written soon makes room. What waits for the registry does not: it needs further polls.
+            busy_s = 0.0 if self._pending is None else monotonic() - self._pending.since_s
+            if busy_s < _PAUSE_AFTER_S and not self._intake.stalled:
                 return
             self._source.pause()
             self._paused = True
@@ -368,12 +371,18 @@ class Service:
 
     def _shut_down(self) -> None:
         """Finish or drop the running batch, leave the group; all within the shutdown timeout."""
+        timeout_s = self._settings.shutdown_timeout_s
+        end_s = monotonic() + timeout_s * 7 / 8
         self._reporter.stopping()
-        self._wait_for_writer(self._settings.shutdown_timeout_s / 4)
+        self._wait_for_writer(timeout_s / 4)
         self._writer.stop()
-        self._wait_for_writer(self._settings.shutdown_timeout_s / 4)
-        self._writer.close(self._settings.shutdown_timeout_s / 8)
-        self._source.close()
+        self._wait_for_writer(timeout_s / 4)
+        self._writer.close(timeout_s / 8)
+        try:
+            # In a thread of its own: the client waits for brokers that do not answer for a minute.
+            Worker("leave the group").submit(self._source.close).result(max(end_s - monotonic(), timeout_s / 16))
+        except FutureTimeoutError:
+            self._log.warning("the brokers do not answer, the group was not left")
         self._log.info("stopped")
 
 

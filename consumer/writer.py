@@ -5,7 +5,7 @@ call retries with growing pauses and for ever, so that the loop only has to wait
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from threading import Event as Flag
 from time import perf_counter
@@ -28,6 +28,7 @@ from consumer.postgres.batch import BatchTransaction
 from consumer.postgres.connection import Database, error_class
 from consumer.postgres.positions import Positions
 from consumer.transaction import Announce, Batch, BatchResult, apply_batch
+from consumer.worker import Worker
 
 _FIRST_PAUSE_FRACTION = 1 / 20
 _GROWTH = 2.0
@@ -83,7 +84,7 @@ class Writer:
         self._announce = announce
         self._retry_max_s = retry_max_s
         self._stopping = Flag()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        self._thread = Worker("writer")
         self._log = get_logger(__name__)
         self.unwell: str | None = None
         """What the database said last, while calls are being retried; None while it is well."""
@@ -94,11 +95,11 @@ class Writer:
         The future raises `FencedError` when the partitions are not ours or not where we left them (what is not
         committed is dropped), `FatalError` when going on is useless, and `StoppedError` when the process ends.
         """
-        return self._thread.submit(self._write, batch)
+        return self._thread.submit(lambda: self._write(batch))
 
     def ask(self, question: Callable[[], Answer]) -> "Future[Answer]":
         """Run anything else that needs the session; retried like a batch."""
-        return self._thread.submit(self._retried, question)
+        return self._thread.submit(lambda: self._retried(question))
 
     def stop(self) -> None:
         """Give up retrying, from any thread; the running statement goes on."""
@@ -108,7 +109,7 @@ class Writer:
         """End the thread and the session; a statement that runs longer than this is cancelled."""
         self._stopping.set()
         closed = self._thread.submit(self._database.close)
-        self._thread.shutdown(wait=False)
+        self._thread.end()
         try:
             closed.result(timeout_s)
         except TimeoutError:
@@ -145,7 +146,8 @@ class Writer:
             message=message,
         )
         refused = replace(batch, events=(), dead_letters=(*batch.dead_letters, letter))
-        return [Written(refused, self._commit(refused))]
+        # A group that falls due in the same moment may be refused too: its visits stand alone here as well.
+        return [Written(refused, self._commit(refused, visits_alone=True))]
 
     def _halved(self, batch: Batch) -> list[Written]:
         try:

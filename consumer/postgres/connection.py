@@ -15,6 +15,7 @@ _TRANSIENT_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
 system error, internal error: the same call may work later. Source: PostgreSQL's appendix A, error codes."""
 _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 """Data exception, integrity constraint, limit exceeded (a text too long for an index): the rows are at fault."""
+_CANCEL_TIMEOUT_S = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
 _DENIED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "not permitted to log in")
 """libpq has no SQLSTATE for a refused connection; these are PostgreSQL's words for the ones that stay refused."""
@@ -36,6 +37,9 @@ def sorted_error(error: psycopg.Error) -> VisitConsumerError:
     state = error.sqlstate
     what = str(error).strip() or type(error).__name__
     if state is None:
+        if isinstance(error, psycopg.DataError):
+            # Refused by the driver before the server saw it: a NUL in a text, a number beyond every integer type.
+            return DataRefusedError(f"the row cannot be sent to PostgreSQL: {what}", sqlstate="22000")
         if any(words in what for words in _DENIED):
             return FatalError(f"PostgreSQL refuses the connection: {what}")
         return TransientError(f"no connection to PostgreSQL: {what}")
@@ -107,7 +111,7 @@ class Database:
         """Ask the server, from any thread, to end the running statement; does nothing where there is none."""
         connection = self._connection
         if connection is not None and not connection.closed:
-            connection.cancel_safe(timeout=2.0)
+            connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
 
     def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
         if self._connection is None or self._connection.closed:

@@ -166,11 +166,15 @@ class Replica:
     def terminate(self, *, timeout_s: float = 20) -> tuple[int, float]:
         """Ask the process to end (SIGTERM); return its exit code and how long it took, seconds."""
         begin = time.monotonic()
-        self.signal(signal.SIGTERM)
+        self.signal_end()
         self._started().wait(timeout_s)
         code = self._started().returncode
         assert code is not None
         return code, time.monotonic() - begin
+
+    def signal_end(self) -> None:
+        """Ask the process to end (SIGTERM), and return at once."""
+        self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End the process at once (SIGKILL), also a paused one."""
