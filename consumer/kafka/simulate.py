@@ -5,7 +5,7 @@ so a retry neither doubles a message nor changes the order within a partition. W
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -63,7 +63,7 @@ class Produced:
 
 
 def produce_night(
-    connection: Properties,
+    connection: Mapping[str, str | int | float | bool],
     topic: str,
     raws: Iterable[SimulatedRaw],
     *,
