@@ -4,7 +4,7 @@ Two wire forms, told apart by their first byte: Confluent framing (0x00, a 4-byt
 whose writer schema comes from a registry, and Avro single-object encoding (0xC3 0x01, the 8-byte little-endian
 CRC-64-AVRO fingerprint of the writer's schema, the record), whose writer schema must be known here. Events written with
 another schema than ours are resolved against ours by Avro's rules: added, removed and aliased fields keep working.
-That is slower (10,000 events a second, not 300,000).
+That is slower: 10,000 events a second on a core that does 300,000 of ours.
 
 Whatever the bytes are, the answer is an event or a `~consumer.errors.BadMessageError`. fastavro was not made for
 hostile input: where it skips a text of 2^60 bytes, it takes what is there, and it recurses as deep as the bytes say.
@@ -143,6 +143,21 @@ class Decoder:
             except BadMessageError as error:
                 results.append(error)
         return results
+
+    def fields(self, value: bytes | None) -> dict[str, Any]:
+        """Decode a message's fields without judging their values, for people who look at a dead letter.
+
+        Raises
+        ------
+        BadMessageError
+            The bytes do not hold a record of a known schema.
+        TransientError
+            The schema registry cannot be asked now.
+        """
+        if not value:
+            raise BadMessageError(DeadLetterReason.EMPTY, "the message has no value")
+        start = _CONFLUENT_BYTES if value[0] == _CONFLUENT else _SINGLE_OBJECT_BYTES
+        return _read_resolved(value, start, self._writer_schema(value))
 
     def _decode_whole(self, value: bytes, start: int) -> RawIngested:
         if len(value) > self._max_message_bytes:
