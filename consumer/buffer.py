@@ -135,7 +135,10 @@ class GroupBuffer:
         if change.former_key not in (None, change.key):
             assert change.former_key is not None  # noqa: S101 -- narrows the type for mypy
             self.members.setdefault(change.former_key, {}).pop(exposure.id, None)
-            self._touch(change, change.former_key)
+            former = self._touch(change, change.former_key)
+            if not self.members[change.former_key]:
+                # Nobody is left to wait with; its visit goes now, and leaves its id to the group of this exposure.
+                self._close(former, CloseReason.COMPLETE)
         members = self.members.setdefault(change.key, {})
         if members and exposure.id not in members and change.key not in self.groups:
             self.late.append(exposure)
@@ -145,10 +148,16 @@ class GroupBuffer:
         if rules.complete(members.values()):
             self._close(group, CloseReason.COMPLETE)
 
-    def snapshot(self, key: GroupKey) -> Group:
-        """Return a group with the members that have arrived so far, in time order."""
-        arrived = [member.exposure for member in self.members.get(key, {}).values() if member.arrived]
-        return Group(key=key, exposures=in_time_order(arrived))
+    def last_closings(self) -> list[Closing]:
+        """Return the last closing of each group that closed: it knows all that the group's earlier ones knew."""
+        return list({closing.group.key: closing for closing in self.closings}.values())
+
+    def open_now(self) -> list[Closing]:
+        """Return the groups that are open and had a change, as if they closed complete now."""
+        return [
+            group_of_members(key, self.members[key].values(), last_ms=self.groups[key].last_ms)
+            for key in sorted(self.touched)
+        ]
 
     def _touch(self, change: Change, key: GroupKey) -> OpenGroup:
         begins = [
@@ -196,5 +205,14 @@ class GroupBuffer:
         del self.groups[group.key]
         self._waiting.get((group.clock, group.key.instrument), set()).discard(group.key)
         self.touched.discard(group.key)
-        absent = tuple(sorted(id_ for id_, member in self.members[group.key].items() if not member.arrived))
-        self.closings.append(Closing(self.snapshot(group.key), reason, absent, group.last_ms))
+        self.closings.append(group_of_members(group.key, self.members[group.key].values(), reason, group.last_ms))
+
+
+def group_of_members(
+    key: GroupKey, members: Iterable[Member], reason: CloseReason = CloseReason.COMPLETE, last_ms: int = 0
+) -> Closing:
+    """Close a group: those that have arrived are its exposures, in time order; the others are absent."""
+    known = list(members)
+    arrived = in_time_order([each.exposure for each in known if each.arrived])
+    absent = tuple(sorted(each.exposure.id for each in known if not each.arrived))
+    return Closing(Group(key=key, exposures=arrived), reason, absent, last_ms)

@@ -172,11 +172,16 @@ class Intake:
     def tick(self, now_ms: int) -> Batch | None:
         """Make a batch that moves nothing but the clocks of the partitions that were read to their end.
 
-        Only when nothing is gathered: the clock of a message comes before the wall clock. None where there is nothing
-        to do.
+        A partition of which something is gathered has no part in it: the clock of a message comes before the wall
+        clock. None where there is nothing to do.
         """
-        idle = [r for r in self._readers.values() if r.at_end and r.next_offset == r.expected]
-        if self.size or not idle:
+        waiting = {message.partition for message in self._waiting}
+        idle = [
+            r
+            for r in self._readers.values()
+            if r.at_end and r.next_offset == r.expected and r.claim.partition not in waiting
+        ]
+        if not idle:
             return None
         return Batch(advances=_advances(idle), clocks={r.claim.clock: max(r.clock_ms, now_ms) for r in idle})
 

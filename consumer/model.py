@@ -200,6 +200,8 @@ class RawRegion:
     """The raw's padded corners on the sky as an ``lsst.sphgeom.ConvexPolygon`` encoding."""
     pointing: tuple[float, float, float] | None = None
     """Boresight right ascension, declination and sky angle, degrees, ICRS."""
+    record_version: int = 0
+    """That of the exposure's record which came with the raw: a correction replaces the WCS too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

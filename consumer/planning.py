@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from consumer.buffer import Change, Closing, GroupBuffer, Member
+from consumer.buffer import Change, Closing, Member
 from consumer.closing import ClosingPolicy
 from consumer.errors import DeadLetterReason, GroupError
 from consumer.grouping import GroupingRule, Skip
@@ -139,7 +139,9 @@ class Merged:
     repeated: Counter[str] = field(default_factory=Counter)
     contradicting: Counter[str] = field(default_factory=Counter)
     off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
-    """Instrument and reason of each exposure that was first seen in this batch and defines no visit."""
+    """Instrument and reason of each exposure that since this batch defines no visit."""
+    not_off_sky_any_more: set[ExposureKey] = field(default_factory=set)
+    """Exposures that were off sky and are corrected: what was said of them holds no longer."""
 
 
 def merge(
@@ -164,6 +166,8 @@ def merge(
     merged = Merged()
     for sighting in sightings:
         _merge_one(merged, sighting, stored, stored_regions, rules[sighting.exposure.instrument])
+    for key, known in merged.exposures.items():
+        _account_off_sky(merged, merged.before[key], known, rules[key.instrument])
     return merged
 
 
@@ -203,8 +207,6 @@ def _merge_one(
     merged.before.setdefault(key, stored.get(key))
     merged.exposures[key] = KnownExposure(record, group, detectors)
     new_region = _keep_region(merged, sighting, stored_regions)
-    if known is None:
-        _account_off_sky(merged, record, group, rules)
     if changed or new_region or rules.arrived(detectors) != rules.arrived(before):
         merged.changes.append(
             Change(
@@ -218,30 +220,39 @@ def _merge_one(
 
 
 def _keep_region(merged: Merged, sighting: Sighting, stored_regions: Mapping[tuple[str, int, int], RawRegion]) -> bool:
-    """Keep a raw's own region unless one is known; the first one stays, as with other fields of a raw."""
+    """Keep a raw's own region unless one of its version or a later one is known, as with the record it came with."""
     region = sighting.events[0].region
     if region is None:
         return False
     key = (region.instrument, region.exposure, region.detector)
-    if key in stored_regions or key in merged.regions:
+    known = merged.regions.get(key) or stored_regions.get(key)
+    if known is not None and known.record_version >= region.record_version:
         return False
     merged.regions[key] = region
     return True
 
 
-def _account_off_sky(merged: Merged, record: Exposure, group: GroupKey, rules: InstrumentRules) -> None:
-    reason = record.off_sky_reason
+def _account_off_sky(
+    merged: Merged, before: KnownExposure | None, known: KnownExposure, rules: InstrumentRules
+) -> None:
+    """Compare an exposure before and after the batch: borders between batches decide nothing that stays."""
+    reason = known.record.off_sky_reason
+    if before is not None:
+        if (before.record.off_sky_reason, before.group) == (reason, known.group):
+            return
+        if before.record.off_sky_reason is not None and not rules.ignore_non_science:
+            merged.not_off_sky_any_more.add(known.key)
     if reason is None:
         return
-    merged.off_sky.append((record.instrument, reason))
+    merged.off_sky.append((known.record.instrument, reason))
     if not rules.ignore_non_science:
         merged.dead_letters.append(
             DeadLetter(
                 reason=DeadLetterReason.NOT_ON_SKY,
-                detail=f"exposure {record.id} of {record.instrument} defines no visit: {reason}",
-                instrument=record.instrument,
-                exposure=record.id,
-                group_key=group.key,
+                detail=f"exposure {known.record.id} of {known.record.instrument} defines no visit: {reason}",
+                instrument=known.record.instrument,
+                exposure=known.record.id,
+                group_key=known.group.key,
             )
         )
 
@@ -265,35 +276,36 @@ class Defined:
     candidates: list[Candidate] = field(default_factory=list)
     closed: set[GroupKey] = field(default_factory=set)
     """Groups all of whose visits are among the candidates: others that are stored for them are stale."""
+    failed: set[GroupKey] = field(default_factory=set)
+    """Groups that closed and cannot be defined: whatever is stored for them is stale."""
     skips: list[tuple[GroupKey, Skip]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
 def define(
-    buffer: GroupBuffer,
+    closings: Iterable[Closing],
+    opened: Iterable[Closing],
     rules: Mapping[str, InstrumentRules],
     raws: Mapping[ExposureKey, Sequence[RawRegion]],
 ) -> Defined:
     """Turn the groups that closed, and the open ones that changed, into candidate visits.
 
-    Of a group that closed more than once in the batch the last closing counts: it knows all that the earlier ones knew.
-
     Parameters
     ----------
-    buffer
-        After the batch was fed to it.
+    closings
+        One of each group that closed.
+    opened
+        Groups that are open and changed; one may have closed before that.
     rules
         By instrument.
     raws
         What the raws' own WCS say, by exposure, for instruments whose regions need it.
     """
     defined = Defined()
-    last = {closing.group.key: closing for closing in buffer.closings}
-    for closing in last.values():
+    for closing in closings:
         _define_group(defined, closing, rules[closing.group.key.instrument], raws, closed=True)
-    for key in sorted(buffer.touched):
-        opened = Closing(buffer.snapshot(key), CloseReason.COMPLETE, last_ms=buffer.groups[key].last_ms)
-        _define_group(defined, opened, rules[key.instrument], raws, closed=False)
+    for closing in opened:
+        _define_group(defined, closing, rules[closing.group.key.instrument], raws, closed=False)
     return defined
 
 
@@ -313,6 +325,8 @@ def _define_group(
         candidates = [_candidate(visit, closing, rules, raws) for visit in made.visits]
     except GroupError as error:
         defined.dead_letters.append(group_dead_letter(group.key, error))
+        if closed:
+            defined.failed.add(group.key)
         return
     if closed:
         defined.closed.add(group.key)
@@ -380,38 +394,48 @@ class Verdicts:
     """Stored visits that their group, closed again, no longer defines."""
     conflicts: list[tuple[Candidate, DeadLetter]] = field(default_factory=list)
 
+    @property
+    def freed(self) -> set[str]:
+        """Instruments in which a visit id or name that was claimed is free now: whom it was refused may try again."""
+        renamed = {old.instrument for candidate, old in self.updated if candidate.definition.name != old.name}
+        return renamed | {each.instrument for each in self.stale}
+
 
 def compare(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[str, InstrumentRules]) -> Verdicts:
     """Compare the visits that a batch defines with the stored ones that have their ids, names or groups.
 
     A visit id or name belongs to the group that claimed it first: the stored visit stays, the other group becomes a
-    dead letter. Equal `inputs_hash`: the rows stay untouched.
+    dead letter. Equal `inputs_hash`: the rows stay untouched. What is stored of a group that closed, and is not what it
+    defines now, goes: also where it defines nothing now, because that failed or is claimed by another group. So
+    nothing is left of what the group was before its last change.
     """
     verdicts = Verdicts()
     kept_groups = {each.group for each in stored if rules[each.instrument].keep_stored}
-    wanted = {(c.definition.instrument, c.definition.id): c.group for c in reversed(defined.candidates)}
-    for each in stored:
-        if each.group in defined.closed - kept_groups and wanted.get((each.instrument, each.id)) != each.group:
-            verdicts.stale.append(each)
+    settled = (defined.closed | defined.failed) - kept_groups
+    wanted = {(c.group, c.definition.id) for c in defined.candidates}
+    verdicts.stale = [each for each in stored if each.group in settled and (each.group, each.id) not in wanted]
     gone = {(each.instrument, each.id) for each in verdicts.stale}
     owner: dict[tuple[str, int | str], tuple[GroupKey, int]] = {}
-    by_id: dict[tuple[str, int], StoredVisit] = {}
+    by_id: dict[tuple[GroupKey, int], StoredVisit] = {}
     for each in stored:
         if (each.instrument, each.id) not in gone:
-            by_id[each.instrument, each.id] = each
+            by_id[each.group, each.id] = each
             owner[each.instrument, each.id] = owner[each.instrument, each.name] = (each.group, each.id)
     verdicts.candidates = _latest(defined.candidates)
     for candidate in verdicts.candidates:
         visit = candidate.definition
         claims: tuple[tuple[str, int | str], ...] = ((visit.instrument, visit.id), (visit.instrument, visit.name))
         mine = (candidate.group, visit.id)
+        own, kept = by_id.get(mine), candidate.group in kept_groups
         other = next((owner[c] for c in claims if owner.get(c, mine) != mine), None)
         if other is not None:
             verdicts.conflicts.append((candidate, _conflict(candidate, other)))
+            if own is not None and candidate.group in settled:
+                verdicts.stale.append(own)
             continue
         for claim in claims:
             owner[claim] = mine
-        _judge(verdicts, candidate, by_id.get((visit.instrument, visit.id)), kept=candidate.group in kept_groups)
+        _judge(verdicts, candidate, own, kept=kept)
     return verdicts
 
 

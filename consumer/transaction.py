@@ -5,14 +5,13 @@ taken in one order by every replica: positions, exposures, groups, visits, each 
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Protocol
 
 from consumer.buffer import GroupBuffer, Member
 from consumer.closing import Deadline, Later, OpenGroup, Waiting, deadline
-from consumer.errors import DeadLetterReason, GroupError
 from consumer.model import (
     CloseReason,
     DeadLetter,
@@ -23,52 +22,54 @@ from consumer.model import (
     VisitRecords,
 )
 from consumer.planning import (
-    Candidate,
     Event,
     ExposureKey,
     InstrumentRules,
     KnownExposure,
     Merged,
     Sighting,
-    StoredVisit,
     Verdicts,
     collate,
-    compare,
-    define,
-    group_dead_letter,
     merge,
 )
 from consumer.positions import Advance
-from consumer.visits import make_records
+from consumer.settling import Announce, VisitTables, settle_visits
 
 
-class Tables(Protocol):
+class Tables(VisitTables, Protocol):
     """The reads and writes of one batch; see `consumer.postgres.batch.BatchTransaction` for each."""
 
-    def advance(self, advances: Sequence[Advance]) -> None: ...
-    def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]: ...
-    def lock_exposures(self, keys: Iterable[ExposureKey]) -> dict[ExposureKey, KnownExposure]: ...
+    def advance(self, advances: Sequence[Advance]) -> None:
+        """Move the stored positions, or raise FencedError."""
+
+    def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]:
+        """Store exposures that are new, and tell which were."""
+
+    def lock_exposures(self, keys: Iterable[ExposureKey]) -> dict[ExposureKey, KnownExposure]:
+        """Read stored exposures and keep them from changing."""
+
     def update_exposures(
         self, merged: Mapping[ExposureKey, KnownExposure], stored: Mapping[ExposureKey, KnownExposure]
-    ) -> None: ...
-    def raw_regions(self, exposures: Iterable[ExposureKey]) -> dict[ExposureKey, list[RawRegion]]: ...
-    def insert_raw_regions(self, regions: Iterable[RawRegion]) -> None: ...
-    def open_groups(self, keys: Collection[GroupKey]) -> list[OpenGroup]: ...
-    def lock_due_groups(self, clocks: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]: ...
-    def group_members(self, keys: Collection[GroupKey]) -> list[KnownExposure]: ...
-    def store_groups(self, groups: Iterable[tuple[OpenGroup, Deadline]]) -> None: ...
-    def delete_groups(self, keys: Collection[GroupKey]) -> None: ...
-    def lock_visits(
-        self, visits: Sequence[tuple[str, int, str]], groups: Collection[GroupKey]
-    ) -> list[StoredVisit]: ...
-    def delete_visits(self, visits: Sequence[StoredVisit]) -> None: ...
-    def write_visits(
-        self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, alone: bool
-    ) -> str | None: ...
-    def write_dead_letters(self, letters: Sequence[DeadLetter], clocks: Mapping[PartitionId, int]) -> None: ...
-    def resolve_dead_letters(self, groups: Collection[GroupKey]) -> None: ...
-    def write_outbox(self, rows: Sequence[tuple[str, int, int, bytes]]) -> None: ...
-    def waiting(self, clocks: Collection[int]) -> dict[int, Waiting]: ...
+    ) -> None:
+        """Store what merging made of locked exposures."""
+
+    def insert_raw_regions(self, regions: Iterable[RawRegion]) -> None:
+        """Store what raws' own WCS said, where nothing newer is stored."""
+
+    def lock_due_groups(self, clocks: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
+        """Read and lock the groups that fall due, or that later exposures supersede."""
+
+    def store_groups(self, groups: Iterable[tuple[OpenGroup, Deadline]]) -> None:
+        """Store groups that stay open."""
+
+    def write_dead_letters(self, letters: Sequence[DeadLetter], clocks: Mapping[PartitionId, int]) -> None:
+        """Store dead letters."""
+
+    def resolve_dead_letters_of_exposures(self, exposures: Collection[ExposureKey]) -> None:
+        """Resolve the dead letters of exposures that were off sky."""
+
+    def waiting(self, clocks: Collection[int]) -> dict[int, Waiting]:
+        """Tell what waits on each of these clocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +115,6 @@ class BatchResult:
     region_s: float = 0.0
     write_s: float = 0.0
     commit_s: float = 0.0
-
-
-Announce = Callable[[VisitRecords, int], bytes]
-"""Encodes the announcement of a visit's revision."""
 
 
 def apply_batch(
@@ -170,8 +167,13 @@ def apply_batch(
     result.closed = [(each.group.key.instrument, each.reason) for each in buffer.closings]
     _store_groups(tables, buffer, open_before, rules)
     result.group_s = perf_counter() - started
-    _define_visits(tables, buffer, rules, result, announce, alone=alone)
+    settled = settle_visits(tables, buffer, rules, announce=announce, alone=alone)
+    result.verdicts, result.written, result.region_s = settled.verdicts, settled.written, settled.region_s
+    result.warnings = settled.warnings
+    result.off_sky += settled.off_sky
+    result.dead_letters += settled.dead_letters
     result.detectors_without_region = _without_region(result.written, merged.exposures)
+    tables.resolve_dead_letters_of_exposures(merged.not_off_sky_any_more)
     tables.write_dead_letters(result.dead_letters, {a.partition: a.clock for a in batch.advances})
     if any(each.buffers for each in rules.values()):
         result.waiting = tables.waiting(list(batch.clocks))
@@ -259,106 +261,3 @@ def _store_groups(
 ) -> None:
     tables.store_groups((g, deadline(g, rules[g.key.instrument].closing)) for g in buffer.groups.values())
     tables.delete_groups(locked - buffer.groups.keys())
-
-
-def _define_visits(
-    tables: Tables,
-    buffer: GroupBuffer,
-    rules: Mapping[str, InstrumentRules],
-    result: BatchResult,
-    announce: Announce | None,
-    *,
-    alone: bool,
-) -> None:
-    """Define the visits of the groups that closed or changed, compute what is not stored yet, and write it."""
-    raws = _raws_of(tables, buffer, rules)
-    defined = define(buffer, rules, raws)
-    result.dead_letters += defined.dead_letters
-    result.warnings += [skip.detail for _, skip in defined.skips if skip.warn]
-    result.off_sky += [(key.instrument, skip.reason) for key, skip in defined.skips]
-    if not defined.candidates and not defined.closed:
-        return
-    named = [(c.definition.instrument, c.definition.id, c.definition.name) for c in defined.candidates]
-    stored = tables.lock_visits(named, defined.closed)
-    verdicts = compare(defined, stored, rules)
-    result.verdicts = verdicts
-    result.dead_letters += [letter for _, letter in verdicts.conflicts]
-    started = perf_counter()
-    failed: set[GroupKey] = {c.group for c, _ in verdicts.conflicts}
-    new = [_records(c, rules, result, failed) for c in verdicts.new]
-    updated = [(_records(c, rules, result, failed), old) for c, old in verdicts.updated]
-    result.region_s = perf_counter() - started
-    replaced = [(records, old) for records, old in updated if records is not None]
-    tables.delete_visits(verdicts.stale)
-    rewrites = [(records, None) for records in new if records is not None] + replaced
-    result.written = _write_visits(tables, rewrites, result, failed, alone=alone)
-    if announce is not None:
-        revisions = {(old.instrument, old.id): old.revision + 1 for _, old in replaced}
-        tables.write_outbox(
-            [
-                (visit.instrument, visit.id, revision, announce(records, revision))
-                for records in result.written
-                for visit in [records.definition]
-                for revision in [revisions.get((visit.instrument, visit.id), 1)]
-            ]
-        )
-    tables.resolve_dead_letters(defined.closed - failed)
-
-
-def _write_visits(
-    tables: Tables,
-    rewrites: Sequence[tuple[VisitRecords, StoredVisit | None]],
-    result: BatchResult,
-    failed: set[GroupKey],
-    *,
-    alone: bool,
-) -> list[VisitRecords]:
-    """Write new visits, and replace the rows of stored ones; return those that were not refused."""
-    written = []
-    for together in [[each] for each in rewrites] if alone else [list(rewrites)] if rewrites else []:
-        refusal = tables.write_visits(
-            [records for records, _ in together], [old for _, old in together if old is not None], alone=alone
-        )
-        if refusal is None:
-            written += [records for records, _ in together]
-            continue
-        for records, _ in together:
-            error = GroupError(DeadLetterReason.REFUSED_BY_DATABASE, refusal)
-            result.dead_letters.append(group_dead_letter(records.group, error))
-            failed.add(records.group)
-    return written
-
-
-def _raws_of(
-    tables: Tables, buffer: GroupBuffer, rules: Mapping[str, InstrumentRules]
-) -> Mapping[ExposureKey, Sequence[RawRegion]]:
-    wanted = {
-        ExposureKey(e.instrument, e.id)
-        for group in [closing.group for closing in buffer.closings] + [buffer.snapshot(key) for key in buffer.touched]
-        if rules[group.key.instrument].algorithm.needs_headers
-        for e in group.exposures
-    }
-    return tables.raw_regions(wanted) if wanted else {}
-
-
-def _records(
-    candidate: Candidate, rules: Mapping[str, InstrumentRules], result: BatchResult, failed: set[GroupKey]
-) -> VisitRecords | None:
-    """Finish a visit's rows; a visit whose regions cannot be computed fails its group, and nothing else."""
-    own = rules[candidate.group.instrument]
-    try:
-        regions = own.algorithm.compute(candidate.definition.exposures, candidate.raws)
-    except GroupError as error:
-        result.dead_letters.append(group_dead_letter(candidate.group, error))
-        failed.add(candidate.group)
-        return None
-    return make_records(
-        candidate.definition,
-        group=candidate.group,
-        regions=regions,
-        hashed=candidate.inputs_hash,
-        rule=own.rule.name,
-        algorithm=own.algorithm.name,
-        padding=own.algorithm.padding,
-        close_reason=candidate.reason,
-    )

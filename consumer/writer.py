@@ -27,7 +27,8 @@ from consumer.planning import InstrumentRules
 from consumer.postgres.batch import BatchTransaction
 from consumer.postgres.connection import Database, error_class
 from consumer.postgres.positions import Positions
-from consumer.transaction import Announce, Batch, BatchResult, apply_batch
+from consumer.settling import Announce
+from consumer.transaction import Batch, BatchResult, apply_batch
 from consumer.worker import Worker
 
 _FIRST_PAUSE_FRACTION = 1 / 20

@@ -59,13 +59,14 @@ def exposure_from_row(row: Row) -> KnownExposure:
 
 def raw_region_from_row(row: Row) -> RawRegion:
     """Read a row of ``raw_region``."""
-    instrument, exposure, detector, region, ra, dec, sky_angle = row
+    instrument, exposure, detector, region, ra, dec, sky_angle, record_version = row
     return RawRegion(
         instrument=instrument,  # type: ignore[arg-type] # a text column
         exposure=exposure,  # type: ignore[arg-type] # a bigint column
         detector=detector,  # type: ignore[arg-type] # an integer column
         region=region,  # type: ignore[arg-type] # a bytea column
         pointing=None if ra is None else (ra, dec, sky_angle),  # type: ignore[arg-type] # double precision columns
+        record_version=record_version,  # type: ignore[arg-type] # a bigint column
     )
 
 

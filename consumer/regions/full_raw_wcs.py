@@ -53,6 +53,7 @@ class FullRawWcs:
             exposure=raw.exposure.id,
             detector=raw.detector,
             region=region,
+            record_version=raw.exposure.record_version,
         )
 
     def compute(self, exposures: Sequence[Exposure], raws: Sequence[RawRegion]) -> VisitRegions:

@@ -76,6 +76,7 @@ class SingleRawWcs:
             exposure=raw.exposure.id,
             detector=raw.detector,
             pointing=pointing_from_header(raw, camera, detector),
+            record_version=raw.exposure.record_version,
         )
 
     def compute(self, exposures: Sequence[Exposure], raws: Sequence[RawRegion]) -> VisitRegions:

@@ -130,6 +130,8 @@ CREATE TABLE raw_region (
     pointing_ra double precision,
     pointing_dec double precision,
     pointing_sky_angle double precision,
+    -- That of the record which came with the raw: a correction replaces what an earlier announcement said.
+    record_version bigint NOT NULL,
     PRIMARY KEY (instrument, exposure, detector)
 );
 

@@ -71,22 +71,26 @@ FROM unnest(%(instruments)s::text[], %(ids)s::bigint[], %(detectors)s::int4multi
 WHERE stored.instrument = seen.instrument AND stored.id = seen.id;
 
 -- name: raw_regions
-SELECT instrument, exposure, detector, region, pointing_ra, pointing_dec, pointing_sky_angle
+SELECT instrument, exposure, detector, region, pointing_ra, pointing_dec, pointing_sky_angle, record_version
 FROM raw_region
 WHERE (instrument, exposure) IN (SELECT * FROM unnest(%(instruments)s::text[], %(exposures)s::bigint[]));
 
 -- name: insert_raw_regions
--- The first region that a raw brought stays.
+-- Of announcements of one raw at equal version the first stays; a higher version replaces it.
 INSERT INTO raw_region (
-    instrument, exposure, detector, region, pointing_ra, pointing_dec, pointing_sky_angle
+    instrument, exposure, detector, region, pointing_ra, pointing_dec, pointing_sky_angle, record_version
 )
 SELECT *
 FROM unnest(
     %(instruments)s::text[], %(exposures)s::bigint[], %(detectors)s::integer[], %(regions)s::bytea[],
-    %(ras)s::double precision[], %(decs)s::double precision[], %(sky_angles)s::double precision[]
-) AS given (instrument, exposure, detector, region, ra, dec, sky_angle)
+    %(ras)s::double precision[], %(decs)s::double precision[], %(sky_angles)s::double precision[],
+    %(record_versions)s::bigint[]
+) AS given (instrument, exposure, detector, region, ra, dec, sky_angle, record_version)
 ORDER BY instrument, exposure, detector
-ON CONFLICT (instrument, exposure, detector) DO NOTHING;
+ON CONFLICT (instrument, exposure, detector) DO UPDATE
+SET region = excluded.region, pointing_ra = excluded.pointing_ra, pointing_dec = excluded.pointing_dec,
+    pointing_sky_angle = excluded.pointing_sky_angle, record_version = excluded.record_version
+WHERE raw_region.record_version < excluded.record_version;
 
 -- name: open_groups
 -- Claims the rows of groups that a batch changes before their exposures are read: of two replicas that each bring one
@@ -260,12 +264,25 @@ ON CONFLICT (instrument, reason, group_key, exposure) WHERE "offset" IS NULL DO 
 SET detail = excluded.detail, status = 'open', settled_at = NULL
 WHERE (dead_letter.detail, dead_letter.status) IS DISTINCT FROM (excluded.detail, 'open');
 
+-- name: refused_groups
+SELECT DISTINCT instrument, group_key
+FROM dead_letter
+WHERE reason = 'visit_conflict' AND status = 'open' AND "offset" IS NULL AND instrument = ANY(%(instruments)s::text[])
+    AND group_key IS NOT NULL;
+
 -- name: resolve_dead_letters
--- Groups that failed before and are visits now.
+-- Groups that failed before and are visits now. A dead letter of one of their exposures is another matter.
 UPDATE dead_letter
 SET status = 'resolved', settled_at = now()
-WHERE "offset" IS NULL AND status = 'open'
+WHERE "offset" IS NULL AND status = 'open' AND exposure IS NULL
     AND (instrument, group_key) IN (SELECT * FROM unnest(%(instruments)s::text[], %(group_keys)s::text[]));
+
+-- name: resolve_dead_letters_of_exposures
+-- Exposures that were off sky, and are on sky or in another group by a correction.
+UPDATE dead_letter
+SET status = 'resolved', settled_at = now()
+WHERE "offset" IS NULL AND status = 'open' AND reason = 'not_on_sky'
+    AND (instrument, exposure) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]));
 
 -- name: insert_outbox
 INSERT INTO outbox (instrument, visit, revision, payload)

@@ -1,0 +1,250 @@
+"""From the groups that closed or changed to their rows: define, compare with what is stored, compute, write.
+
+A visit that goes, or gets another name, leaves an id or a name to a group that was refused it before. That group is
+settled again in the same transaction, so that a claim which did not last leaves no trace: what is stored at the end
+does not depend on the order in which groups closed.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Protocol
+
+from consumer.buffer import Closing, GroupBuffer, Member, group_of_members
+from consumer.closing import OpenGroup
+from consumer.errors import DeadLetterReason, GroupError
+from consumer.model import DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords
+from consumer.planning import (
+    Candidate,
+    Defined,
+    ExposureKey,
+    InstrumentRules,
+    KnownExposure,
+    StoredVisit,
+    Verdicts,
+    compare,
+    define,
+    group_dead_letter,
+)
+from consumer.visits import make_records
+
+Announce = Callable[[VisitRecords, int], bytes]
+"""Encodes the announcement of a visit's revision."""
+
+
+class VisitTables(Protocol):
+    """The reads and writes that visits need; see `consumer.postgres.batch.BatchTransaction` for each."""
+
+    def raw_regions(self, exposures: Iterable[ExposureKey]) -> dict[ExposureKey, list[RawRegion]]:
+        """Read what the raws' own WCS said, by exposure."""
+
+    def open_groups(self, keys: Collection[GroupKey]) -> list[OpenGroup]:
+        """Claim the rows of groups; return those that were open already."""
+
+    def group_members(self, keys: Collection[GroupKey]) -> list[KnownExposure]:
+        """Read the stored exposures of groups."""
+
+    def delete_groups(self, keys: Collection[GroupKey]) -> None:
+        """Remove groups that closed."""
+
+    def lock_visits(self, visits: Sequence[tuple[str, int, str]], groups: Collection[GroupKey]) -> list[StoredVisit]:
+        """Read and lock the stored visits that have these (instrument, id, name), or belong to these groups."""
+
+    def delete_visits(self, visits: Sequence[StoredVisit]) -> None:
+        """Remove every row of visits."""
+
+    def write_visits(
+        self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, alone: bool
+    ) -> str | None:
+        """Store the rows of visits; return why they are refused, where that can be told alone."""
+
+    def refused_groups(self, instruments: Collection[str]) -> set[GroupKey]:
+        """Read the groups that were refused a visit whose id or name another group has."""
+
+    def resolve_dead_letters(self, groups: Collection[GroupKey]) -> None:
+        """Resolve the dead letters of groups that are visits now."""
+
+    def write_outbox(self, rows: Sequence[tuple[str, int, int, bytes]]) -> None:
+        """Store announcements: instrument, visit, revision, payload."""
+
+
+@dataclass(slots=True)
+class Settled:
+    """What became of the visits of a batch."""
+
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    written: list[VisitRecords] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    """Of groups; still to be written."""
+    off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    region_s: float = 0.0
+
+
+def settle_visits(
+    tables: VisitTables,
+    buffer: GroupBuffer,
+    rules: Mapping[str, InstrumentRules],
+    *,
+    announce: Announce | None,
+    alone: bool,
+) -> Settled:
+    """Define the visits of the groups that closed or changed, compute what is not stored yet, and write it.
+
+    Parameters
+    ----------
+    tables
+        Bound to the batch's transaction.
+    buffer
+        After the batch was fed to it; its groups are stored.
+    rules
+        By instrument.
+    announce
+        Encodes announcements for the outbox; None: nothing is announced.
+    alone
+        Write each visit under a savepoint.
+    """
+    settled = Settled()
+    closings, opened = buffer.last_closings(), buffer.open_now()
+    while closings or opened:
+        raws = _raws_of(tables, [*closings, *opened], rules)
+        defined = define(closings, opened, rules, raws)
+        settled.dead_letters += defined.dead_letters
+        settled.warnings += [skip.detail for _, skip in defined.skips if skip.warn]
+        settled.off_sky += [(key.instrument, skip.reason) for key, skip in defined.skips]
+        one = _Round(tables, rules, settled, defined, announce=announce, alone=alone)
+        freed = one.run()
+        closings, opened = _refused_before(tables, rules, settled, freed), []
+    return settled
+
+
+def _refused_before(
+    tables: VisitTables, rules: Mapping[str, InstrumentRules], settled: Settled, freed: set[str]
+) -> list[Closing]:
+    """Close the groups again that were refused a visit id or a name, now that one of their instrument is free."""
+    if not freed:
+        return []
+    refused = {c.group for c, _ in settled.verdicts.conflicts if c.group.instrument in freed}
+    refused |= {key for key in tables.refused_groups(freed) if key.instrument in rules}
+    if not refused:
+        return []
+    closed = refused - {group.key for group in tables.open_groups(refused)}
+    members: dict[GroupKey, list[Member]] = {key: [] for key in closed}
+    for known in tables.group_members(closed):
+        members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known.detectors)))
+    tables.delete_groups(closed)
+    verdicts = settled.verdicts
+    verdicts.conflicts = [(c, letter) for c, letter in verdicts.conflicts if c.group not in closed]
+    settled.dead_letters = [
+        letter
+        for letter in settled.dead_letters
+        if letter.reason != DeadLetterReason.VISIT_CONFLICT
+        or GroupKey(letter.instrument or "", letter.group_key or "") not in closed
+    ]
+    return [group_of_members(key, members[key]) for key in sorted(closed)]
+
+
+@dataclass(slots=True)
+class _Round:
+    """One comparison of what groups define with what is stored, and its writes."""
+
+    tables: VisitTables
+    rules: Mapping[str, InstrumentRules]
+    settled: Settled
+    defined: Defined
+    announce: Announce | None
+    alone: bool
+    failed: set[GroupKey] = field(default_factory=set)
+
+    def run(self) -> set[str]:
+        """Write, and return the instruments in which a visit id or a name became free."""
+        defined, settled = self.defined, self.settled
+        gone = defined.closed | defined.failed
+        if not defined.candidates and not gone:
+            return set()
+        named = [(c.definition.instrument, c.definition.id, c.definition.name) for c in defined.candidates]
+        verdicts = compare(defined, self.tables.lock_visits(named, gone), self.rules)
+        _add(settled.verdicts, verdicts)
+        settled.dead_letters += [letter for _, letter in verdicts.conflicts]
+        self.failed = {c.group for c, _ in verdicts.conflicts}
+        started = perf_counter()
+        computed = [(c, self._records(c), None) for c in verdicts.new]
+        replaced = [(c, self._records(c), old) for c, old in verdicts.updated]
+        settled.region_s += perf_counter() - started
+        self.tables.delete_visits([*verdicts.stale, *(old for _, records, old in replaced if records is None)])
+        lost = {old.instrument for _, records, old in replaced if records is None}
+        rewrites = [(records, old) for _, records, old in (*computed, *replaced) if records is not None]
+        lost |= self._write(rewrites)
+        self.tables.resolve_dead_letters(defined.closed - self.failed)
+        return verdicts.freed | lost
+
+    def _records(self, candidate: Candidate) -> VisitRecords | None:
+        """Finish a visit's rows; a visit whose regions cannot be computed fails its group, and nothing else."""
+        own = self.rules[candidate.group.instrument]
+        try:
+            regions = own.algorithm.compute(candidate.definition.exposures, candidate.raws)
+        except GroupError as error:
+            self._fail(candidate.group, error)
+            return None
+        return make_records(
+            candidate.definition,
+            group=candidate.group,
+            regions=regions,
+            hashed=candidate.inputs_hash,
+            rule=own.rule.name,
+            algorithm=own.algorithm.name,
+            padding=own.algorithm.padding,
+            close_reason=candidate.reason,
+        )
+
+    def _write(self, rewrites: Sequence[tuple[VisitRecords, StoredVisit | None]]) -> set[str]:
+        """Write new visits, and replace the rows of stored ones; return the instruments of stored ones that went."""
+        lost: set[str] = set()
+        for together in [[each] for each in rewrites] if self.alone else [list(rewrites)] if rewrites else []:
+            olds = [old for _, old in together if old is not None]
+            refusal = self.tables.write_visits([records for records, _ in together], olds, alone=self.alone)
+            if refusal is None:
+                self.settled.written += [records for records, _ in together]
+                self._announce(together)
+                continue
+            for records, _ in together:
+                self._fail(records.group, GroupError(DeadLetterReason.REFUSED_BY_DATABASE, refusal))
+            self.tables.delete_visits(olds)
+            lost |= {old.instrument for old in olds}
+        return lost
+
+    def _announce(self, written: Sequence[tuple[VisitRecords, StoredVisit | None]]) -> None:
+        if self.announce is None:
+            return
+        rows = []
+        for records, old in written:
+            revision = 1 if old is None else old.revision + 1
+            visit = records.definition
+            rows.append((visit.instrument, visit.id, revision, self.announce(records, revision)))
+        self.tables.write_outbox(rows)
+
+    def _fail(self, group: GroupKey, error: GroupError) -> None:
+        self.settled.dead_letters.append(group_dead_letter(group, error))
+        self.failed.add(group)
+
+
+def _add(total: Verdicts, verdicts: Verdicts) -> None:
+    total.candidates += verdicts.candidates
+    total.new += verdicts.new
+    total.updated += verdicts.updated
+    total.unchanged += verdicts.unchanged
+    total.kept += verdicts.kept
+    total.stale += verdicts.stale
+    total.conflicts += verdicts.conflicts
+
+
+def _raws_of(
+    tables: VisitTables, closings: Iterable[Closing], rules: Mapping[str, InstrumentRules]
+) -> Mapping[ExposureKey, Sequence[RawRegion]]:
+    wanted = {
+        ExposureKey(e.instrument, e.id)
+        for group in (closing.group for closing in closings)
+        if rules[group.key.instrument].algorithm.needs_headers
+        for e in group.exposures
+    }
+    return tables.raw_regions(wanted) if wanted else {}
