@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "simulate": "consumer.commands.simulate:simulate",
     "define": "consumer.commands.define:define",
     "explain": "consumer.commands.explain:explain",
+    "dead-letters": "consumer.commands.dead_letters:dead_letters",
     "camera": "consumer.commands.camera:camera",
 }
 """Module and name of each command, in the order of the help text."""

@@ -1,0 +1,225 @@
+"""The commands ``dead-letters list|show|replay|discard``."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from consumer.commands.options import (
+    EXIT_FAILED,
+    JSON,
+    complain,
+    config_option,
+    dry_run_option,
+    dsn_option,
+    output_option,
+    print_json,
+    print_rows,
+    reports_errors,
+    tool_settings,
+)
+from consumer.errors import DeadLetterReason
+from consumer.operations.dead_letters import Settled, decoded, discard, hex_dump, list_dead_letters, replay
+from consumer.postgres.dead_letters import Choice, Status, StoredDeadLetter
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+_COLUMNS = ("id", "status", "reason", "instrument", "exposure", "group_key", "topic", "partition", "offset", "detail")
+_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f"])
+
+
+def offset_range(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[int | None, int | None] | None:
+    """Read an offset, or a range written ``first-last``, either of which may be left out; both ends count."""
+    if value is None:
+        return None
+    first, dash, last = value.partition("-")
+    try:
+        begin = int(first) if first else None
+        return begin, (int(last) if last else None) if dash else begin
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no range of offsets: write 17, 17-20, 17- or -20") from None
+
+
+def choice_options(command: Command) -> Command:
+    """Add the options that choose dead letters."""
+    for option in reversed(
+        (
+            click.option("--id", "ids", type=int, multiple=True, help="By id; may be repeated."),
+            click.option(
+                "--reason",
+                "reasons",
+                multiple=True,
+                type=click.Choice([each.value for each in DeadLetterReason]),
+                metavar="REASON",
+                help="By reason, such as contradiction; may be repeated.",
+            ),
+            click.option("--topic", help="Of messages of this topic."),
+            click.option("--partition", type=int, help="Of messages of this partition."),
+            click.option(
+                "--offsets",
+                metavar="FIRST-LAST",
+                callback=offset_range,
+                help="Of messages at these offsets, both ends included.",
+            ),
+            click.option("--since", type=_TIME, help="Recorded at this time (UTC) or later."),
+            click.option("--until", type=_TIME, help="Recorded before this time (UTC)."),
+            click.option("--instrument", help="Of this instrument."),
+            click.option("--exposure", type=int, help="Of this exposure."),
+            click.option(
+                "--status",
+                "statuses",
+                multiple=True,
+                type=click.Choice([*(each.value for each in Status), "any"]),
+                default=["open"],
+                show_default=True,
+                help="By what became of them; may be repeated.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Look at what was set aside, produce it again, or discard it."""
+
+
+@dead_letters.command("list")
+@choice_options
+@click.option("--limit", type=click.IntRange(min=1), help="Show at most so many, the oldest first.")
+@config_option
+@dsn_option
+@output_option
+@reports_errors
+def list_(*, limit: int | None, config: Path | None, dsn: str | None, output: str, **chosen: Any) -> None:
+    """List dead letters."""
+    letters = list_dead_letters(tool_settings(config, dsn), _choice(chosen), limit=limit)
+    print_rows([_row(each) for each in letters], _COLUMNS, output)
+    if output != JSON:
+        counts = Counter(each.reason for each in letters)
+        told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        click.echo(told or "No dead letters of this choice.", err=True)
+
+
+@dead_letters.command()
+@click.argument("number", metavar="ID", type=int)
+@config_option
+@dsn_option
+@output_option
+@reports_errors
+def show(number: int, config: Path | None, dsn: str | None, output: str) -> None:
+    """Show all there is of one dead letter: where from, why, its bytes and its decoded fields."""
+    settings = tool_settings(config, dsn)
+    found = list_dead_letters(settings, Choice(ids=[number]))
+    if not found:
+        complain(f"there is no dead letter {number}")
+        sys.exit(EXIT_FAILED)
+    (letter,) = found
+    fields = decoded(settings, letter) if letter.is_message else None
+    if output == JSON:
+        bytes_ = {name: None if data is None else data.hex() for name, data in _bytes_of(letter).items()}
+        print_json({**_row(letter), **bytes_, "fields": fields})
+        return
+    _show(letter, fields)
+
+
+def _show(letter: StoredDeadLetter, fields: Mapping[str, object] | str | None) -> None:
+    for name, value in _row(letter).items():
+        if value is not None:
+            click.echo(f"{name.replace('_', ' ')}: {value}")
+    for name, data in _bytes_of(letter).items():
+        if data is not None:
+            click.echo(f"{name}, {len(data)} bytes:")
+            for line in hex_dump(data):
+                click.echo(f"  {line}")
+    if isinstance(fields, str):
+        click.echo(f"fields: none, {fields}")
+    elif fields is not None:
+        click.echo("fields:")
+        for name, value in fields.items():
+            click.echo(f"  {name}: {value!r}")
+
+
+@dead_letters.command("replay")
+@choice_options
+@click.option("--all", "everything", is_flag=True, help="All that are open: needed where nothing else chooses.")
+@dry_run_option
+@config_option
+@dsn_option
+@output_option
+@reports_errors
+def replay_(
+    *, everything: bool, dry_run: bool, config: Path | None, dsn: str | None, output: str, **chosen: Any
+) -> None:
+    """Produce the messages of dead letters again to their topics, and mark them as replayed.
+
+    Do it once the cause is gone: the service reads them like any other message. The header visit-consumer-replay-of
+    says where each was first.
+    """
+    choice = _choice(chosen, everything=everything)
+    _tell(replay(tool_settings(config, dsn, kafka=not dry_run), choice, dry_run=dry_run), output)
+
+
+@dead_letters.command("discard")
+@choice_options
+@click.option("--all", "everything", is_flag=True, help="All that are open: needed where nothing else chooses.")
+@dry_run_option
+@config_option
+@dsn_option
+@output_option
+@reports_errors
+def discard_(
+    *, everything: bool, dry_run: bool, config: Path | None, dsn: str | None, output: str, **chosen: Any
+) -> None:
+    """Mark dead letters as discarded: nobody needs them; they are removed after the retention time."""
+    choice = _choice(chosen, everything=everything)
+    _tell(discard(tool_settings(config, dsn), choice, dry_run=dry_run), output)
+
+
+def _choice(chosen: dict[str, Any], *, everything: bool | None = None) -> Choice:
+    """Build a choice of options; `everything` is None where no choice at all is fine."""
+    offsets = chosen.pop("offsets")
+    statuses = list(chosen.pop("statuses"))
+    given: dict[str, Any] = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items() if value
+    }
+    for name in ("since", "until"):
+        moment = given.get(name)
+        if isinstance(moment, datetime):
+            given[name] = moment.replace(tzinfo=UTC)
+    # 0 is a partition, and an exposure.
+    given |= {name: chosen[name] for name in ("partition", "exposure") if chosen[name] is not None}
+    if offsets is not None:
+        given["first_offset"], given["last_offset"] = offsets
+    if everything is False and not given:
+        raise click.UsageError("say which: --id, --reason, --topic, --offsets, --since ..., or --all")
+    given["statuses"] = None if "any" in statuses else statuses
+    return Choice(**given)
+
+
+def _row(letter: StoredDeadLetter) -> dict[str, object]:
+    row = letter._asdict()
+    del row["key"], row["value"]
+    return row
+
+
+def _bytes_of(letter: StoredDeadLetter) -> dict[str, bytes | None]:
+    return {"key": letter.key, "value": letter.value}
+
+
+def _tell(outcomes: Sequence[Settled], output: str) -> None:
+    """Print what became of each, and exit with 1 when one was not settled."""
+    rows = [{**_row(each.letter), "outcome": each.outcome, "done": each.done} for each in outcomes]
+    print_rows(rows, ("id", "reason", "topic", "partition", "offset", "outcome"), output)
+    failed = sum(not each.done for each in outcomes)
+    if output != JSON:
+        click.echo(f"{len(outcomes) - failed} done, {failed} not", err=True)
+    if failed:
+        sys.exit(EXIT_FAILED)
