@@ -1,0 +1,74 @@
+"""The demo, run as a user runs it, twice on one database; and out of a wheel, away from the checkout."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder that the account of PostgreSQL can reach: pytest closes its own to others whenever a run starts."""
+    with tempfile.TemporaryDirectory(prefix="visit-consumer-demo-") as name:
+        yield Path(name)
+
+
+def run_demo(command: Path, directory: Path, output: Path) -> str:
+    done = subprocess.run(
+        [command, "demo", "--directory", directory, "--output", output],
+        cwd=directory.parent,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def fact(output: str, name: str) -> str:
+    found = re.search(rf"^{re.escape(name)}\s\s+(.*?)\s*$", output, re.MULTILINE)
+    assert found is not None, output
+    return found[1]
+
+
+def test_the_demo_passes_and_a_second_run_reads_as_much_and_touches_nothing(folder: Path) -> None:
+    command = Path(sys.executable).with_name("visit-consumer")
+    first = run_demo(command, folder / "data", folder / "pictures")
+    assert (folder / "pictures" / "footprint.png").read_bytes().startswith(PNG)
+    difference = float(fact(first, "largest difference to the published regions").split()[0])
+    assert 0 <= difference <= 1e-12
+    visits = int(fact(first, "visits").split()[0])
+    assert visits > 40
+    assert "All as published." in first
+    assert re.search(r"http://127\.0\.0\.1:\d+", first)
+
+    second = run_demo(command, folder / "data", folder / "pictures")
+    assert fact(second, "events read") == fact(first, "events read")
+    assert fact(second, "visits") == f"{visits} (0 new, 0 of {visits} stored ones touched)"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_wheel_carries_all_that_the_demo_needs(folder: Path) -> None:
+    build: list[str | Path] = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
+    subprocess.run(build, check=True, capture_output=True)
+    wheel = next(folder.glob("visit_consumer-*.whl"))
+    venv.create(folder / "venv", with_pip=True)
+    python = folder / "venv" / "bin" / "python"
+    install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    subprocess.run([*install, f"{wheel}[demo]"], check=True, capture_output=True)
+    where: list[str | Path] = [python, "-c", "import consumer; print(consumer.__file__)"]
+    found = subprocess.run(where, cwd=folder, check=True, capture_output=True, text=True).stdout
+    assert found.startswith(str(folder))
+    assert "All as published." in run_demo(python.with_name("visit-consumer"), folder / "data", folder)
