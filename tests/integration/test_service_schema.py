@@ -1,0 +1,105 @@
+"""Migrations: every way leads to one schema, two at once are safe, and nobody works on an unknown schema."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+
+from consumer.config import Settings
+from consumer.postgres.connection import Database
+from consumer.postgres.schema import migrate, migrations
+from tests.support.postgres import PostgresServer
+from tests.support.service import prepare_database, settings_for
+
+_CATALOG = """
+    SELECT 'column', table_name || '.' || column_name, concat_ws(' ', data_type, is_nullable, column_default)
+    FROM information_schema.columns WHERE table_schema = 'visits'
+    UNION ALL
+    SELECT 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
+    FROM pg_constraint WHERE connamespace = 'visits'::regnamespace
+    UNION ALL
+    SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = 'visits'
+    UNION ALL
+    SELECT 'function', proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'visits'::regnamespace
+    UNION ALL
+    SELECT 'view', viewname, definition FROM pg_views WHERE schemaname = 'visits'
+    ORDER BY 1, 2, 3
+"""
+
+
+def _schema_of(dsn: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(_CATALOG).fetchall()
+
+
+def _migrate(dsn: str, up_to: int | None = None) -> int:
+    database = Database(Settings(**settings_for("nowhere:1", dsn)).database)
+    try:
+        return len(migrate(database, up_to=up_to))
+    finally:
+        database.close()
+
+
+def _command(tmp_path: Path, dsn: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump(settings_for("127.0.0.1:9", dsn)))
+    command = [sys.executable, "-m", "consumer", *arguments, "--config", str(config)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd="/")
+
+
+def test_every_earlier_version_and_an_empty_database_end_at_the_same_schema(postgres_server: PostgresServer) -> None:
+    with postgres_server.database() as empty:
+        assert _migrate(empty) == len(migrations())
+        expected = _schema_of(empty)
+        assert len(expected) > 50
+        assert _migrate(empty) == 0
+    for earlier in migrations():
+        with postgres_server.database() as dsn:
+            _migrate(dsn, up_to=earlier.version)
+            _migrate(dsn)
+            assert _schema_of(dsn) == expected, f"from version {earlier.version}"
+
+
+def test_two_migrations_at_once_apply_each_version_once(postgres_server: PostgresServer) -> None:
+    with postgres_server.database() as dsn:
+        with ThreadPoolExecutor(4) as pool:
+            applied = list(pool.map(lambda _: _migrate(dsn), range(4)))
+        assert sorted(applied) == [0, 0, 0, len(migrations())]
+
+
+def test_the_command_migrates_and_says_so_once(postgres18: PostgresServer, tmp_path: Path) -> None:
+    with postgres18.database() as dsn:
+        first = _command(tmp_path, dsn, "migrate")
+        assert (first.returncode, first.stderr) == (0, "")
+        assert "0001_initial" in first.stdout
+        again = _command(tmp_path, dsn, "migrate")
+        assert again.returncode == 0
+        assert "0001" not in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            "INSERT INTO visits.schema_version (version, name, checksum) VALUES (9999, 'from_the_future', 'x')",
+            "9999",
+        ),
+        ("DELETE FROM visits.schema_version", "migrate"),
+        ("UPDATE visits.schema_version SET checksum = 'other'", "another file"),
+        ("DROP SCHEMA visits CASCADE", "migrate"),
+    ],
+)
+def test_run_refuses_a_schema_that_it_does_not_know(
+    postgres18: PostgresServer, tmp_path: Path, change: str, complaint: str
+) -> None:
+    with postgres18.database(prepare_database) as dsn:
+        with psycopg.connect(dsn) as connection:
+            connection.execute(change)
+        ended = _command(tmp_path, dsn, "run")
+        assert ended.returncode == 1, ended.stderr
+        assert complaint in ended.stderr.splitlines()[-1]
+        assert "Traceback" not in ended.stderr
