@@ -9,7 +9,7 @@ BIN := .venv/bin
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-.PHONY: help venv demo check format test test-tools constraints clean
+.PHONY: help venv demo check format test test-tools faults faults-long fuzz bench bench-quick bench-long deploy-check constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +38,31 @@ format: venv ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The long ones have targets of their own; pyproject.toml says which markers there are
 test: venv test-tools ## All tests, on Apache Kafka and PostgreSQL where they can be had
-	$(BIN)/pytest
+	$(BIN)/pytest -m 'not long'
+
+faults: venv test-tools ## The faults, one line each: what it cost and what was lost
+	$(BIN)/pytest -m 'not long' tests/faults
+
+faults-long: venv test-tools ## The faults that take minutes each
+	$(BIN)/pytest -m long tests/faults
+
+fuzz: venv ## A coverage-guided minute on the decoder; what it finds joins the corpus
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.fuzz_decoder tests/fuzz/corpus -max_total_time=60
+
+bench: venv test-tools ## Throughput, stages and latency against floor and ceiling: ten minutes
+	$(BIN)/python -m tests.benchmarks full
+
+bench-quick: venv test-tools ## The first three in small, compared with the committed figures: a minute
+	$(BIN)/python -m tests.benchmarks quick
+
+bench-long: venv test-tools ## Growth, scaling, catch-up, soak: an hour or two
+	$(BIN)/python -m tests.benchmarks long
+
+deploy-check: venv ## Image, chart, Compose, dashboards, alerts, interface: a line for each check
+	$(BIN)/pytest -p no:randomly -v tests/deploy
 
 # Without these the tests run on less, and say so in their last lines; REQUIRE_APACHE_KAFKA=1 makes that a failure
 test-tools:
