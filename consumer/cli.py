@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "define": "consumer.commands.define:define",
     "explain": "consumer.commands.explain:explain",
     "dead-letters": "consumer.commands.dead_letters:dead_letters",
+    "positions": "consumer.commands.positions:positions",
     "camera": "consumer.commands.camera:camera",
 }
 """Module and name of each command, in the order of the help text."""

@@ -84,6 +84,11 @@ class Intake:
         return frozenset(self._readers)
 
     @property
+    def claims(self) -> list[Claim]:
+        """The claims that are held, as they were made."""
+        return [reader.claim for reader in self._readers.values()]
+
+    @property
     def caught_up(self) -> bool:
         """Whether every partition that is ours was read to its end."""
         return all(reader.at_end for reader in self._readers.values())

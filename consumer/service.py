@@ -271,8 +271,29 @@ class Service:
                 self._write(tick, now_s)
         elif now_s >= self._next_ping_s:
             self._next_ping_s = now_s + _PING_EVERY_S
-            asked = self._writer.ask(self._positions.ping)
-            self._pending = _Pending(asked, lambda: self._reporter.answered(asked.result()), now_s)
+            self._look_at_claims(now_s)
+
+    def _look_at_claims(self, now_s: float) -> None:
+        """Ask whether the database is there, and whether somebody else, an operator too, has moved what we hold.
+
+        Who writes finds out by the fence; who stands at the end of a log would not until the next message.
+        """
+        held = self._intake.claims
+        asked = self._writer.ask(lambda: self._positions.read([claim.clock for claim in held]))
+
+        def take() -> None:
+            stored: dict[int, StoredPosition] = asked.result()
+            self._reporter.answered(None)
+            moved = {
+                claim.partition
+                for claim in held
+                if claim.clock not in stored or stored[claim.clock].epoch != claim.epoch
+            }
+            if moved & self._intake.partitions:
+                self._log.warning("position claimed or moved by another", partitions=_names(moved))
+                self._read_again(moved & self._intake.partitions)
+
+        self._pending = _Pending(asked, take, now_s)
 
     def _write(self, batch: Batch, now_s: float) -> None:
         written = self._writer.write(batch)

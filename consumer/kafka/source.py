@@ -9,7 +9,6 @@ Delivery: each message of a started partition at least once, in order, from the 
 
 import logging
 from collections.abc import Collection, Mapping
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -18,23 +17,17 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
-    TopicCollection,
     TopicPartition,
     libversion,
 )
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient
 
-from consumer.errors import FatalError, TransientError
+from consumer.errors import FatalError
+from consumer.kafka.inspector import LogInspector
 from consumer.kafka.properties import Properties
 from consumer.model import Message, PartitionId
 
 _LOGGER = logging.getLogger("librdkafka")
-_REQUEST_TIMEOUT_S = 5.0
-_MOCK_CLUSTER = "mockCluster"
-"""How librdkafka's embedded cluster begins its id; nobody there answers an admin client."""
-_NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
-"""How a broker without topic ids writes one: 16 zero bytes, base64."""
 
 
 class RebalanceListener(Protocol):
@@ -83,10 +76,7 @@ class KafkaSource:
         self._fatal: KafkaError | None = None
         # Questions about logs go through clients of their own: asked through the member, from the writer's thread, they
         # wait behind what the member waits for.
-        self._admin = AdminClient(dict(connection), logger=_LOGGER)
-        self._asker = Consumer(
-            {**connection, "group.id": str(properties["group.id"]), "enable.auto.commit": False}, logger=_LOGGER
-        )
+        self._inspector = LogInspector(connection, group=str(properties["group.id"]))
         self._joined = False
         self.last_error: str | None = None
         """What librdkafka complained of last; None when nothing since the last message."""
@@ -168,45 +158,12 @@ class KafkaSource:
         return high if high >= 0 else None
 
     def watermarks(self, partition: PartitionId) -> tuple[int, int]:
-        """Ask for the first offset of the log and the one after its last.
-
-        Raises
-        ------
-        TransientError
-            When the brokers cannot be asked now.
-        """
-        asked = TopicPartition(partition.topic, partition.partition)
-        try:
-            low, high = self._asker.get_watermark_offsets(asked, timeout=_REQUEST_TIMEOUT_S)
-        except KafkaException as error:
-            raise TransientError(f"offsets of {partition}: {error.args[0].str()}") from error
-        return (low, high)
+        """Ask for the first offset of the log and the one after its last; see `LogInspector`."""
+        return self._inspector.watermarks(partition)
 
     def identify(self, topic: str) -> tuple[str, str]:
-        """Give the ids of the cluster and of the topic, which together name a log for good.
-
-        A broker that has no topic ids, or does not let us describe the topic, gives an empty one.
-
-        Raises
-        ------
-        TransientError
-            When the brokers cannot be asked now.
-        """
-        try:
-            cluster = self._asker.list_topics(topic, timeout=_REQUEST_TIMEOUT_S)
-            cluster_id = str(cluster.cluster_id or "")
-            if cluster_id.startswith(_MOCK_CLUSTER):
-                return cluster_id, ""
-            described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT_S)
-            topic_id = str(described[topic].result(2 * _REQUEST_TIMEOUT_S).topic_id)
-        except FutureTimeoutError as error:
-            raise TransientError(f"description of topic {topic}: no answer") from error
-        except KafkaException as error:
-            code = error.args[0].code()
-            if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNSUPPORTED_FEATURE):  # noqa: SLF001 -- the library's own name
-                return cluster_id, ""
-            raise TransientError(f"description of topic {topic}: {error.args[0].str()}") from error
-        return cluster_id, "" if topic_id == _NO_TOPIC_ID else topic_id
+        """Give the ids of the cluster and of the topic, which together name a log for good; see `LogInspector`."""
+        return self._inspector.identify(topic)
 
     def mirror(self, positions: Mapping[PartitionId, int]) -> None:
         """Tell Kafka how far we are, without waiting, for lag tools; nothing depends on it."""
@@ -219,7 +176,7 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
-        self._asker.close()
+        self._inspector.close()
 
     def _partition(self, topic: str, number: int) -> PartitionId:
         return self._ids.setdefault((topic, number), PartitionId(topic, number))

@@ -1,6 +1,7 @@
 """Stored positions: claiming partitions, and reading where they stand."""
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import NamedTuple, cast
 
 from consumer.model import PartitionId
@@ -22,6 +23,26 @@ class StoredPosition(NamedTuple):
     epoch: int
     next_offset: int | None
     stream_time_ms: int
+
+
+class ListedPosition(NamedTuple):
+    """One row of ``consumer_offset`` with all its columns."""
+
+    consumer_group: str
+    cluster_id: str
+    topic: str
+    topic_id: str
+    partition: int
+    next_offset: int | None
+    epoch: int
+    stream_time_ms: int
+    owner: str
+    updated_at: datetime
+
+    @property
+    def log(self) -> LogPartition:
+        """The partition of the log that it is of."""
+        return LogPartition(self.cluster_id, self.topic_id, PartitionId(self.topic, self.partition))
 
 
 class Positions:
@@ -50,16 +71,19 @@ class Positions:
         TransientError
             When the database cannot be asked now.
         """
-        parameters = {
-            "consumer_group": self._consumer_group,
-            "cluster_id": log.cluster_id,
-            "topic": log.partition.topic,
-            "topic_id": log.topic_id,
-            "partition": log.partition.partition,
-            "owner": self._owner,
-        }
         with self._database.transaction() as session:
-            return _position(session.rows("positions", "claim_partition", parameters)[0])
+            return _position(session.rows("positions", "claim_partition", self._named(log))[0])
+
+    def set(self, log: LogPartition, offset: int) -> StoredPosition:
+        """Store an operator's position: who reads the partition drops what it holds, and reads from there."""
+        with self._database.transaction() as session:
+            parameters = self._named(log) | {"next_offset": offset}
+            return _position(session.rows("positions", "set_position", parameters)[0])
+
+    def list_all(self) -> list[ListedPosition]:
+        """Read the rows of all consumer groups, ordered by their keys."""
+        with self._database.transaction() as session:
+            return [ListedPosition(*row) for row in session.rows("positions", "list_positions")]  # type: ignore[arg-type]  # the columns' types
 
     def begin(self, position: StoredPosition, offset: int) -> StoredPosition:
         """Store where a partition that was never read starts; nothing happens when another claimed it since."""
@@ -79,6 +103,16 @@ class Positions:
         """Ask the database whether it is there."""
         with self._database.transaction() as session:
             session.run("session", "ping")
+
+    def _named(self, log: LogPartition) -> dict[str, object]:
+        return {
+            "consumer_group": self._consumer_group,
+            "cluster_id": log.cluster_id,
+            "topic": log.partition.topic,
+            "topic_id": log.topic_id,
+            "partition": log.partition.partition,
+            "owner": self._owner,
+        }
 
 
 def _position(row: tuple[object, ...]) -> StoredPosition:

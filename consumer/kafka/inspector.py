@@ -1,0 +1,79 @@
+"""Questions about logs: which log a topic is, and where its partitions begin and end. Reads nothing of them."""
+
+import logging
+from concurrent.futures import TimeoutError as FutureTimeoutError
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from consumer.errors import TransientError
+from consumer.kafka.properties import Properties
+from consumer.model import PartitionId
+
+_LOGGER = logging.getLogger("librdkafka")
+_REQUEST_TIMEOUT_S = 5.0
+_MOCK_CLUSTER = "mockCluster"
+"""How librdkafka's embedded cluster begins its id; nobody there answers an admin client."""
+_NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+"""How a broker without topic ids writes one: 16 zero bytes, base64."""
+
+
+class LogInspector:
+    """Clients that ask and never join the group; implements `consumer.claims.Log`.
+
+    Parameters
+    ----------
+    connection
+        Properties of librdkafka; see `consumer.kafka.properties.connection_properties`.
+    group
+        The consumer group in whose name is asked: access to a topic may be granted to it.
+    """
+
+    def __init__(self, connection: Properties, *, group: str) -> None:
+        self._admin = AdminClient(dict(connection), logger=_LOGGER)
+        self._asker = Consumer({**connection, "group.id": group, "enable.auto.commit": False}, logger=_LOGGER)
+
+    def watermarks(self, partition: PartitionId) -> tuple[int, int]:
+        """Ask for the first offset of the log and the one after its last.
+
+        Raises
+        ------
+        TransientError
+            When the brokers cannot be asked now.
+        """
+        asked = TopicPartition(partition.topic, partition.partition)
+        try:
+            low, high = self._asker.get_watermark_offsets(asked, timeout=_REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise TransientError(f"offsets of {partition}: {error.args[0].str()}") from error
+        return (low, high)
+
+    def identify(self, topic: str) -> tuple[str, str]:
+        """Give the ids of the cluster and of the topic, which together name a log for good.
+
+        A broker that has no topic ids, or does not let us describe the topic, gives an empty one.
+
+        Raises
+        ------
+        TransientError
+            When the brokers cannot be asked now.
+        """
+        try:
+            cluster = self._asker.list_topics(topic, timeout=_REQUEST_TIMEOUT_S)
+            cluster_id = str(cluster.cluster_id or "")
+            if cluster_id.startswith(_MOCK_CLUSTER):
+                return cluster_id, ""
+            described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT_S)
+            topic_id = str(described[topic].result(2 * _REQUEST_TIMEOUT_S).topic_id)
+        except FutureTimeoutError as error:
+            raise TransientError(f"description of topic {topic}: no answer") from error
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNSUPPORTED_FEATURE):  # noqa: SLF001 -- the library's own name
+                return cluster_id, ""
+            raise TransientError(f"description of topic {topic}: {error.args[0].str()}") from error
+        return cluster_id, "" if topic_id == _NO_TOPIC_ID else topic_id
+
+    def close(self) -> None:
+        """End the clients."""
+        self._asker.close()

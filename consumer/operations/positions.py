@@ -1,0 +1,200 @@
+"""What operators do with stored positions: look, set, accept a gap.
+
+A position that is set raises the epoch of its row: a running reader finds itself fenced, drops what it holds, and
+claims the partition again, from the new position, one session timeout later.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+from consumer.config import Settings
+from consumer.errors import ConfigurationError
+from consumer.kafka.inspector import LogInspector
+from consumer.kafka.properties import connection_properties
+from consumer.model import PartitionId
+from consumer.postgres.connection import Database
+from consumer.postgres.positions import ListedPosition, LogPartition, Positions
+
+EARLIEST = "earliest"
+LATEST = "latest"
+
+
+class State(StrEnum):
+    """How a stored position stands to its log."""
+
+    GOOD = "good"
+    GAP = "gap"
+    """The log begins after it: messages were deleted before they were read."""
+    BEYOND_END = "beyond_end"
+    """The log ends before it: it lost its tail."""
+    ANOTHER_LOG = "another_log"
+    """The topic was recreated, or it is on another cluster: this row is of a log that is no more."""
+    UNREAD = "unread"
+    """Nothing was written yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One stored position beside its log."""
+
+    stored: ListedPosition
+    state: State | None = None
+    """None where the log was not asked."""
+    low: int | None = None
+    high: int | None = None
+
+    @property
+    def lag(self) -> int | None:
+        """Messages that are still to be read."""
+        if self.high is None or self.stored.next_offset is None:
+            return None
+        return max(self.high - max(self.stored.next_offset, self.low or 0), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One position that was set, or would be."""
+
+    log: LogPartition
+    before: int | None
+    after: int
+    epoch: int | None
+    """The new one; None where nothing was written."""
+
+
+def show_positions(settings: Settings, *, ask_log: bool) -> list[Standing]:
+    """Read the stored positions of every consumer group, and how they stand to the log where the brokers are asked.
+
+    Raises
+    ------
+    TransientError
+        When the database, or a broker that is asked, does not answer.
+    """
+    with _positions(settings) as positions:
+        stored = positions.list_all()
+    if not ask_log:
+        return [Standing(stored=each) for each in stored]
+    with _inspector(settings) as inspector:
+        identities = {topic: inspector.identify(topic) for topic in sorted({each.topic for each in stored})}
+        return [_standing(inspector, each, identities[each.topic]) for each in stored]
+
+
+def set_position(
+    settings: Settings, partition: PartitionId, where: int | str, *, force: bool = False, dry_run: bool = False
+) -> Move:
+    """Set where a partition is read next.
+
+    Parameters
+    ----------
+    settings
+        Of Kafka, whose group's position it is, and of the database.
+    partition
+        Of a topic as the brokers have it now.
+    where
+        An offset, or ``earliest`` or ``latest``: the log's first offset, or the one after its last.
+    force
+        Accept an offset outside the log.
+    dry_run
+        Only tell.
+
+    Raises
+    ------
+    ConfigurationError
+        When the offset is outside the log, and `force` is not given.
+    TransientError
+        When brokers or database do not answer, or there is no such partition.
+    """
+    with _inspector(settings) as inspector, _positions(settings) as positions:
+        log = LogPartition(*inspector.identify(partition.topic), partition)
+        low, high = inspector.watermarks(partition)
+        offset = {EARLIEST: low, LATEST: high}[where] if isinstance(where, str) else where
+        if not low <= offset <= high and not force:
+            raise ConfigurationError(
+                f"offset {offset} is outside the log of {partition.topic}[{partition.partition}], {low} to {high}: "
+                "nothing could be read from there; --force sets it nevertheless"
+            )
+        before = next(
+            (
+                each.next_offset
+                for each in positions.list_all()
+                if each.log == log and each.consumer_group == settings.kafka.group
+            ),
+            None,
+        )
+        epoch = None if dry_run else positions.set(log, offset).epoch
+    return Move(log=log, before=before, after=offset, epoch=epoch)
+
+
+def accept_gaps(
+    settings: Settings, *, topic: str | None = None, partition: int | None = None, dry_run: bool = False
+) -> list[Move]:
+    """Move the group's positions that lie outside their logs to the next offset that there is.
+
+    A position before the log's start goes to its start; one beyond its end, because the log lost its tail, to its
+    end. Positions inside their logs, and those of logs that are no more, stay as they are.
+
+    Parameters
+    ----------
+    settings
+        Of Kafka and the database.
+    topic, partition
+        Only of these; None: of all.
+    dry_run
+        Only tell.
+
+    Returns
+    -------
+    moves
+        Empty when there is no gap.
+    """
+    moves = []
+    with _positions(settings) as positions:
+        for standing in show_positions(settings, ask_log=True):
+            stored = standing.stored
+            wanted = (
+                stored.consumer_group == settings.kafka.group
+                and topic in (None, stored.topic)
+                and partition in (None, stored.partition)
+            )
+            target = {State.GAP: standing.low, State.BEYOND_END: standing.high}.get(standing.state or State.GOOD)
+            if not wanted or target is None:
+                continue
+            epoch = None if dry_run else positions.set(stored.log, target).epoch
+            moves.append(Move(log=stored.log, before=stored.next_offset, after=target, epoch=epoch))
+    return moves
+
+
+def _standing(inspector: LogInspector, stored: ListedPosition, identity: tuple[str, str]) -> Standing:
+    if (stored.cluster_id, stored.topic_id) != identity:
+        return Standing(stored=stored, state=State.ANOTHER_LOG)
+    low, high = inspector.watermarks(PartitionId(stored.topic, stored.partition))
+    if stored.next_offset is None:
+        state = State.UNREAD
+    elif stored.next_offset < low:
+        state = State.GAP
+    else:
+        state = State.BEYOND_END if stored.next_offset > high else State.GOOD
+    return Standing(stored=stored, state=state, low=low, high=high)
+
+
+@contextmanager
+def _inspector(settings: Settings) -> Iterator[LogInspector]:
+    inspector = LogInspector(connection_properties(settings.kafka), group=settings.kafka.group)
+    try:
+        yield inspector
+    finally:
+        inspector.close()
+
+
+@contextmanager
+def _positions(settings: Settings) -> Iterator[Positions]:
+    database = Database(settings.database, application_name="visit-consumer positions")
+    owner = f"operator {socket.gethostname()}:{os.getpid()}"
+    try:
+        yield Positions(database, consumer_group=settings.kafka.group, owner=owner)
+    finally:
+        database.close()

@@ -1,0 +1,152 @@
+"""``positions``: shown beside the log, set, gaps accepted; and a running service follows."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from tests.support.brokers import MockBroker
+from tests.support.commands import invoke, invoke_json
+from tests.support.exposures import exposure
+from tests.support.kafka_broker import KafkaCluster
+from tests.support.service import Replica, Wire, produce, raws_of, settings_for
+from tests.support.tables import snapshot
+
+PARTITION = 1
+
+
+def messages(count: int) -> list[Wire]:
+    made = raws_of([exposure(1)], range(count))
+    return [each._replace(partition=PARTITION) for each in made]
+
+
+class Setting:
+    """A topic of the test's own with ten messages in one partition, and settings that name it.
+
+    The mock cluster waits 3 s for members: a shorter session would end before the group is formed.
+    """
+
+    def __init__(self, folder: Path, bootstrap: str, dsn: str) -> None:
+        self.bootstrap = bootstrap
+        self.dsn = dsn
+        self.topic = f"positions-{time.monotonic_ns()}"
+        self.settings = settings_for(bootstrap, dsn, kafka={"topics": [self.topic], "session_timeout_s": 4})
+        self.config = folder / "operator.yaml"
+        self.config.write_text(yaml.safe_dump(self.settings))
+
+    def produce(self, count: int = 10) -> None:
+        """Append messages."""
+        produce(self.bootstrap, messages(count), self.topic)
+
+    def command(self, name: str, *options: object, exit_code: int = 0) -> Any:  # JSON
+        """Run one of the commands."""
+        return invoke_json("positions", name, "--config", self.config, *options, exit_code=exit_code)
+
+    def set(self, offset: object, *options: object) -> dict[str, Any]:
+        """Set the position of the partition."""
+        wanted = ("--topic", self.topic, "--partition", PARTITION, "--offset", offset)
+        (move,) = self.command("set", *wanted, *options)
+        made: dict[str, Any] = move
+        return made
+
+    def row(self) -> tuple[int, int, int]:
+        """Read the stored position, its epoch and its clock."""
+        with psycopg.connect(self.dsn) as connection:
+            query = "SELECT next_offset, epoch, stream_time_ms FROM visits.consumer_offset WHERE partition = %s"
+            row = connection.execute(query, (PARTITION,)).fetchone()
+        assert row is not None
+        return row
+
+    def standing(self) -> dict[str, Any]:
+        """Show the position beside its log."""
+        (shown,) = [each for each in self.command("show", "--log") if each["partition"] == PARTITION]
+        told: dict[str, Any] = shown
+        return told
+
+
+@pytest.fixture
+def on_mock(tmp_path: Path, mock_broker: MockBroker, dsn: str) -> Setting:
+    """Ten messages on the mock cluster."""
+    setting = Setting(tmp_path, mock_broker.bootstrap, dsn)
+    mock_broker.create_topic(setting.topic)
+    setting.produce()
+    return setting
+
+
+def test_setting_and_showing(on_mock: Setting) -> None:
+    assert on_mock.command("show") == []
+    planned = on_mock.set(4, "--dry-run")
+    assert (planned["before"], planned["after"], planned["done"]) == (None, 4, False)
+    assert on_mock.command("show") == []
+    assert on_mock.set(4)["done"] is True
+    told = on_mock.standing()
+    assert (told["next_offset"], told["low"], told["high"], told["lag"], told["state"]) == (4, 0, 10, 6, "good")
+    assert told["owner"].startswith("operator ")
+    assert on_mock.set("latest")["before"] == 4
+    assert on_mock.row()[:2] == (10, 2)
+    with psycopg.connect(on_mock.dsn) as connection:
+        connection.execute("UPDATE visits.consumer_offset SET stream_time_ms = 77")
+    on_mock.set(10)
+    assert on_mock.row() == (10, 3, 77)
+    on_mock.set("earliest")
+    assert on_mock.row() == (0, 4, 0)  # what is read again brings its own times
+    assert on_mock.topic in invoke("positions", "show", "--config", on_mock.config).stdout
+
+
+def test_an_offset_outside_the_log_needs_force_and_is_a_gap_that_can_be_accepted(on_mock: Setting) -> None:
+    wanted = ("--topic", on_mock.topic, "--partition", PARTITION)
+    refused = invoke("positions", "set", "--config", on_mock.config, *wanted, "--offset", 11, exit_code=78)
+    assert "0 to 10" in refused.stderr
+    invoke("positions", "set", "--config", on_mock.config, *wanted, "--offset", "x", exit_code=2)
+    on_mock.set(11, "--force")
+    assert on_mock.standing()["state"] == "beyond_end"
+    assert on_mock.command("accept-gap", "--topic", "another") == []
+    (planned,) = on_mock.command("accept-gap", "--dry-run")
+    assert (planned["before"], planned["after"], planned["done"]) == (11, 10, False)
+    assert on_mock.row()[:2] == (11, 1)
+    on_mock.command("accept-gap")
+    assert on_mock.row()[:2] == (10, 2)
+    assert on_mock.command("accept-gap") == []
+    assert "no gap" in invoke("positions", "accept-gap", "--config", on_mock.config).stderr
+
+
+def test_a_log_that_is_no_more_is_told_and_left_alone(on_mock: Setting) -> None:
+    on_mock.set(3)
+    with psycopg.connect(on_mock.dsn) as connection:
+        connection.execute("UPDATE visits.consumer_offset SET topic_id = 'former', next_offset = 99")
+    assert on_mock.standing()["state"] == "another_log"
+    assert on_mock.command("accept-gap") == []
+
+
+@pytest.mark.kafka
+def test_what_retention_deleted_is_a_gap(tmp_path: Path, kafka: KafkaCluster, dsn: str) -> None:
+    setting = Setting(tmp_path, kafka.bootstrap, dsn)
+    kafka.create_topic(setting.topic, partitions=2)
+    setting.produce()
+    setting.set(2)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for each in admin.delete_records([TopicPartition(setting.topic, PARTITION, 6)]).values():
+        each.result(10)
+    assert setting.standing()["state"] == "gap"
+    assert setting.standing()["lag"] == 4
+    (move,) = setting.command("accept-gap")
+    assert (move["before"], move["after"]) == (2, 6)
+    assert move["topic_id"]
+    assert setting.standing()["state"] == "good"
+
+
+def test_a_running_service_that_stands_idle_reads_again_from_where_it_was_set(on_mock: Setting, tmp_path: Path) -> None:
+    with Replica(tmp_path, on_mock.settings) as replica:
+        replica.wait_until(lambda: bool(on_mock.command("show")), what="a position")
+        replica.wait_until(lambda: on_mock.row()[0] == 10, what="the end of the log")
+        before, (_, epoch, clock) = snapshot(on_mock.dsn), on_mock.row()
+        assert on_mock.set("earliest")["epoch"] == epoch + 1
+        replica.wait_until(lambda: on_mock.row() == (10, epoch + 2, clock), what="the end of the log again")
+        assert replica.lines("position claimed or moved by another")
+        assert replica.wait_for_line("partition claimed", number=5)["start"] == 0
+        assert snapshot(on_mock.dsn) == before
