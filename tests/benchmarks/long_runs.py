@@ -1,0 +1,106 @@
+"""The benchmarks of ``long``, each with its table and its figures; shortened by their arguments."""
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import psycopg
+
+from consumer.kafka.simulate import Pace
+from tests.benchmarks import growth as growth_benchmark
+from tests.benchmarks.processes import memory_mb
+from tests.benchmarks.report import rounded, show
+from tests.benchmarks.servers import DETECTORS, Servers, night
+from tests.benchmarks.throughput import Throughput, flat_out, replicas
+
+CADENCE_S = 34.0
+"""Of the survey, from exposure to exposure."""
+
+
+def growth(
+    servers: Servers, *, stored: Sequence[int], waiting: Sequence[int], exposures: int, rounds: int
+) -> dict[str, Any]:
+    """Throughput with more and more visits stored, and with more and more groups open."""
+    return {
+        "exposures": exposures,
+        "stored_visits": _growth(
+            "visits stored", stored, rounds, lambda number: growth_benchmark.stored_visits(servers, number, exposures)
+        ),
+        "open_groups": _growth(
+            "groups open", waiting, rounds, lambda number: growth_benchmark.open_groups(servers, number, exposures)
+        ),
+    }
+
+
+def _growth(
+    what: str, numbers: Sequence[int], rounds: int, measure: Callable[[int], Throughput]
+) -> list[dict[str, Any]]:
+    runs: dict[int, list[Throughput]] = {number: [] for number in numbers}
+    for _ in range(rounds):
+        for number in numbers:
+            runs[number].append(measure(number))
+    rates = {number: median(run.visits_per_s for run in found) for number, found in runs.items()}
+    rows = [
+        {
+            what.replace(" ", "_"): number,
+            "visits_per_s": rounded(rates[number]),
+            "ratio_to_first": rounded(rates[number] / rates[numbers[0]]),
+            "cpu_s_per_million": rounded(median(run.cpu_s / run.events * 1e6 for run in found)),
+            "postgres_cpu_s_per_million": rounded(median(run.postgres_cpu_s / run.events * 1e6 for run in found)),
+        }
+        for number, found in runs.items()
+    ]
+    show(f"Growth: {what}", rows)
+    return rows
+
+
+def scaling(servers: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:
+    """Throughput of 1, 2 and 4 replicas over 8 partitions; on few cores they share what there is."""
+    topic, events = servers.topic(exposures, partitions=8), exposures * DETECTORS
+    runs: dict[int, list[Throughput]] = {1: [], 2: [], 4: []}
+    for _ in range(rounds):
+        for number, found in runs.items():
+            with servers.database() as dsn:
+                found.append(flat_out(servers, topic, events, dsn, number=number))
+    rows = [
+        {"replicas": number, "visits_per_s": rounded(median(run.visits_per_s for run in found))}
+        for number, found in runs.items()
+    ]
+    show("Scaling: replicas over 8 partitions", rows)
+    return {"exposures": exposures, "replicas": rows}
+
+
+def catch_up(servers: Servers, *, hours: float) -> dict[str, Any]:
+    """How long a backlog of the survey takes."""
+    exposures = round(hours * 3600 / CADENCE_S)
+    with servers.database() as dsn:
+        run = flat_out(servers, servers.topic(exposures), exposures * DETECTORS, dsn)
+    figures = {"hours": hours, "exposures": exposures, "seconds": rounded(run.seconds)}
+    show("Catch-up: a backlog of the survey", [figures])
+    return figures
+
+
+def soak(servers: Servers, *, minutes: float) -> dict[str, Any]:
+    """Memory of a replica that has ten times the survey's cadence for a while; the first minute warms up."""
+    pace = Pace(exposures_per_s=10 / CADENCE_S)
+    warm_up, counted = (round(60 * each * 10 / CADENCE_S) for each in (1.0, minutes))
+    topic = servers.new_topic("soak")
+    with servers.database() as dsn, replicas(servers.settings(topic, dsn)) as (replica,):
+        replica.wait_ready()
+        servers.fill(topic, night(warm_up), pace)
+        began_mb, began = memory_mb(replica.pid), time.monotonic()
+        servers.fill(topic, night(counted, day_obs=20270101), pace)
+        with psycopg.connect(dsn, autocommit=True) as session:
+            query = "SELECT count(*) FROM visits.visit"
+            replica.wait_until(lambda: session.execute(query).fetchone() == (warm_up + counted,), what="all visits")
+        figures = {
+            "minutes": rounded((time.monotonic() - began) / 60),
+            "visits": counted,
+            "memory_at_start_mb": rounded(began_mb),
+            "memory_at_end_mb": rounded(memory_mb(replica.pid)),
+            "growth_percent": rounded(100 * (memory_mb(replica.pid) / began_mb - 1)),
+            "peak_mb": rounded(memory_mb(replica.pid, peak=True)),
+        }
+    show("Soak: ten times the survey's cadence", [figures])
+    return figures

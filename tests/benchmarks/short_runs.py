@@ -1,0 +1,134 @@
+"""The benchmarks of ``quick`` and ``full``, each with its table and its figures."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from consumer.config import Settings
+from consumer.instruments import instrument_rules
+from consumer.model import VisitRegions
+from consumer.simulation import simulate_exposures
+from tests.benchmarks import ceiling
+from tests.benchmarks import stages as stages_benchmark
+from tests.benchmarks.latency import measure as measure_latency
+from tests.benchmarks.report import rounded, show
+from tests.benchmarks.servers import DETECTORS, Servers, night
+from tests.benchmarks.throughput import Throughput, flat_out
+
+PARTITIONS = 4
+
+
+def floor(servers: Servers, topic: str, events: int) -> float:
+    """Run the script `tests.benchmarks.floor`; return events a second."""
+    command = [sys.executable, "-m", "tests.benchmarks.floor", servers.kafka.bootstrap, topic]
+    done = subprocess.run([*command, str(PARTITIONS), str(events)], check=True, capture_output=True, text=True)
+    return events / float(json.loads(done.stdout)["seconds"])
+
+
+def throughput(servers: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:
+    """Floor, ceiling and throughput, side by side in each round: the machine's other work hits all three alike."""
+    topic, events = servers.topic(exposures, PARTITIONS), exposures * DETECTORS
+    regions = _any_regions(servers)
+    floors: list[float] = []
+    ceilings: list[float] = []
+    runs: list[Throughput] = []
+    rows: list[dict[str, float]] = []
+    for _ in range(rounds):
+        floors.append(floor(servers, topic, events))
+        with servers.database() as dsn:
+            ceilings.append(ceiling.rows_per_second(dsn, regions, exposures))
+        with servers.database() as dsn:
+            runs.append(flat_out(servers, topic, events, dsn))
+        rows.append(_round(floors[-1], ceilings[-1], runs[-1]))
+    figures = {name: rounded(median(row[name] for row in rows)) for name in rows[0]}
+    show(
+        f"Floor, ceiling and throughput: {exposures} exposures, {events:,} events, {rounds} rounds",
+        [
+            {"figure": name.replace("_", " "), "median": value, **_extremes([row[name] for row in rows])}
+            for name, value in figures.items()
+        ],
+    )
+    return {"exposures": exposures, "events": events, **figures, "rounds": rows}
+
+
+def _round(floor_per_s: float, ceiling_per_s: float, run: Throughput) -> dict[str, float]:
+    figures = {
+        "floor_events_per_s": floor_per_s,
+        "ceiling_rows_per_s": ceiling_per_s,
+        "events_per_s": run.events_per_s,
+        "visits_per_s": run.visits_per_s,
+        "ratio_to_floor": run.events_per_s / floor_per_s,
+        "ratio_to_ceiling": run.events_per_s / ceiling_per_s,
+        "cpu_s_per_million": run.cpu_s / run.events * 1e6,
+        "postgres_cpu_s_per_million": run.postgres_cpu_s / run.events * 1e6,
+        "broker_cpu_s_per_million": run.broker_cpu_s / run.events * 1e6,
+        "peak_mb": run.peak_mb,
+    }
+    return {name: rounded(value) for name, value in figures.items()}
+
+
+def _extremes(values: Sequence[float]) -> dict[str, float]:
+    return {"lowest": min(values), "highest": max(values)}
+
+
+def stages(servers: Servers, *, exposures: int) -> dict[str, Any]:
+    """Where the time goes: each part by itself, in one thread."""
+    events = exposures * DETECTORS
+    with servers.database() as dsn:
+        watch = stages_benchmark.measure(servers, servers.topic(exposures, PARTITIONS), events, dsn)
+    rows = [
+        {
+            "stage": name,
+            "us_per_event": rounded(1e6 * seconds / events),
+            "ms_per_visit": rounded(1e3 * seconds / exposures),
+            "cpu_ms_per_visit": rounded(1e3 * watch.cpu_s[name] / exposures),
+        }
+        for name, seconds in sorted(watch.wall_s.items(), key=lambda item: -item[1])
+    ]
+    show(f"Stages, one after the other: {exposures} exposures; cpu is our own thread's", rows)
+    return {"exposures": exposures, "stages": rows}
+
+
+def latency(servers: Servers, *, seconds: int) -> dict[str, Any]:
+    """How long a visit takes to be visible."""
+    with servers.database() as dsn:
+        found = measure_latency(servers, servers.new_topic("latency"), dsn, seconds)
+    figures = {
+        "p50_ms": rounded(found.p50),
+        "p99_ms": rounded(found.p99),
+        "max_ms": rounded(found.worst),
+    }
+    show(f"Latency: an exposure of {DETECTORS} raws each second for {seconds} s", [figures])
+    return {"seconds": seconds, **figures}
+
+
+def define(_: Servers, *, exposures: int) -> dict[str, Any]:
+    """``visit-consumer define --processes 2``, without a database."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "night.jsonl")
+        file.write_text("".join(json.dumps(asdict(each)) + "\n" for each in simulate_exposures(night(exposures))))
+        command = [sys.executable, "-m", "consumer", "define", str(file), "--instrument", "LSSTCam", "--processes", "2"]
+        began = time.perf_counter()
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        whole_s = time.perf_counter() - began
+    # Its last line says "... in 4.00 s, 500 visits/s": from exposures in memory to finished rows.
+    told = done.stderr.strip().splitlines()[-1]
+    figures = {
+        "visits_per_s": rounded(float(told.rpartition(",")[2].split()[0])),
+        "visits_per_s_with_start_and_output": rounded(exposures / whole_s),
+    }
+    show(f"define --processes 2: {exposures} exposures of {DETECTORS} detectors", [figures])
+    return {"exposures": exposures, **figures}
+
+
+def _any_regions(servers: Servers) -> VisitRegions:
+    settings = Settings(**servers.settings("none", "postgresql://nobody@127.0.0.1/none"))
+    exposure = next(simulate_exposures(night(1)))
+    return instrument_rules(settings)["LSSTCam"].algorithm.compute((exposure,), ())
