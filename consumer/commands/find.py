@@ -1,0 +1,57 @@
+"""The command ``find``: which visits cover a place on the sky."""
+
+from pathlib import Path
+
+import click
+
+from consumer.commands.options import (
+    JSON,
+    config_option,
+    dsn_option,
+    output_option,
+    print_rows,
+    reports_errors,
+    tool_settings,
+)
+from consumer.operations.find import Found, find_visits
+from consumer.regions import s_region
+
+
+@click.command()
+@click.option("--ra", "ra_deg", type=click.FloatRange(0, 360), required=True, help="Right ascension, degrees, ICRS.")
+@click.option("--dec", "dec_deg", type=click.FloatRange(-90, 90), required=True, help="Declination, degrees, ICRS.")
+@click.option(
+    "--radius", "radius_deg", type=click.FloatRange(0, 180), default=0.0, help="Of a circle around it, degrees."
+)
+@click.option("--day-obs", type=int, help="Only of this observing day, YYYYMMDD.")
+@click.option("--instrument", help="Only of this instrument.")
+@config_option
+@dsn_option
+@output_option
+@reports_errors
+def find(
+    *,
+    ra_deg: float,
+    dec_deg: float,
+    radius_deg: float,
+    day_obs: int | None,
+    instrument: str | None,
+    config: Path | None,
+    dsn: str | None,
+    output: str,
+) -> None:
+    """Find the visits whose regions cover a point or overlap a circle, and which of their detectors do."""
+    found = find_visits(
+        tool_settings(config, dsn), ra_deg, dec_deg, radius_deg=radius_deg, instrument=instrument, day_obs=day_obs
+    )
+    columns = ("instrument", "visit", "name", "day_obs", "physical_filter", "exposure_time", "target_name", "detectors")
+    print_rows([_row(each) for each in found], columns, output)
+    if output != JSON:
+        click.echo(f"{len(found)} visits", err=True)
+
+
+def _row(found: Found) -> dict[str, object]:
+    row = found.visit._asdict()
+    region = row.pop("region")
+    visit = row.pop("id")
+    return {"visit": visit, **row, "detectors": list(found.detectors), "s_region": s_region(region)}
