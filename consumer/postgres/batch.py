@@ -3,7 +3,8 @@
 Delivery: all of a batch or nothing. `advance` is the fence and comes first; whoever lost a partition fails there.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import cast
 
 from consumer import __version__
@@ -15,6 +16,7 @@ from consumer.positions import Advance
 from consumer.postgres.connection import Session
 from consumer.postgres.rows import (
     Parameters,
+    array_text,
     columns,
     dead_letter_columns,
     detectors_to_text,
@@ -24,6 +26,9 @@ from consumer.postgres.rows import (
     raw_region_from_row,
 )
 from consumer.regions import htm7_ids
+
+_VISITS_PER_STATEMENT = 500
+"""Regions of more visits go in another statement: those of 500 visits of LSSTCam are 10 MB."""
 
 
 class BatchTransaction:
@@ -204,9 +209,10 @@ class BatchTransaction:
             ),
         )
         if detector_regions:
-            self._run("insert_detector_regions", _detector_columns(visits))
-        trixels = ((t, instrument, id_) for instrument, id_, v in keyed for t in v.regions.htm7)
-        self._run("insert_htm7", columns(("trixels", "instruments", "visits"), trixels))
+            for parameters in _detector_columns(visits):
+                self._run("insert_detector_regions", parameters)
+        trixels = ((instrument, id_, array_text(v.regions.htm7)) for instrument, id_, v in keyed)
+        self._run("insert_htm7", columns(("instruments", "visits", "trixels"), trixels))
 
     def write_dead_letters(self, letters: Sequence[DeadLetter], clocks: Mapping[PartitionId, int]) -> None:
         """Store dead letters: of messages for good, of groups and exposures until they are resolved."""
@@ -299,15 +305,21 @@ def _visit_columns(visits: Sequence[VisitRecords]) -> Parameters:
     }
 
 
-def _detector_columns(visits: Sequence[VisitRecords]) -> Parameters:
-    instruments: list[str] = []
-    ids: list[int] = []
-    detectors: list[int] = []
-    regions: list[bytes] = []
+def _detector_columns(visits: Sequence[VisitRecords]) -> Iterator[Parameters]:
+    """Give the parameters of ``insert_detector_regions``: once for all visits that are alike, but not for too many."""
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[VisitRecords]] = {}
     for v in visits:
-        count = len(v.regions.detectors)
-        instruments += [v.definition.instrument] * count
-        ids += [v.definition.id] * count
-        detectors += v.regions.detectors
-        regions += v.regions.detector_regions
-    return {"instruments": instruments, "visits": ids, "detectors": detectors, "regions": regions}
+        lengths = tuple(map(len, v.regions.detector_regions))
+        alike.setdefault((v.regions.detectors, lengths), []).append(v)
+    for (detectors, lengths), same in alike.items():
+        starts = list(accumulate(lengths, initial=1))[:-1]
+        for first in range(0, len(same), _VISITS_PER_STATEMENT):
+            some = same[first : first + _VISITS_PER_STATEMENT]
+            yield {
+                "instruments": [v.definition.instrument for v in some],
+                "visits": [v.definition.id for v in some],
+                "regions": [b"".join(v.regions.detector_regions) for v in some],
+                "detectors": list(detectors),
+                "starts": starts,
+                "lengths": list(lengths),
+            }

@@ -84,6 +84,11 @@ def columns(names: Sequence[str], rows: Iterable[Row]) -> Parameters:
     return {name: list(values) for name, values in zip(names, turned, strict=True)}
 
 
+def array_text(numbers: Iterable[int]) -> str:
+    """Write numbers as the text of an array."""
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
 def group_columns(keys: Iterable[GroupKey], *, prefix: str = "") -> Parameters:
     """Give group keys as the parameters ``instruments`` and ``group_keys``."""
     return columns((f"{prefix}instruments", "group_keys"), sorted(keys))

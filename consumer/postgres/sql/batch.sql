@@ -228,12 +228,21 @@ SELECT * FROM unnest(%(instruments)s::text[], %(visits)s::bigint[], %(visit_syst
 ON CONFLICT (instrument, visit, visit_system) DO NOTHING;
 
 -- name: insert_detector_regions
+-- Of visits that have the same detectors, with regions of the same lengths: nearly always all of a batch. The regions of
+-- a visit come as one value, one after the other, and are cut here; starts count from 1. An array element for each row
+-- would cost the client ten times as much, and the server a quarter more.
 INSERT INTO visit_detector_region (instrument, visit, detector, region)
-SELECT * FROM unnest(%(instruments)s::text[], %(visits)s::bigint[], %(detectors)s::integer[], %(regions)b::bytea[]);
+SELECT given.instrument, given.visit, cut.detector, substr(given.regions, cut.start, cut.length)
+FROM unnest(%(instruments)s::text[], %(visits)s::bigint[], %(regions)b::bytea[]) AS given (instrument, visit, regions)
+CROSS JOIN LATERAL unnest(%(detectors)s::integer[], %(starts)s::integer[], %(lengths)s::integer[])
+    AS cut (detector, start, length);
 
 -- name: insert_htm7
+-- The trixels of a visit come as the text of an array: rows of different numbers of trixels are no array of arrays.
 INSERT INTO visit_htm7 (htm7, instrument, visit)
-SELECT * FROM unnest(%(trixels)s::integer[], %(instruments)s::text[], %(visits)s::bigint[])
+SELECT trixel, given.instrument, given.visit
+FROM unnest(%(instruments)s::text[], %(visits)s::bigint[], %(trixels)s::text[]) AS given (instrument, visit, trixels)
+CROSS JOIN LATERAL unnest(given.trixels::integer[]) AS trixel
 ON CONFLICT (htm7, instrument, visit) DO NOTHING;
 
 -- name: insert_dead_letters_of_messages
