@@ -78,6 +78,7 @@ class KafkaSource:
         # wait behind what the member waits for.
         self._inspector = LogInspector(connection, group=str(properties["group.id"]))
         self._joined = False
+        self._paused = False
         self.last_error: str | None = None
         """What librdkafka complained of last; None when nothing since the last message."""
         self._consumer = Consumer({**properties, "error_cb": self._on_error}, logger=_LOGGER)
@@ -133,6 +134,10 @@ class KafkaSource:
             self.stop([partition])
         self._consumer.incremental_assign([TopicPartition(partition.topic, partition.partition, offset)])
         self._started.add(partition)
+        # librdkafka remembers a pause beyond the assignment: a partition that was lost while it was paused, and comes
+        # back, would stay silent.
+        state = [TopicPartition(partition.topic, partition.partition)]
+        self._consumer.pause(state) if self._paused else self._consumer.resume(state)
 
     def stop(self, partitions: Collection[PartitionId]) -> None:
         """Read no more of these partitions; the group still counts them as ours."""
@@ -143,10 +148,12 @@ class KafkaSource:
 
     def pause(self) -> None:
         """Deliver no messages until `resume`, but go on serving the group."""
+        self._paused = True
         self._consumer.pause(_topic_partitions(self._started))
 
     def resume(self) -> None:
         """Deliver messages again."""
+        self._paused = False
         self._consumer.resume(_topic_partitions(self._started))
 
     def high_watermark(self, partition: PartitionId) -> int | None:
