@@ -15,6 +15,7 @@ CHART: Final = DEPLOY / "helm" / "visit-consumer"
 VALUES: Final[Mapping[str, Path | None]] = {
     "default": None,
     "minimal": Path(__file__).parent / "values" / "minimal.yaml",
+    "example": DEPLOY / "helm" / "example-values.yaml",
     "everything": Path(__file__).parent / "values" / "everything.yaml",
 }
 RELEASE: Final = "night"

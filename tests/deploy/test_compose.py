@@ -16,6 +16,7 @@ from psycopg import sql
 from consumer.app import migrate_database
 from consumer.config import Settings, load_settings
 from tests.deploy.charts import CHART, DEPLOY
+from tests.deploy.prometheus_server import program
 from tests.deploy.tools import go_module, needed
 from tests.support.postgres import PostgresServer, wheel_binaries
 
@@ -171,3 +172,15 @@ def test_the_roles_of_the_stack_can_do_what_each_is_for(tmp_path: Path) -> None:
                 reader.execute(sql.SQL("SELECT FROM visits.{} LIMIT 1").format(sql.Identifier(name)))
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     reader.execute(delete.format(sql.Identifier(name)))
+
+
+def test_promtool_accepts_the_stacks_prometheus(tmp_path: Path) -> None:
+    promtool = program("promtool")
+    text = (DEPLOY / "compose" / "prometheus.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "prometheus.yaml"
+    file.write_text(text.replace("/etc/prometheus/rules", str(CHART / "rules")), encoding="utf-8")
+    answer = subprocess.run(
+        [promtool, "check", "config", file], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "1 rule files found" in answer.stdout + answer.stderr
