@@ -11,6 +11,7 @@ from types import FrameType
 from prometheus_client import CollectorRegistry
 
 from consumer import __version__
+from consumer.breaker import Breaker
 from consumer.config import Settings
 from consumer.events import Decoder
 from consumer.http import HttpServer
@@ -112,6 +113,12 @@ class Application:
             session_timeout_s=settings.kafka.session_timeout_s,
             shutdown_timeout_s=settings.shutdown.timeout_s,
             start_at_end=settings.kafka.start == "latest",
+            breaker=Breaker(
+                enabled=settings.breaker.enabled,
+                min_messages=settings.breaker.min_messages,
+                max_bad_fraction=settings.breaker.max_bad_fraction,
+                hold_s=settings.breaker.hold_s,
+            ),
         )
 
     def _handle_signals(self, service: Service) -> Callable[[], None]:

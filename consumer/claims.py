@@ -41,6 +41,8 @@ class Refusal(NamedTuple):
     detail: str
     lasting: bool
     """Whether an operator has to decide; otherwise the brokers could not be asked."""
+    breaker: bool = False
+    """Whether the circuit breaker stopped it."""
 
 
 def claim_partitions(
@@ -76,10 +78,23 @@ def claim_partitions(
         position = store.claim(LogPartition(cluster_id, topic_id, partition))
         if position.next_offset is None:
             position = store.begin(position, high if start_at_end else low)
+        if position.breaker is not None:
+            outcome.append(Refusal(partition, position.breaker, lasting=True, breaker=True))
+            continue
         start = position.next_offset
         assert start is not None  # noqa: S101 -- `begin` has just stored one
         if low <= start <= high:
-            outcome.append(Claim(partition, position.id, position.epoch, start, position.stream_time_ms, start))
+            outcome.append(
+                Claim(
+                    partition,
+                    position.id,
+                    position.epoch,
+                    start,
+                    position.stream_time_ms,
+                    start,
+                    position.accept_until,
+                )
+            )
         else:
             outcome.append(Refusal(partition, _gap(partition, start, low, high), lasting=True))
     return outcome
@@ -109,6 +124,8 @@ class Assignment:
     """Being claimed just now."""
     refused: dict[PartitionId, str] = field(default_factory=dict)
     """Partitions that are ours but cannot be read, and why."""
+    tripped: set[PartitionId] = field(default_factory=set)
+    """Those of them that the circuit breaker stopped."""
 
     def add(self, partitions: Collection[PartitionId], now_s: float) -> None:
         """Take note of an assignment."""
@@ -120,6 +137,7 @@ class Assignment:
         """Take note that partitions went away."""
         self.assigned.difference_update(partitions)
         self.asking.difference_update(partitions)
+        self.tripped.difference_update(partitions)
         for partition in partitions:
             self.claim_at.pop(partition, None)
             self.refused.pop(partition, None)
@@ -138,11 +156,14 @@ class Assignment:
             return False
         self.asking.discard(partition)
         self.refused.pop(partition, None)
+        self.tripped.discard(partition)
         return True
 
-    def refuse(self, partition: PartitionId, detail: str, again_at_s: float) -> None:
+    def refuse(self, partition: PartitionId, detail: str, again_at_s: float, *, breaker: bool = False) -> None:
         """Take note that a partition cannot be read, and when to try again."""
         self.refused[partition] = detail
+        if breaker:
+            self.tripped.add(partition)
         self.claim_at[partition] = again_at_s
 
 

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "explain": "consumer.commands.explain:explain",
     "dead-letters": "consumer.commands.dead_letters:dead_letters",
     "positions": "consumer.commands.positions:positions",
+    "breaker": "consumer.commands.breaker:breaker",
     "find": "consumer.commands.find:find",
     "camera": "consumer.commands.camera:camera",
 }

@@ -29,6 +29,8 @@ class Claim(NamedTuple):
     stream_time_ms: int
     start: int
     """The offset to read first."""
+    accept_until: int = 0
+    """Bad messages below this offset are accepted by an operator: the circuit breaker does not count them."""
 
 
 @dataclass(slots=True)
@@ -92,6 +94,21 @@ class Intake:
     def caught_up(self) -> bool:
         """Whether every partition that is ours was read to its end."""
         return all(reader.at_end for reader in self._readers.values())
+
+    @property
+    def unaccepted(self) -> list[DeadLetter]:
+        """The bad messages that were gathered and that no operator has accepted: what the circuit breaker counts."""
+        return [
+            letter
+            for letter in self._dead_letters
+            if letter.message is not None
+            and letter.message.offset >= self._readers[letter.message.partition].claim.accept_until
+        ]
+
+    @property
+    def gathered_from(self) -> set[PartitionId]:
+        """The partitions of which something is gathered."""
+        return {r.claim.partition for r in self._readers.values() if r.next_offset != r.expected}
 
     @property
     def oldest(self) -> Message | None:

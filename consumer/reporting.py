@@ -27,6 +27,8 @@ class LoopState:
     joined: bool
     assigned: frozenset[PartitionId]
     refused: dict[PartitionId, str]
+    tripped: int
+    """Partitions that the circuit breaker stopped."""
     reading: frozenset[PartitionId]
     database: str | None
     """Why the database is unwell; None while it is well."""
@@ -68,6 +70,7 @@ class Reporter:
             self._log.warning("the Kafka client complains", detail=state.kafka)
         self._state = state
         self._metrics.partitions_assigned.set(len(state.assigned))
+        self._metrics.breaker_open.set(state.tripped > 0)
         self._metrics.ready.set(self.ready().ok)
         for partition in state.assigned:
             reads = partition in state.reading and not state.paused

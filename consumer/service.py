@@ -7,20 +7,21 @@ Delivery: the rows, dead letters and positions of a batch are one transaction, f
 `consumer.transaction` for its steps, `consumer.claims` for how partitions are taken over.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Protocol
 
+from consumer.breaker import Breaker, Judgement
 from consumer.claims import Assignment, Log, Refusal, claim_partitions, reread
 from consumer.errors import FencedError, TransientError
 from consumer.intake import Claim, Intake
 from consumer.kafka.source import Polled
 from consumer.logs import get_logger
 from consumer.metrics import Metrics, Rebalance
-from consumer.model import Message, PartitionId
+from consumer.model import DeadLetter, Message, PartitionId
 from consumer.postgres.positions import Positions, StoredPosition
 from consumer.reporting import LoopState, Reporter
 from consumer.transaction import Batch
@@ -86,6 +87,7 @@ class LoopSettings:
     session_timeout_s: float
     shutdown_timeout_s: float
     start_at_end: bool
+    breaker: Breaker
 
 
 class _Call(Protocol):
@@ -152,6 +154,7 @@ class Service:
         self._next_tick_s = 0.0
         self._next_ping_s = 0.0
         self._next_look_s = 0.0
+        self._held_since_s: float | None = None
         self._log = get_logger(__name__)
         self._source = connect(self)
 
@@ -209,6 +212,7 @@ class Service:
                 joined=self._source.joined,
                 assigned=frozenset(self._assignment.assigned),
                 refused=dict(self._assignment.refused),
+                tripped=len(self._assignment.tripped),
                 reading=self._intake.partitions,
                 database=self._writer.unwell,
                 kafka=self._source.last_error,
@@ -257,6 +261,8 @@ class Service:
             self._prepare = None
             self._pending = _Pending(prepared, lambda: self._reporter.answered(prepared.result()), now_s)
             return
+        if self._breaker_holds(now_s):
+            return
         batch = self._intake.take()
         due = self._assignment.due(now_s) if batch is None else set()
         if batch is not None:
@@ -272,6 +278,40 @@ class Service:
         elif now_s >= self._next_ping_s:
             self._next_ping_s = now_s + _PING_EVERY_S
             self._look_at_claims(now_s)
+
+    def _breaker_holds(self, now_s: float) -> bool:
+        """Judge what is gathered; False when it may be written."""
+        bad = self._intake.unaccepted
+        if not bad:
+            self._held_since_s = None
+            return False
+        self._held_since_s = self._held_since_s or now_s
+        held_s = now_s - self._held_since_s
+        judgement = self._settings.breaker.judge(messages=self._intake.size, bad=len(bad), held_s=held_s)
+        if judgement is not Judgement.HOLD:
+            self._held_since_s = None
+        if judgement is Judgement.TRIP:
+            self._trip(bad, now_s)
+        return judgement is not Judgement.WRITE
+
+    def _trip(self, bad: Sequence[DeadLetter], now_s: float) -> None:
+        """Drop what is gathered, and read no more of the partitions that the bad messages came from."""
+        detail = (
+            f"the circuit breaker is open: {len(bad)} of {self._intake.size} messages are bad, the last because of "
+            f"{bad[-1].reason}: {bad[-1].detail}. None of them was set aside; mend the cause, or say "
+            "'visit-consumer breaker reset'"
+        )
+        partitions = {letter.message.partition for letter in bad if letter.message is not None}
+        self._log.error("the circuit breaker opens", partitions=_names(partitions), detail=detail)
+        dropped = self._intake.gathered_from | partitions
+        held = self._intake.disown(dropped)
+        self._source.stop(dropped)
+        self._assignment.add((dropped - partitions) & self._assignment.assigned, now_s)
+        for partition in partitions & self._assignment.assigned:
+            self._assignment.refuse(partition, detail, now_s + _REFUSED_AGAIN_S, breaker=True)
+        clocks = [claim.clock for claim in held if claim.partition in partitions]
+        tripped = self._writer.ask(lambda: self._positions.trip(clocks, detail))
+        self._pending = _Pending(tripped, lambda: self._reporter.answered(tripped.result()), now_s)
 
     def _look_at_claims(self, now_s: float) -> None:
         """Ask whether the database is there, and whether somebody else, an operator too, has moved what we hold.
@@ -331,7 +371,7 @@ class Service:
                 self._begin(each)
             else:
                 again_s = _REFUSED_AGAIN_S if each.lasting else _CLAIM_AGAIN_S
-                self._assignment.refuse(each.partition, each.detail, monotonic() + again_s)
+                self._assignment.refuse(each.partition, each.detail, monotonic() + again_s, breaker=each.breaker)
                 log = self._log.error if each.lasting else self._log.warning
                 log("partition cannot be read", partition=each.partition, detail=each.detail)
 

@@ -1,8 +1,8 @@
 """Settings of the process: batches, breaker, announcements, retention, HTTP, logs, shutdown."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from consumer.config.sections import Seconds, Section, TopicName
 
@@ -23,18 +23,13 @@ class BreakerSettings(Section):
 
     enabled: bool = True
     """Whether to stop at all; false: every bad message becomes a dead letter."""
-    window_messages: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
-    """Fraction of bad messages is taken over so many, the latest."""
-    min_messages: Annotated[int, Field(ge=1, le=10_000_000)] = 100
-    """With fewer messages in the window the breaker stays closed."""
+    min_messages: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """A batch of fewer messages never opens the breaker; one that is mostly bad is held until it has so many."""
     max_bad_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Above this fraction the partitions are paused and the process turns unready, until an operator says go on."""
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.min_messages > self.window_messages:
-            raise ValueError("min_messages must not be above window_messages: the breaker would never open")
-        return self
+    """Above this fraction nothing of the batch is kept, its partitions are not read, and the process turns unready,
+    until an operator says go on (`visit-consumer breaker reset`)."""
+    hold_s: Annotated[float, Field(ge=0, le=60)] = 2.0
+    """So long a small batch that is mostly bad is held for more messages; then its bad messages become dead letters."""
 
 
 class AnnounceSettings(Section):

@@ -74,11 +74,11 @@ def show_positions(settings: Settings, *, ask_log: bool) -> list[Standing]:
     TransientError
         When the database, or a broker that is asked, does not answer.
     """
-    with _positions(settings) as positions:
+    with open_positions(settings) as positions:
         stored = positions.list_all()
     if not ask_log:
         return [Standing(stored=each) for each in stored]
-    with _inspector(settings) as inspector:
+    with open_inspector(settings) as inspector:
         identities = {topic: inspector.identify(topic) for topic in sorted({each.topic for each in stored})}
         return [_standing(inspector, each, identities[each.topic]) for each in stored]
 
@@ -108,7 +108,7 @@ def set_position(
     TransientError
         When brokers or database do not answer, or there is no such partition.
     """
-    with _inspector(settings) as inspector, _positions(settings) as positions:
+    with open_inspector(settings) as inspector, open_positions(settings) as positions:
         log = LogPartition(*inspector.identify(partition.topic), partition)
         low, high = inspector.watermarks(partition)
         offset = {EARLIEST: low, LATEST: high}[where] if isinstance(where, str) else where
@@ -152,7 +152,7 @@ def accept_gaps(
         Empty when there is no gap.
     """
     moves = []
-    with _positions(settings) as positions:
+    with open_positions(settings) as positions:
         for standing in show_positions(settings, ask_log=True):
             stored = standing.stored
             wanted = (
@@ -182,7 +182,8 @@ def _standing(inspector: LogInspector, stored: ListedPosition, identity: tuple[s
 
 
 @contextmanager
-def _inspector(settings: Settings) -> Iterator[LogInspector]:
+def open_inspector(settings: Settings) -> Iterator[LogInspector]:
+    """Give what asks the brokers about logs, for as long as it is needed."""
     inspector = LogInspector(connection_properties(settings.kafka), group=settings.kafka.group)
     try:
         yield inspector
@@ -191,7 +192,8 @@ def _inspector(settings: Settings) -> Iterator[LogInspector]:
 
 
 @contextmanager
-def _positions(settings: Settings) -> Iterator[Positions]:
+def open_positions(settings: Settings) -> Iterator[Positions]:
+    """Give the stored positions of the configured group, for as long as they are needed."""
     database = Database(settings.database, application_name="visit-consumer positions")
     owner = f"operator {socket.gethostname()}:{os.getpid()}"
     try:

@@ -23,6 +23,10 @@ class StoredPosition(NamedTuple):
     epoch: int
     next_offset: int | None
     stream_time_ms: int
+    breaker: str | None = None
+    """Why the circuit breaker stopped reading; None while it did not."""
+    accept_until: int = 0
+    """Bad messages below this offset are accepted by an operator."""
 
 
 class ListedPosition(NamedTuple):
@@ -38,6 +42,7 @@ class ListedPosition(NamedTuple):
     stream_time_ms: int
     owner: str
     updated_at: datetime
+    breaker: str | None
 
     @property
     def log(self) -> LogPartition:
@@ -93,6 +98,23 @@ class Positions:
             )
         return position._replace(next_offset=offset)
 
+    def trip(self, ids: Collection[int], detail: str) -> None:
+        """Note that the circuit breaker stopped reading these partitions."""
+        with self._database.transaction() as session:
+            session.run("positions", "trip_breaker", {"ids": sorted(ids), "detail": detail})
+
+    def reset(self, log: LogPartition, *, accept_until: int) -> bool:
+        """Let a partition be read again; its bad messages below an offset become dead letters then.
+
+        Returns
+        -------
+        was_open
+            Whether the breaker had stopped it.
+        """
+        with self._database.transaction() as session:
+            parameters = self._named(log) | {"accept_until": accept_until}
+            return session.run("positions", "reset_breaker", parameters) > 0
+
     def read(self, ids: Collection[int]) -> dict[int, StoredPosition]:
         """Read rows by their ids."""
         with self._database.transaction() as session:
@@ -116,4 +138,4 @@ class Positions:
 
 
 def _position(row: tuple[object, ...]) -> StoredPosition:
-    return StoredPosition(*cast("tuple[int, int, int | None, int]", row))
+    return StoredPosition(*cast("tuple[int, int, int | None, int, str | None, int]", row))

@@ -108,7 +108,7 @@ def test_the_process_environment_is_not_read_behind_the_argument(
         ({"instruments": {"LSSTCam": {"closing": {"max_open_s": 5}}}}, {}, ["instruments.LSSTCam.closing: max_open_s"]),
         ({"closing": {"close_after_s": 9000}}, {}, ["closing: close_after_s must not be above max_open_s"]),
         ({"closing": {"close_after_s": float("nan")}}, {}, ["closing.close_after_s: "]),
-        ({"breaker": {"min_messages": 2000}}, {}, ["breaker: min_messages must not be above window_messages"]),
+        ({"breaker": {"max_bad_fraction": 1.5}}, {}, ["breaker.max_bad_fraction: "]),
         ({"database": {"schema": "pg_x"}}, {}, ["PostgreSQL's own"]),
         ({"database": {"schema": "A-b"}}, {}, ["database.schema: "]),
         ({"database": {"conninfo": "what is this"}}, {}, ["database: conninfo is neither"]),

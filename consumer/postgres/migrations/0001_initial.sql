@@ -151,6 +151,10 @@ CREATE TABLE consumer_offset (
     -- The largest message timestamp read, UTC milliseconds.
     stream_time_ms bigint NOT NULL DEFAULT 0,
     owner text NOT NULL DEFAULT '',
+    -- Why the circuit breaker stopped reading here; null while the partition is read.
+    breaker text,
+    -- An operator's word: bad messages below this offset become dead letters, however many there are.
+    accept_until bigint NOT NULL DEFAULT 0,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (consumer_group, cluster_id, topic, topic_id, partition),
     UNIQUE (id)

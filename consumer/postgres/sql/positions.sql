@@ -6,7 +6,7 @@ INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_
 VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition)s, 1, %(owner)s)
 ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
 SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now()
-RETURNING id, epoch, next_offset, stream_time_ms;
+RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until;
 
 -- name: begin_partition
 -- Where reading of a partition starts that has no position yet.
@@ -15,12 +15,14 @@ SET next_offset = %(next_offset)s, updated_at = now()
 WHERE id = %(id)s AND epoch = %(epoch)s AND next_offset IS NULL;
 
 -- name: read_positions
-SELECT id, epoch, next_offset, stream_time_ms
+SELECT id, epoch, next_offset, stream_time_ms, breaker, accept_until
 FROM consumer_offset
 WHERE id = ANY(%(ids)s::bigint[]);
 
 -- name: list_positions
-SELECT consumer_group, cluster_id, topic, topic_id, partition, next_offset, epoch, stream_time_ms, owner, updated_at
+SELECT
+    consumer_group, cluster_id, topic, topic_id, partition, next_offset, epoch, stream_time_ms, owner, updated_at,
+    breaker
 FROM consumer_offset
 ORDER BY consumer_group, cluster_id, topic, topic_id, partition;
 
@@ -32,7 +34,18 @@ VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition
 ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
 SET next_offset = excluded.next_offset, epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now(),
     stream_time_ms = CASE WHEN excluded.next_offset < stored.next_offset THEN 0 ELSE stored.stream_time_ms END
-RETURNING id, epoch, next_offset, stream_time_ms;
+RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until;
+
+-- name: trip_breaker
+UPDATE consumer_offset
+SET breaker = %(detail)s, updated_at = now()
+WHERE id = ANY(%(ids)s::bigint[]);
+
+-- name: reset_breaker
+UPDATE consumer_offset
+SET breaker = NULL, accept_until = greatest(accept_until, %(accept_until)s), updated_at = now()
+WHERE consumer_group = %(consumer_group)s AND cluster_id = %(cluster_id)s AND topic = %(topic)s
+    AND topic_id = %(topic_id)s AND partition = %(partition)s AND breaker IS NOT NULL;
 
 -- name: upsert_visit_systems
 INSERT INTO visit_system (instrument, id, name)

@@ -1,0 +1,28 @@
+import pytest
+
+from consumer.breaker import Breaker, Judgement
+
+BREAKER = Breaker(min_messages=10, max_bad_fraction=0.5, hold_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("messages", "bad", "held_s", "judgement"),
+    [
+        (100, 0, 0.0, Judgement.WRITE),
+        (100, 50, 0.0, Judgement.WRITE),
+        (100, 51, 0.0, Judgement.TRIP),
+        (10, 10, 0.0, Judgement.TRIP),
+        (9, 9, 0.0, Judgement.HOLD),
+        (9, 9, 1.9, Judgement.HOLD),
+        (9, 9, 2.0, Judgement.WRITE),
+        (9, 4, 0.0, Judgement.WRITE),
+    ],
+)
+def test_a_batch_is_judged_by_its_size_its_bad_part_and_how_long_it_was_held(
+    messages: int, bad: int, held_s: float, judgement: Judgement
+) -> None:
+    assert BREAKER.judge(messages=messages, bad=bad, held_s=held_s) is judgement
+
+
+def test_a_breaker_that_is_off_never_opens() -> None:
+    assert Breaker(enabled=False).judge(messages=1000, bad=1000, held_s=0.0) is Judgement.WRITE
