@@ -9,10 +9,11 @@ other 250 bytes are the same. Our schema puts them in one piece::
 Equal bytes under one schema mean equal values, so an event whose two constant pieces equal those of a known exposure
 has that very `~consumer.model.Exposure`, and gets the same object (which makes "did it change?" a comparison of
 identities downstream). Nothing less than that equality counts: the prefix alone names the exposure, but not its
-record. The varying pieces are read by hand in their usual form: a detector of one or two bytes, an address that is
-present, a time of eight bytes (the years 1988 to 2540), dimensions that were seen before. **Whatever is unusual, short
-or wrong makes this path answer None**, and the event is decoded whole: so this path has no errors of its own, and
-every fault is found and worded by the plain path. It applies only to events that were written with our schema.
+record. The varying pieces are read by hand in their usual form: a detector of one or two bytes, an address whose
+length has one or two, or none, a time of eight bytes (1988 to 2540) or none, dimensions that were seen before.
+**Whatever is unusual, short or wrong makes this path answer None**, and the event is decoded whole: so this path has no
+errors of its own, and every fault is found and worded by the plain path. It applies only to events that were written
+with our schema.
 
 Only decoded and validated events are remembered, in bounded memories that drop their oldest entry.
 """
@@ -33,8 +34,8 @@ _REST_SECTION = section(RAW_INGESTED, "wcs", "naxis2")
 
 _LAST_BYTE = 0x7F
 """The largest byte that ends a variable-length integer; larger ones announce another byte."""
-_PRESENT = 0x02
-"""Index of a nullable field's second branch, as encoded: there is a value."""
+_NULL, _PRESENT = 0x00, 0x02
+"""Index of a nullable field's branch, as encoded: there is no value, or there is one."""
 _HIGH_BITS, _EIGHT_BYTES = 0x8080_8080_8080_8080, 0x0080_8080_8080_8080
 """Seven bytes that announce another one, and one that does not; little-endian."""
 
@@ -71,7 +72,7 @@ class Repeats:
         self._rests: dict[bytes, tuple[int | None, int | None]] = {}
         self._last: _Known | None = None
 
-    def find(self, value: bytes, start: int) -> RawIngested | None:  # noqa: C901, PLR0911, PLR0912 - a call for each step would cost as much as the step
+    def find(self, value: bytes, start: int) -> RawIngested | None:  # noqa: C901, PLR0911, PLR0912, PLR0915 - a call for each step would cost as much as the step
         """Build the raw of an event whose exposure is known, or answer None.
 
         Parameters
@@ -99,41 +100,54 @@ class Repeats:
             if detector & 1 or not value.startswith(known.record, at):
                 return None
             at += len(known.record)
-            if value[at] != _PRESENT:
-                return None
-            length = value[at + 1]
-            at += 2
-            if length > _LAST_BYTE:
-                if value[at] > _LAST_BYTE:
+            uri = None
+            if value[at] == _PRESENT:
+                length = value[at + 1]
+                at += 2
+                if length > _LAST_BYTE:
+                    if value[at] > _LAST_BYTE:
+                        return None
+                    length = length & 0x7F | value[at] << 7
+                    at += 1
+                if length & 1:
                     return None
-                length = length & 0x7F | value[at] << 7
+                end = at + (length >> 1)
+                uri = value[at:end].decode()
+                if "\x00" in uri or len(uri) > MAX_URI:
+                    return None
+                at = end
+            elif value[at] == _NULL:
                 at += 1
-            if length & 1:
+            else:
                 return None
-            end = at + (length >> 1)
-            uri = value[at:end].decode()
-            if value[end] != _PRESENT or "\x00" in uri or len(uri) > MAX_URI:
-                return None
-            at = end + 9
-            micros = int.from_bytes(value[end + 1 : at], "little")
-            if micros & _HIGH_BITS != _EIGHT_BYTES:
+            micros = None
+            if value[at] == _PRESENT:
+                end = at + 9
+                micros = int.from_bytes(value[at + 1 : end], "little")
+                if micros & _HIGH_BITS != _EIGHT_BYTES:
+                    return None
+                # Close the gaps between the 7-bit groups, pairs at a time.
+                micros = (micros & 0x007F_007F_007F_007F) | (micros & 0x7F00_7F00_7F00_7F00) >> 1
+                micros = (micros & 0x0000_3FFF_0000_3FFF) | (micros & 0x3FFF_0000_3FFF_0000) >> 2
+                micros = (micros & 0x0000_0000_0FFF_FFFF) | (micros & 0x0FFF_FFFF_0000_0000) >> 4
+                if micros & 1:
+                    return None
+                micros >>= 1
+                at = end
+            elif value[at] == _NULL:
+                at += 1
+            else:
                 return None
             rest = self._rests.get(value[at:])
             if rest is None:
                 return None
         except (IndexError, UnicodeDecodeError):
             return None
-        # Close the gaps between the 7-bit groups, pairs at a time.
-        micros = (micros & 0x007F_007F_007F_007F) | (micros & 0x7F00_7F00_7F00_7F00) >> 1
-        micros = (micros & 0x0000_3FFF_0000_3FFF) | (micros & 0x3FFF_0000_3FFF_0000) >> 2
-        micros = (micros & 0x0000_0000_0FFF_FFFF) | (micros & 0x0FFF_FFFF_0000_0000) >> 4
-        if micros & 1:
-            return None
         raw = _new(RawIngested)
         _set_exposure(raw, known.exposure)
         _set_detector(raw, detector >> 1)
         _set_uri(raw, uri)
-        _set_ingested_at(raw, micros >> 1)
+        _set_ingested_at(raw, micros)
         _set_wcs(raw, None)
         _set_naxis1(raw, rest[0])
         _set_naxis2(raw, rest[1])
