@@ -1,16 +1,23 @@
-"""The schema's versions: numbered SQL files, applied in order, each once, under an advisory lock."""
+"""The schema's versions: numbered SQL files, applied in order, each once, under an advisory lock.
+
+A migration expands first, and a later one contracts, so that replicas of the release before go on and may start again
+while an upgrade is under way, or after it was rolled back. Each file's first line says with which version's release it
+works: ``-- works-with: 3``.
+"""
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import cast
 
 from consumer.errors import FatalError
 from consumer.model import VisitSystem
 from consumer.postgres.connection import Database, Session
 from consumer.postgres.rows import columns
 
+_WORKS_WITH = re.compile(r"-- works-with: (\d+)\n")
 _FILE = re.compile(r"^(\d{4})_(\w+)\.sql$")
 
 
@@ -21,6 +28,14 @@ class Migration:
     version: int
     name: str
     text: str
+
+    @property
+    def works_with(self) -> int:
+        """The oldest version whose release still runs once this one is applied."""
+        match = _WORKS_WITH.match(self.text)
+        if match is None:
+            raise ValueError(f"migration {self.version}: its first line must be '-- works-with: N'")
+        return int(match[1])
 
     @property
     def checksum(self) -> str:
@@ -56,7 +71,7 @@ def migrate(database: Database, *, up_to: int | None = None) -> tuple[Migration,
     Raises
     ------
     FatalError
-        When the database has a version that this release does not know, or a file that differs from what was applied.
+        When the database has a version that this release does not work with, or a file differs from what was applied.
     """
     with database.transaction() as session:
         session.run("migrations", "lock")
@@ -69,7 +84,12 @@ def migrate(database: Database, *, up_to: int | None = None) -> tuple[Migration,
             session.run(
                 "migrations",
                 "record",
-                {"version": migration.version, "name": migration.name, "checksum": migration.checksum},
+                {
+                    "version": migration.version,
+                    "name": migration.name,
+                    "checksum": migration.checksum,
+                    "works_with": migration.works_with,
+                },
             )
     return tuple(wanted)
 
@@ -80,7 +100,7 @@ def check_schema(database: Database) -> None:
     Raises
     ------
     FatalError
-        When it is missing, older than this release needs, or newer than it knows.
+        When it is missing, older than this release needs, or so new that this release does not work with it.
     """
     with database.transaction() as session:
         if not session.rows("migrations", "has_schema_version")[0][0]:
@@ -102,13 +122,13 @@ def store_visit_systems(database: Database, systems: Mapping[str, Sequence[Visit
 
 def _verified(session: Session) -> set[int]:
     own = {m.version: m for m in migrations()}
-    applied = session.rows("migrations", "applied")
-    for version, name, checksum in applied:
-        if version not in own:
-            raise FatalError(
-                f"the database has schema version {version} ({name}), which this release does not know: "
-                "use the release that made it, or a later one"
-            )
-        if own[int(str(version))].checksum != checksum:
+    applied = cast("list[tuple[int, str, str, int]]", session.rows("migrations", "applied"))
+    for version, name, checksum, works_with in applied:
+        if version in own and own[version].checksum != checksum:
             raise FatalError(f"migration {version} ({name}) was applied from another file than this release has")
-    return {int(str(row[0])) for row in applied}
+        if version not in own and works_with > max(own):
+            raise FatalError(
+                f"the database has schema version {version} ({name}), which works with releases of version "
+                f"{works_with} and later, and this one has {max(own)}: use a later release"
+            )
+    return {version for version, *_ in applied}

@@ -11,7 +11,7 @@ import yaml
 
 from consumer.config import Settings
 from consumer.postgres.connection import Database
-from consumer.postgres.schema import migrate, migrations
+from consumer.postgres.schema import check_schema, migrate, migrations
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database, settings_for
 
@@ -81,12 +81,24 @@ def test_the_command_migrates_and_says_so_once(postgres18: PostgresServer, tmp_p
         assert "0001" not in again.stdout
 
 
+def test_a_newer_schema_that_still_works_with_this_release_is_taken(postgres18: PostgresServer) -> None:
+    with postgres18.database(prepare_database) as dsn:
+        with psycopg.connect(dsn) as connection:
+            connection.execute("INSERT INTO visits.schema_version VALUES (9999, 'expanded', 'x', 1)")
+        assert _migrate(dsn) == 0
+        database = Database(Settings(**settings_for("nowhere:1", dsn)).database)
+        try:
+            check_schema(database)
+        finally:
+            database.close()
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
         (
-            "INSERT INTO visits.schema_version (version, name, checksum) VALUES (9999, 'from_the_future', 'x')",
-            "9999",
+            "INSERT INTO visits.schema_version VALUES (9999, 'contracted', 'x', 9998)",
+            "9998 and later",
         ),
         ("DELETE FROM visits.schema_version", "migrate"),
         ("UPDATE visits.schema_version SET checksum = 'other'", "another file"),

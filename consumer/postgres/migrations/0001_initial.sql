@@ -1,3 +1,4 @@
+-- works-with: 1
 -- The first schema. Tables exposure, visit, visit_* have the keys and columns of the Butler's dimension universe 8,
 -- and what this service adds. Times: timespan_* are TAI nanoseconds; *_ms are UTC milliseconds of stream time;
 -- timestamptz columns are wall clock. Regions are lsst.sphgeom ConvexPolygon encodings, ICRS.
