@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "consumer.commands.demo:demo",
     "simulate": "consumer.commands.simulate:simulate",
     "define": "consumer.commands.define:define",
+    "redefine": "consumer.commands.redefine:redefine",
     "explain": "consumer.commands.explain:explain",
     "dead-letters": "consumer.commands.dead_letters:dead_letters",
     "positions": "consumer.commands.positions:positions",

@@ -5,7 +5,7 @@ the service's order (exposures, groups, visits), so that it may run beside; what
 our look and our write makes the write fail, never silently overwrite.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import cast
 
 from consumer.batch import BatchError
@@ -28,9 +28,7 @@ from consumer.postgres.batch import BatchTransaction
 from consumer.postgres.connection import Database, Session
 from consumer.postgres.rows import columns, exposure_from_row
 from consumer.regions import htm7_ids
-
-Announce = Callable[[VisitRecords, int], bytes]
-"""Encodes the announcement of a visit's revision."""
+from consumer.settling import Announce
 
 _AT_ONCE = 200
 """Visits that are read together: 41,000 detector regions of the largest camera."""
@@ -184,17 +182,17 @@ def write_visit(
         Encodes the announcement for the outbox.
     """
     visit = records.definition
-    for each in stored:
-        # The row is then rewritten whatever its hash, and by whichever group: who calls has decided that it differs.
-        session.run(
-            "visits",
-            "release_visit",
-            {"instrument": each.instrument, "id": each.id, "group_key": records.group.key},
-        )
+    release_visits(session, [(each, records.group) for each in stored])
     tables.write_visits([records], stored, alone=False, detector_regions=detector_regions)
     if announce is not None:
         revision = max((each.revision for each in stored), default=0) + 1
         tables.write_outbox([(visit.instrument, visit.id, revision, announce(records, revision))])
+
+
+def release_visits(session: Session, visits: Iterable[tuple[StoredVisit, GroupKey]]) -> None:
+    """Let locked visits be rewritten, whatever their hash, by the group that is given with each."""
+    for each, group in visits:
+        session.run("visits", "release_visit", {"instrument": each.instrument, "id": each.id, "group_key": group.key})
 
 
 def read_visits(session: Session, instrument: str, visits: Sequence[int]) -> dict[int, VisitRecords]:

@@ -40,9 +40,10 @@ WHERE instrument = %(instrument)s AND visit = ANY(%(visits)s::bigint[])
 ORDER BY visit, detector;
 
 -- name: release_visit
--- A visit that is rewritten on purpose: upsert_visits leaves rows of another group, or with an equal hash, alone.
+-- A visit that is rewritten on purpose: upsert_visits leaves rows of another group, or with an equal hash, alone. Its
+-- name is given up too, since of two visits that are rewritten together one may take the other's.
 UPDATE visit
-SET group_key = %(group_key)s, inputs_hash = ''::bytea
+SET group_key = %(group_key)s, inputs_hash = ''::bytea, name = id::text || ' is being rewritten'
 WHERE instrument = %(instrument)s AND id = %(id)s;
 
 -- name: regroup_exposures
@@ -51,3 +52,18 @@ UPDATE exposure AS stored
 SET group_key = given.group_key, updated_at = now()
 FROM unnest(%(instruments)s::text[], %(ids)s::bigint[], %(group_keys)s::text[]) AS given (instrument, id, group_key)
 WHERE stored.instrument = given.instrument AND stored.id = given.id AND stored.group_key <> given.group_key;
+
+-- name: exposures_of_days
+SELECT
+    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
+    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
+    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
+    record_version, group_key, detectors::text
+FROM exposure
+WHERE instrument = %(instrument)s AND day_obs = ANY(%(days)s::integer[]);
+
+-- name: exposures_of_visit
+SELECT member.exposure, e.day_obs
+FROM visit_definition AS member
+JOIN exposure AS e ON e.instrument = member.instrument AND e.id = member.exposure
+WHERE member.instrument = %(instrument)s AND member.visit = %(visit)s;

@@ -1,0 +1,77 @@
+"""The command ``redefine``: stored exposures, defined again by changed settings."""
+
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from consumer.commands.options import (
+    EXIT_FAILED,
+    JSON,
+    config_option,
+    dry_run_option,
+    dsn_option,
+    output_option,
+    print_json,
+    print_rows,
+    reports_errors,
+    tool_settings,
+)
+from consumer.operations.redefine import Scope, redefinition
+from consumer.redefinition import ChangeKind, VisitChange
+
+_BAD = frozenset({ChangeKind.CONFLICT, ChangeKind.FAILED})
+
+
+@click.command()
+@click.option("--instrument", required=True, help="Instrument of the visits.")
+@click.option("--day-obs", type=int, help="All of this observing day, YYYYMMDD.")
+@click.option("--visit", type=int, help="This visit, and what shares a group with it, before or after.")
+@dry_run_option
+@config_option
+@dsn_option
+@output_option
+@reports_errors
+def redefine(
+    *,
+    instrument: str,
+    day_obs: int | None,
+    visit: int | None,
+    dry_run: bool,
+    config: Path | None,
+    dsn: str | None,
+    output: str,
+) -> None:
+    """Define visits again from the stored exposures, after a change of padding, rule or camera.
+
+    Shows what changes, then replaces rows and removes those that are not defined any more, one transaction for each
+    visit and those that it replaces. Restart running consumers with the changed settings first. What cannot be defined
+    is left as it is, and the exit code is 1.
+    """
+    if (day_obs is None) == (visit is None):
+        raise click.UsageError("say what: either --day-obs or --visit")
+    scope = Scope(instrument=instrument, day_obs=day_obs, visit=visit)
+    with redefinition(tool_settings(config, dsn), scope) as work:
+        parts = work.components()
+        planned = [change for part in parts for change in work.settle(part, write=False)]
+        if output != JSON:
+            _show(planned, title="would change" if dry_run else "changes")
+        if dry_run:
+            changes = planned
+        else:
+            work.store_systems()
+            changes = [change for part in parts for change in work.settle(part, write=True)]
+    if output == JSON:
+        print_json([asdict(each) for each in changes])
+    else:
+        counts = Counter(each.kind.value for each in changes)
+        click.echo(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "no exposures", err=True)
+    if any(each.kind in _BAD for each in changes):
+        sys.exit(EXIT_FAILED)
+
+
+def _show(changes: list[VisitChange], *, title: str) -> None:
+    told = [asdict(each) for each in changes if each.kind is not ChangeKind.UNCHANGED]
+    print_rows(told, ("kind", "visit", "name", "detail"), "table", title=title)

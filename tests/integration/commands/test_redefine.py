@@ -1,0 +1,141 @@
+"""``redefine`` leaves the tables that the changed settings would have made of the same log."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from consumer.model import Exposure
+from tests.support.commands import invoke, invoke_json
+from tests.support.define_visits import load_night
+from tests.support.exposures import exposure, run_of
+from tests.support.feeding import Feeder, raws_of
+from tests.support.postgres import PostgresServer
+from tests.support.service import prepare_database
+from tests.support.tables import Snapshot, snapshot
+
+NOON_MS = 1_793_600_000_000
+NIGHT = load_night("lsstcomcam-one-to-one-and-by-counter-digits")
+DAY_OBS = NIGHT.exposures[0].day_obs
+COUNTER = {"group_exposures": "one-to-one-and-by-counter", "group_id": "digits"}
+GROUPS = {"group_exposures": "by-group-metadata", "group_id": "digits"}
+SINGLE = {"group_exposures": "one-to-one"}
+WIDER = {**COUNTER, "regions": {"padding": 300}}
+OF_VISITS = (
+    "exposure", "visit", "visit_definition", "visit_system_membership", "visit_detector_region", "visit_htm7",
+    "open_group",
+)  # fmt: skip
+
+Section = Mapping[str, Any]
+
+
+def instruments(section: Section) -> dict[str, Any]:
+    return {"LSSTComCam": dict(section), "LATISS": {}}
+
+
+def feed(dsn: str, section: Section, exposures: Sequence[Exposure]) -> None:
+    """Read a log of these exposures, and of one of another instrument so late that every group has closed."""
+    late = exposure(99, instrument="LATISS", obs_id="AT_99")
+    with closing(Feeder(dsn, instruments(section))) as feeder:
+        feeder.feed(raws_of(exposures), at_ms=NOON_MS)
+        feeder.feed(raws_of([late]), at_ms=NOON_MS + 100_000_000)
+
+
+def tables(dsn: str) -> Snapshot:
+    return {name: rows for name, rows in snapshot(dsn).items() if name in OF_VISITS}
+
+
+def redefine(folder: Path, dsn: str, section: Section, *options: object, exit_code: int = 0) -> list[dict[str, Any]]:
+    config = folder / "changed.yaml"
+    config.write_text(json.dumps({"instruments": instruments(section), "database": {"conninfo": dsn}}))
+    given = options or ("--day-obs", DAY_OBS)
+    command = ("redefine", "--instrument", "LSSTComCam", "--config", config, *given)
+    rows: list[dict[str, Any]] = invoke_json(*command, exit_code=exit_code)
+    return rows
+
+
+def kinds(changes: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    found = [each["kind"] for each in changes]
+    return {kind: found.count(kind) for kind in sorted(set(found))}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(COUNTER, WIDER), (COUNTER, SINGLE), (SINGLE, COUNTER), (COUNTER, GROUPS), (GROUPS, COUNTER), (GROUPS, SINGLE)],
+    ids=["padding", "counter-single", "single-counter", "counter-groups", "groups-counter", "groups-single"],
+)
+def test_the_tables_are_those_of_a_log_read_by_the_changed_settings(
+    dsn: str, postgres18: PostgresServer, tmp_path: Path, before: Section, after: Section
+) -> None:
+    feed(dsn, before, NIGHT.exposures)
+    untouched = tables(dsn)
+    planned = redefine(tmp_path, dsn, after, "--day-obs", DAY_OBS, "--dry-run")
+    assert tables(dsn) == untouched
+    assert redefine(tmp_path, dsn, after) == planned
+    with postgres18.database(prepare_database) as fresh:
+        feed(fresh, after, NIGHT.exposures)
+        expected = tables(fresh)
+    assert tables(dsn) == expected != untouched
+    assert set(kinds(redefine(tmp_path, dsn, after))) == {"unchanged"}
+    assert tables(dsn) == expected
+
+
+def test_what_would_change_is_shown_and_revisions_count_it(dsn: str, tmp_path: Path) -> None:
+    feed(dsn, COUNTER, NIGHT.exposures)
+    changes = redefine(tmp_path, dsn, WIDER, "--day-obs", DAY_OBS, "--dry-run")
+    assert kinds(changes) == {"updated": len(NIGHT.tables["visit"])}
+    assert {each["detail"] for each in changes} == {"padding 250 -> 300; regions"}
+    redefine(tmp_path, dsn, WIDER)
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT DISTINCT revision, padding FROM visits.visit WHERE instrument = 'LSSTComCam'")
+        assert rows.fetchall() == [(2, 300)]
+    command = ("redefine", "--instrument", "LSSTComCam", "--day-obs", DAY_OBS, "--dry-run")
+    table = invoke(*command, "--config", tmp_path / "changed.yaml")
+    assert f"{len(NIGHT.tables['visit'])} unchanged" in table.stderr
+
+
+def test_one_visit_with_what_shares_its_group(dsn: str, tmp_path: Path) -> None:
+    first, second, third = [*run_of(1, 2, group="A12"), exposure(3, group="A13")]
+    feed(dsn, SINGLE, [first, second, third])
+    changes = redefine(tmp_path, dsn, GROUPS, "--visit", first.id)
+    assert sorted((each["kind"], each["visit"]) for each in changes) == [
+        ("new", 12), ("removed", first.id), ("removed", second.id),
+    ]  # fmt: skip
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(
+            "SELECT id, group_key FROM visits.exposure WHERE instrument = 'LSSTComCam' ORDER BY 1"
+        )
+        assert [key for _, key in rows] == ["A12", "A12", str(third.id)]
+    missing = ("redefine", "--instrument", "LSSTComCam", "--config", tmp_path / "changed.yaml", "--visit", 4711)
+    assert "4711" in invoke(*missing, exit_code=78).stderr
+    assert "--day-obs" in invoke("redefine", "--instrument", "LSSTComCam", exit_code=2).stderr
+
+
+def test_a_group_that_waits_is_left_to_the_service(dsn: str, tmp_path: Path) -> None:
+    with closing(Feeder(dsn, instruments(GROUPS))) as feeder:
+        feeder.feed(raws_of([exposure(1, group="A12")]), at_ms=NOON_MS)
+    before = tables(dsn)
+    changes = redefine(tmp_path, dsn, {**GROUPS, "regions": {"padding": 1}}, "--day-obs", exposure(1).day_obs)
+    assert kinds(changes) == {"waiting": 1}
+    assert tables(dsn) == before
+    assert len(before["open_group"]) == 1
+
+
+def test_what_cannot_be_defined_stays_as_it_is(dsn: str, tmp_path: Path) -> None:
+    feed(dsn, COUNTER, NIGHT.exposures)
+    before = tables(dsn)
+    strict = {**COUNTER, "regions": {"require_versioned_camera": True}}
+    changes = redefine(tmp_path, dsn, strict, exit_code=1)
+    assert set(kinds(changes)) == {"failed"}
+    assert tables(dsn) == before
+
+
+def test_a_visit_id_of_another_group_is_a_conflict_and_stays(dsn: str, tmp_path: Path) -> None:
+    feed(dsn, SINGLE, [exposure(1, group="A7"), exposure(2, group="B7")])
+    changes = redefine(tmp_path, dsn, GROUPS, "--day-obs", exposure(1).day_obs, exit_code=1)
+    assert "conflict" in kinds(changes)
+    assert len(tables(dsn)["visit"]) == 3  # the third is of the other instrument
