@@ -23,10 +23,19 @@ from consumer.batch import (
     merge_exposures,
     with_stored_members,
 )
-from consumer.errors import ConfigurationError
+from consumer.errors import ConfigurationError, GroupError
 from consumer.grouping import GroupingRule, Skip, get_rule
-from consumer.model import Exposure, GroupKey, RawRegion, VisitDefinition, VisitRegions
-from consumer.regions import CameraSet, RegionAlgorithm, RegionSettings, built_in_names, camera_set, get_algorithm
+from consumer.model import Exposure, GroupKey, VisitDefinition, VisitRegions
+from consumer.regions import (
+    CameraSet,
+    RegionAlgorithm,
+    RegionSettings,
+    VisitInputs,
+    built_in_names,
+    camera_set,
+    compute_each,
+    get_algorithm,
+)
 from consumer.task import Config, SubtaskField, Task
 
 _CHUNKS_PER_PROCESS = 4
@@ -143,7 +152,7 @@ class ComputeVisitRegionsTask(Task):
         RegionError
             When a visit's regions cannot be computed.
         """
-        inputs = [(c.definition.exposures, c.raws) for c in candidates]
+        inputs: list[VisitInputs] = [(c.definition.exposures, c.raws) for c in candidates]
         size = max(1, -(-len(inputs) // (_CHUNKS_PER_PROCESS * max(1, processes)))) if pool or processes > 1 else 1
         jobs = [(algorithm, inputs[start : start + size]) for start in range(0, len(inputs), size)]
         if pool is not None:
@@ -294,13 +303,18 @@ class DefineVisitsTask(Task):
         return known
 
 
-_Chunk = tuple[RegionAlgorithm, list[tuple[tuple[Exposure, ...], tuple[RawRegion, ...]]]]
+_Chunk = tuple[RegionAlgorithm, list[VisitInputs]]
 
 
 def _compute_chunk(chunk: _Chunk) -> list[VisitRegions]:
     """Compute the regions of some visits; a function of the module, so that another process can find it."""
     algorithm, inputs = chunk
-    return [algorithm.compute(exposures, raws) for exposures, raws in inputs]
+    regions: list[VisitRegions] = []
+    for found in compute_each(algorithm, inputs):
+        if isinstance(found, GroupError):
+            raise found
+        regions.append(found)
+    return regions
 
 
 def _collect(chunks: Iterable[list[VisitRegions]], total: int, progress: Progress | None) -> list[VisitRegions]:

@@ -13,7 +13,7 @@ from typing import Protocol
 from consumer.buffer import Closing, GroupBuffer, Member, group_of_members
 from consumer.closing import OpenGroup
 from consumer.errors import DeadLetterReason, GroupError
-from consumer.model import DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords
+from consumer.model import DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords, VisitRegions
 from consumer.planning import (
     Candidate,
     Defined,
@@ -26,6 +26,7 @@ from consumer.planning import (
     define,
     group_dead_letter,
 )
+from consumer.regions import compute_each
 from consumer.visits import make_records
 
 Announce = Callable[[VisitRecords, int], bytes]
@@ -168,34 +169,48 @@ class _Round:
         settled.dead_letters += [letter for _, letter in verdicts.conflicts]
         self.failed = {c.group for c, _ in verdicts.conflicts}
         started = perf_counter()
-        computed = [(c, self._records(c), None) for c in verdicts.new]
-        replaced = [(c, self._records(c), old) for c, old in verdicts.updated]
+        records = self._records([*verdicts.new, *(c for c, _ in verdicts.updated)])
         settled.region_s += perf_counter() - started
-        self.tables.delete_visits([*verdicts.stale, *(old for _, records, old in replaced if records is None)])
-        lost = {old.instrument for _, records, old in replaced if records is None}
-        rewrites = [(records, old) for _, records, old in (*computed, *replaced) if records is not None]
-        lost |= self._write(rewrites)
+        olds: list[StoredVisit | None] = [*(None for _ in verdicts.new), *(old for _, old in verdicts.updated)]
+        failed = [old for one, old in zip(records, olds, strict=True) if one is None and old is not None]
+        self.tables.delete_visits([*verdicts.stale, *failed])
+        lost = {old.instrument for old in failed}
+        lost |= self._write([(one, old) for one, old in zip(records, olds, strict=True) if one is not None])
         self.tables.resolve_dead_letters(defined.closed - self.failed)
         return verdicts.freed | lost
 
-    def _records(self, candidate: Candidate) -> VisitRecords | None:
-        """Finish a visit's rows; a visit whose regions cannot be computed fails its group, and nothing else."""
-        own = self.rules[candidate.group.instrument]
-        try:
-            regions = own.algorithm.compute(candidate.definition.exposures, candidate.raws)
-        except GroupError as error:
-            self._fail(candidate.group, error)
-            return None
-        return make_records(
-            candidate.definition,
-            group=candidate.group,
-            regions=regions,
-            hashed=candidate.inputs_hash,
-            rule=own.rule.name,
-            algorithm=own.algorithm.name,
-            padding=own.algorithm.padding,
-            close_reason=candidate.reason,
-        )
+    def _records(self, candidates: Sequence[Candidate]) -> list[VisitRecords | None]:
+        """Finish visits' rows; one whose regions cannot be computed fails its group, and nothing else."""
+        finished: list[VisitRecords | None] = []
+        for candidate, regions in zip(candidates, self._regions(candidates), strict=True):
+            if isinstance(regions, GroupError):
+                self._fail(candidate.group, regions)
+                finished.append(None)
+                continue
+            own = self.rules[candidate.group.instrument]
+            records = make_records(
+                candidate.definition,
+                group=candidate.group,
+                regions=regions,
+                hashed=candidate.inputs_hash,
+                rule=own.rule.name,
+                algorithm=own.algorithm.name,
+                padding=own.algorithm.padding,
+                close_reason=candidate.reason,
+            )
+            finished.append(records)
+        return finished
+
+    def _regions(self, candidates: Sequence[Candidate]) -> list[VisitRegions | GroupError]:
+        """Compute regions, those of one instrument together."""
+        found: dict[int, VisitRegions | GroupError] = {}
+        by_instrument: dict[str, list[int]] = {}
+        for index, candidate in enumerate(candidates):
+            by_instrument.setdefault(candidate.group.instrument, []).append(index)
+        for instrument, indices in by_instrument.items():
+            inputs = [(candidates[i].definition.exposures, candidates[i].raws) for i in indices]
+            found.update(zip(indices, compute_each(self.rules[instrument].algorithm, inputs), strict=True))
+        return [found[index] for index in range(len(candidates))]
 
     def _write(self, rewrites: Sequence[tuple[VisitRecords, StoredVisit | None]]) -> set[str]:
         """Write new visits, and replace the rows of stored ones; return the instruments of stored ones that went."""

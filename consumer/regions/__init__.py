@@ -16,22 +16,32 @@ from consumer.regions.camera_files import (
 from consumer.regions.polygons import contains, decode, htm7_around, htm7_ids, overlaps_circle, s_region, vertices_deg
 from consumer.regions.projection import Pointing, detector_corners, detector_corners_many
 from consumer.regions.registry import ENTRY_POINT_GROUP, algorithm_names, get_algorithm
-from consumer.regions.settings import RegionAlgorithm, RegionSettings, WcsSource
+from consumer.regions.settings import (
+    ComputesMany,
+    RegionAlgorithm,
+    RegionSettings,
+    VisitInputs,
+    WcsSource,
+    compute_each,
+)
 
 __all__ = [
     "ENTRY_POINT_GROUP",
     "Camera",
     "CameraSet",
+    "ComputesMany",
     "Detector",
     "DetectorType",
     "Pointing",
     "RegionAlgorithm",
     "RegionSettings",
+    "VisitInputs",
     "WcsSource",
     "algorithm_names",
     "built_in_camera",
     "built_in_names",
     "camera_set",
+    "compute_each",
     "contains",
     "decode",
     "detector_corners",

@@ -95,7 +95,7 @@ def encode_quads(corners: Floats) -> list[bytes]:
     right: Bools = np.all(turns < -limit, axis=-1)
     # All within a right angle of the first corner, and so in one hemisphere.
     hemisphere: Bools = np.all(np.einsum("nij,nj->ni", unit, unit[:, 0]) > 0, axis=-1)
-    ordered = np.where(left[:, np.newaxis, np.newaxis], unit, unit[:, _REVERSED])
+    ordered = unit if left.all() else np.where(left[:, np.newaxis, np.newaxis], unit, unit[:, _REVERSED])
     encodings = _encode_vertices(ordered)
     for i in np.flatnonzero(~((left | right) & hemisphere)):
         encodings[i] = hull(corners[i])
@@ -124,8 +124,13 @@ def hull(points: Floats) -> bytes:
 
 def encode_hull(vertices: Floats) -> bytes:
     """Encode vertices that are known to be a convex hull, in sphgeom's order: (n, 3) float64, ICRS vectors."""
+    return encode_hulls(vertices[np.newaxis])[0]
+
+
+def encode_hulls(vertices: Floats) -> list[bytes]:
+    """Encode vertices that are known to be convex hulls, in sphgeom's order: (n, m, 3) float64, ICRS vectors."""
     _refuse_non_finite(vertices)
-    return _encode_vertices(normalised(vertices)[np.newaxis])[0]
+    return _encode_vertices(normalised(vertices))
 
 
 def decode(encoding: bytes) -> Floats:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from consumer.errors import ConfigurationError
+from consumer.errors import ConfigurationError, GroupError
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
 
 
@@ -48,6 +48,10 @@ class RegionSettings:
             raise ConfigurationError("regions.detector_id is missing: wcs_source 'header' needs to know whose header")
         if self.detectors is not None and not self.detectors:
             raise ConfigurationError("regions.detectors is empty; leave it out to use the raws of all detectors")
+
+
+VisitInputs = tuple[Sequence[Exposure], Sequence[RawRegion]]
+"""What `RegionAlgorithm.compute` takes for one visit."""
 
 
 class RegionAlgorithm(Protocol):
@@ -105,3 +109,33 @@ class RegionAlgorithm(Protocol):
         RegionError
             If no camera is valid for the exposures.
         """
+
+
+@runtime_checkable
+class ComputesMany(Protocol):
+    """What an algorithm has besides, if many visits at once cost it less than one after the other."""
+
+    def compute_many(self, visits: Sequence[VisitInputs]) -> list[VisitRegions]:
+        """Compute the regions of visits, in their order: the very bytes that `RegionAlgorithm.compute` gives for each.
+
+        Raises
+        ------
+        RegionError
+            If the regions of one of them cannot be computed.
+        """
+
+
+def compute_each(algorithm: RegionAlgorithm, visits: Sequence[VisitInputs]) -> list[VisitRegions | GroupError]:
+    """Compute the regions of visits, together where the algorithm can; give the error of each that has none."""
+    if isinstance(algorithm, ComputesMany) and len(visits) > 1:
+        try:
+            return list(algorithm.compute_many(visits))
+        except GroupError:
+            pass  # of one of them: the next lines tell which
+    found: list[VisitRegions | GroupError] = []
+    for exposures, raws in visits:
+        try:
+            found.append(algorithm.compute(exposures, raws))
+        except GroupError as error:
+            found.append(error)
+    return found

@@ -11,9 +11,11 @@ from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
 from consumer.regions.camera import Camera, CameraSet, Floats, find_camera
 from consumer.regions.hull_order import visit_hull_order
 from consumer.regions.pointing import pointing_from_header
-from consumer.regions.polygons import encode_hull, encode_quads, htm7_ids, hull
-from consumer.regions.projection import Pointing, detector_corners
-from consumer.regions.settings import RegionSettings, WcsSource
+from consumer.regions.polygons import encode_hulls, encode_quads, htm7_ids, hull
+from consumer.regions.projection import Pointing, detector_corners, detector_corners_many
+from consumer.regions.settings import RegionSettings, VisitInputs, WcsSource
+
+_VISITS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +84,44 @@ class SingleRawWcs:
     def compute(self, exposures: Sequence[Exposure], raws: Sequence[RawRegion]) -> VisitRegions:
         """Compute the regions of a visit; see `RegionAlgorithm.compute`."""
         camera = self._camera(exposures[0])
-        padding = self.padding
-        corners = [detector_corners(camera, padding, self._pointing(e, raws)) for e in self._members(exposures)]
-        order = visit_hull_order(camera, padding)
-        if len(corners) == 1:
-            detector_regions = encode_quads(corners[0])
-            visit = hull(corners[0]) if order is None else encode_hull(corners[0].reshape(-1, 3)[order])
+        pointings = [self._pointing(e, raws) for e in self._members(exposures)]
+        if len(pointings) == 1:
+            return self._of_pointings(camera, pointings)[0]
+        together: Floats = np.concatenate([detector_corners(camera, self.padding, p) for p in pointings], axis=1)
+        return _visit_regions(camera, hull(together), [hull(points) for points in together])
+
+    def compute_many(self, visits: Sequence[VisitInputs]) -> list[VisitRegions]:
+        """Compute the regions of many visits; see `ComputesMany`.
+
+        Visits with one pointing and the same camera go through numpy together, a few at a time: each of its hundred
+        calls costs as much as the arithmetic of one visit, and arrays of too many leave the processor's cache.
+        """
+        found: dict[int, VisitRegions] = {}
+        alike: dict[Camera, list[tuple[int, Pointing]]] = {}
+        for index, (exposures, raws) in enumerate(visits):
+            members = self._members(exposures)
+            if len(members) == 1:
+                alike.setdefault(self._camera(exposures[0]), []).append((index, self._pointing(members[0], raws)))
+            else:
+                found[index] = self.compute(exposures, raws)
+        for camera, pointed in alike.items():
+            for first in range(0, len(pointed), _VISITS_AT_ONCE):
+                some = pointed[first : first + _VISITS_AT_ONCE]
+                regions = self._of_pointings(camera, [pointing for _, pointing in some])
+                found.update(zip((index for index, _ in some), regions, strict=True))
+        return [found[index] for index in range(len(visits))]
+
+    def _of_pointings(self, camera: Camera, pointings: Sequence[Pointing]) -> list[VisitRegions]:
+        """Compute the regions of visits that have one pointing each."""
+        corners = detector_corners_many(camera, self.padding, pointings)
+        quads = encode_quads(corners.reshape(-1, 4, 3))
+        order = visit_hull_order(camera, self.padding)
+        if order is None:
+            hulls = [hull(of_visit) for of_visit in corners]
         else:
-            together: Floats = np.concatenate(corners, axis=1)
-            detector_regions = [hull(points) for points in together]
-            visit = hull(together)
-        return VisitRegions(
-            visit=visit,
-            detectors=camera.detector_ids,
-            detector_regions=tuple(detector_regions),
-            htm7=htm7_ids(visit),
-            camera_version=camera.label,
-        )
+            hulls = encode_hulls(corners.reshape(len(pointings), -1, 3)[:, order])
+        count = len(camera.detectors)
+        return [_visit_regions(camera, visit, quads[n * count : (n + 1) * count]) for n, visit in enumerate(hulls)]
 
     def fingerprint(self, exposures: Sequence[Exposure]) -> str:
         """Name all that decides the regions; see `RegionAlgorithm.fingerprint`."""
@@ -149,3 +172,13 @@ class SingleRawWcs:
                 "and sky_angle is null"
             )
         return Pointing(exposure.tracking_ra, exposure.tracking_dec, exposure.sky_angle)
+
+
+def _visit_regions(camera: Camera, visit: bytes, detectors: Sequence[bytes]) -> VisitRegions:
+    return VisitRegions(
+        visit=visit,
+        detectors=camera.detector_ids,
+        detector_regions=tuple(detectors),
+        htm7=htm7_ids(visit),
+        camera_version=camera.label,
+    )
