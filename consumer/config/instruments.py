@@ -116,6 +116,8 @@ KNOWN_INSTRUMENTS: Mapping[str, Mapping[str, Any]] = {
     "LSSTComCam": {"camera": "lsstcomcam", "group_id": "lsst"},
     "LSSTComCamSim": {"camera": "lsstcomcam", "group_id": "lsst"},
     "LATISS": {"camera": "latiss", "group_id": "lsst", "regions": {"padding": 4000}},
+    "HSC": {"camera": "hsc"},
+    "DECam": {"camera": "decam"},
 }
 """Settings of instruments that differ from the general defaults; all that stand here are served when none is named."""
 

@@ -49,8 +49,8 @@ class Settings(BaseSettings):
     """How many messages share one transaction."""
     instruments: Instruments = Field(default_factory=known_instruments)
     """Settings by instrument name. Events of an instrument that is not named become dead letters. For LSSTCam,
-    LSSTCamSim, LSSTComCam, LSSTComCamSim and LATISS what is given is laid over what this package knows of them; without
-    this key those five are served."""
+    LSSTCamSim, LSSTComCam, LSSTComCamSim, LATISS, HSC and DECam what is given is laid over what this package knows of
+    them; without this key those are served."""
     closing: ClosingSettings = ClosingSettings()
     """When a group that is not known to be complete is closed."""
     announce: AnnounceSettings = AnnounceSettings()

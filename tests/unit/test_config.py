@@ -52,7 +52,15 @@ def test_defaults_are_those_of_the_design(tmp_path: Path) -> None:
     closing = loaded.closing
     assert (closing.next_group_grace_s, closing.close_after_s, closing.max_open_s) == (10, 120, 3600)
     assert closing.max_clock_skew_s == 60
-    assert sorted(loaded.instruments) == ["LATISS", "LSSTCam", "LSSTCamSim", "LSSTComCam", "LSSTComCamSim"]
+    assert sorted(loaded.instruments) == [
+        "DECam",
+        "HSC",
+        "LATISS",
+        "LSSTCam",
+        "LSSTCamSim",
+        "LSSTComCam",
+        "LSSTComCamSim",
+    ]
     assert loaded.instrument("LATISS").regions.padding == 4000
     assert loaded.instrument("LSSTCamSim").camera == ("lsstcam",)
     assert loaded.instrument("LSSTCam").regions.padding == 250
