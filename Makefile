@@ -62,7 +62,7 @@ bench-long: venv test-tools ## Growth, scaling, catch-up, soak: an hour or two
 	$(BIN)/python -m tests.benchmarks long
 
 deploy-check: venv ## Image, chart, Compose, dashboards, alerts, interface: a line for each check
-	$(BIN)/pytest -p no:randomly -v tests/deploy
+	REQUIRE_DEPLOY_TOOLS=1 REQUIRE_PROMETHEUS=1 $(BIN)/pytest -p no:randomly -v tests/deploy
 
 # Without these the tests run on less, and say so in their last lines; REQUIRE_APACHE_KAFKA=1 makes that a failure
 test-tools:
