@@ -25,6 +25,7 @@ from consumer.commands.options import (
 )
 from consumer.define_visits import Progress
 from consumer.model import VisitRecords
+from consumer.operations.announcing import announcer
 from consumer.operations.define import Defined, define_visits, instrument_settings
 from consumer.operations.exposure_files import parse_exposures
 from consumer.rows import visit_tables
@@ -97,6 +98,7 @@ def define(  # noqa: PLR0913  # one argument for each option
             given,
             own,
             database=None if dsn is None else settings.database,
+            announce=announcer(settings),
             options=BatchOptions(**stored),
             processes=processes,
             progress=progress,

@@ -19,6 +19,7 @@ from consumer.postgres.connection import Database
 from consumer.postgres.schema import check_schema, store_visit_systems
 from consumer.postgres.visit_store import PostgresVisitStore
 from consumer.regions import built_in_names
+from consumer.settling import Announce
 from consumer.task import Config
 
 
@@ -70,6 +71,7 @@ def define_visits(
     instrument: InstrumentSettings,
     *,
     database: DatabaseSettings | None = None,
+    announce: Announce | None = None,
     options: BatchOptions | None = None,
     processes: int = 1,
     progress: Progress | None = None,
@@ -84,6 +86,8 @@ def define_visits(
         How its visits are made.
     database
         Where to store them; None: in memory only.
+    announce
+        Encodes announcements of stored visits, for the outbox; None: they are not announced.
     options
         What to do with visits that are stored already.
     processes
@@ -105,7 +109,7 @@ def define_visits(
     session = Database(database, application_name="visit-consumer define")
     try:
         check_schema(session)
-        return _run(given, config, PostgresVisitStore(session), options, processes, progress)
+        return _run(given, config, PostgresVisitStore(session, announce=announce), options, processes, progress)
     finally:
         session.close()
 

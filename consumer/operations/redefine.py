@@ -16,7 +16,8 @@ from consumer.config import Settings
 from consumer.errors import ConfigurationError, DataRefusedError, GroupError, TransientError
 from consumer.instruments import resolve_instrument
 from consumer.model import CloseReason, RawRegion, VisitRecords
-from consumer.planning import Candidate, ExposureKey, InstrumentRules, KnownExposure, Verdicts
+from consumer.operations.announcing import announcer
+from consumer.planning import Candidate, ExposureKey, InstrumentRules, KnownExposure, StoredVisit, Verdicts
 from consumer.postgres.batch import BatchTransaction
 from consumer.postgres.connection import Database, Session
 from consumer.postgres.rows import columns, exposure_from_row
@@ -74,6 +75,7 @@ class Redefinition:
             raise ConfigurationError(f"instrument {scope.instrument!r} is not among the configured ones: {known}")
         self._scope = scope
         self._database = Database(settings.database, application_name="visit-consumer redefine")
+        self._announce = announcer(settings)
         self._rules = resolve_instrument(settings.instruments[scope.instrument], settings.closing_of(scope.instrument))
         check_schema(self._database)
 
@@ -174,8 +176,23 @@ class Redefinition:
             release_visits(session, [(old, candidate.group) for candidate, old in verdicts.updated])
             if records:
                 tables.write_visits(records, replaced, alone=False)
+                self._write_announcements(tables, records, replaced)
             tables.resolve_dead_letters(defined.closed)
         return changes
+
+    def _write_announcements(
+        self, tables: BatchTransaction, records: Sequence[VisitRecords], replaced: Sequence[StoredVisit]
+    ) -> None:
+        if self._announce is None:
+            return
+        revisions = {old.id: old.revision + 1 for old in replaced}
+        keyed = [(each, each.definition.id, revisions.get(each.definition.id, 1)) for each in records]
+        tables.write_outbox(
+            [
+                (each.definition.instrument, id_, revision, self._announce(each, revision))
+                for each, id_, revision in keyed
+            ]
+        )
 
     def _raws(self, tables: BatchTransaction, known: Sequence[KnownExposure]) -> dict[ExposureKey, list[RawRegion]]:
         return tables.raw_regions(each.key for each in known) if self._rules.algorithm.needs_headers else {}

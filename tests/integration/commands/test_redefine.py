@@ -1,6 +1,7 @@
 """``redefine`` leaves the tables that the changed settings would have made of the same log."""
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 import psycopg
 import pytest
 
+from consumer.config import Settings
 from consumer.model import Exposure
+from consumer.operations.redefine import Scope, redefinition
+from consumer.redefinition import ChangeKind
 from tests.support.commands import invoke, invoke_json
 from tests.support.define_visits import load_night
 from tests.support.exposures import exposure, run_of
 from tests.support.feeding import Feeder, raws_of
 from tests.support.postgres import PostgresServer
-from tests.support.service import prepare_database
+from tests.support.service import prepare_database, settings_for
 from tests.support.tables import Snapshot, snapshot
 
 NOON_MS = 1_793_600_000_000
@@ -37,12 +41,12 @@ def instruments(section: Section) -> dict[str, Any]:
     return {"LSSTComCam": dict(section), "LATISS": {}}
 
 
-def feed(dsn: str, section: Section, exposures: Sequence[Exposure]) -> None:
+def feed(dsn: str, section: Section, exposures: Sequence[Exposure], *, at_ms: int = NOON_MS) -> None:
     """Read a log of these exposures, and of one of another instrument so late that every group has closed."""
     late = exposure(99, instrument="LATISS", obs_id="AT_99")
     with closing(Feeder(dsn, instruments(section))) as feeder:
-        feeder.feed(raws_of(exposures), at_ms=NOON_MS)
-        feeder.feed(raws_of([late]), at_ms=NOON_MS + 100_000_000)
+        feeder.feed(raws_of(exposures), at_ms=at_ms)
+        feeder.feed(raws_of([late]), at_ms=at_ms + 100_000_000)
 
 
 def tables(dsn: str) -> Snapshot:
@@ -139,3 +143,40 @@ def test_a_visit_id_of_another_group_is_a_conflict_and_stays(dsn: str, tmp_path:
     changes = redefine(tmp_path, dsn, GROUPS, "--day-obs", exposure(1).day_obs, exit_code=1)
     assert "conflict" in kinds(changes)
     assert len(tables(dsn)["visit"]) == 3  # the third is of the other instrument
+
+
+def test_a_group_that_changes_under_our_hands_is_left(dsn: str) -> None:
+    feed(dsn, GROUPS, [exposure(1, group="A12")])
+    settings = Settings(**settings_for("nowhere:1", dsn, instruments=instruments(SINGLE)))
+    with redefinition(settings, Scope(instrument="LSSTComCam", day_obs=exposure(1).day_obs)) as work:
+        (part,) = work.components()
+        feed(dsn, GROUPS, [exposure(2, group="A12")], at_ms=2 * NOON_MS)
+        before = tables(dsn)
+        (change,) = work.settle(part, write=True)
+        assert (change.kind, "run the command again" in change.detail) == (ChangeKind.WAITING, True)
+        assert tables(dsn) == before
+        (part,) = work.components()
+        assert {each.kind for each in work.settle(part, write=True)} == {ChangeKind.NEW, ChangeKind.REMOVED}
+
+
+def test_a_lock_that_a_consumer_holds_is_waited_for(dsn: str) -> None:
+    feed(dsn, SINGLE, [exposure(1)])
+    database = {"conninfo": dsn, "lock_timeout_s": 0.1}
+    settings = Settings(**settings_for("nowhere:1", dsn, instruments=instruments(WIDER), database=database))
+    scope = Scope(instrument="LSSTComCam", day_obs=exposure(1).day_obs)
+    with psycopg.connect(dsn) as consumer, redefinition(settings, scope) as work:
+        (part,) = work.components()
+        consumer.execute("SELECT FROM visits.exposure FOR UPDATE")
+        threading.Timer(0.8, consumer.commit).start()
+        assert {each.kind for each in work.settle(part, write=True)} == {ChangeKind.UPDATED}
+
+
+def test_what_changes_is_announced_where_visits_are(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed(dsn, COUNTER, run_of(1, 2))
+    monkeypatch.setenv("VISIT_CONSUMER_ANNOUNCE__TOPIC", "visit-defined")
+    redefine(tmp_path, dsn, GROUPS, "--day-obs", exposure(1).day_obs)
+    redefine(tmp_path, dsn, {**GROUPS, "regions": {"padding": 1}}, "--day-obs", exposure(1).day_obs)
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT visit, revision FROM visits.outbox ORDER BY id").fetchall()
+        (visit,) = connection.execute("SELECT id FROM visits.visit WHERE instrument = 'LSSTComCam'").fetchall()[0]
+    assert rows == [(visit, 1), (visit, 2)]

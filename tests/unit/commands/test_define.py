@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -125,3 +127,14 @@ def test_regions_of_headers_come_from_events_that_carry_them() -> None:
         assert [r["detector"] for r in found["visit_detector_region"]] == [4]
         refused = invoke("define", "-", "--instrument", "LSSTComCam", text=json.dumps([row]), exit_code=1)
     assert "no raw" in refused.stderr.lower() or "header" in refused.stderr.lower()
+
+
+def test_processes_give_the_same_rows(tmp_path: Path) -> None:
+    file = tmp_path / "night.json"
+    night = load_night("lsstcomcam-one-to-one-digits")
+    file.write_text(json.dumps(rows_of(night.name)))
+    # A program of its own: the processes of the pool load the program again, which pytest is not.
+    command = [sys.executable, "-m", "consumer", "define", str(file), *options_of(night), "--output", "json"]
+    done = subprocess.run([*command, "--processes", "2"], check=True, capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout) == invoke_json("define", file, *options_of(night))
+    assert done.stderr == ""
