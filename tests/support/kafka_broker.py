@@ -239,7 +239,8 @@ class KafkaCluster:
         classpath = jars.resolve(POM)
         self.name = "apache"
         self.version = kafka_version(classpath)
-        self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # A first byte of its own, because an id that begins with "-" is an option to StorageTool
+        self.cluster_id = base64.urlsafe_b64encode(b"k" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         self._format_arguments = format_arguments
         self._folder = Path(tempfile.mkdtemp(prefix="visit-consumer-kafka-"))
         replicas = str(min(n_brokers, 3))

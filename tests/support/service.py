@@ -196,8 +196,9 @@ class Replica:
         return self._child
 
     def __enter__(self) -> Self:
-        """Start the process."""
-        self.start()
+        """Start the process, unless it runs already."""
+        if not self.running:
+            self.start()
         return self
 
     def __exit__(
