@@ -84,6 +84,7 @@ class Reader:
         self.positions = Positions(self.database, consumer_group="visit-consumer", owner="reader")
         self.results: list[BatchResult] = []
         self.retries = 0
+        self._deadlines: dict[int, int] = {}
         store_visit_systems(self.database, {name: each.rule.visit_systems for name, each in rules.items()})
 
     def claim(self, partitions: Iterable[PartitionId]) -> None:
@@ -114,6 +115,13 @@ class Reader:
         batch = self.intake.tick(now_ms)
         return None if batch is None else self.apply(batch)
 
+    def tick_if_due(self, now_ms: int) -> BatchResult | None:
+        """Tick as the loop does: where nothing is known of a clock, or something is due by it."""
+        batch = self.intake.tick(now_ms)
+        if batch is None or all(self._deadlines.get(clock, 0) > at_ms for clock, at_ms in batch.clocks.items()):
+            return None
+        return self.apply(batch)
+
     def apply(self, batch: Batch) -> BatchResult:
         """Apply a batch in one transaction, again where it met another writer."""
         while True:
@@ -124,6 +132,9 @@ class Reader:
                 self.retries += 1
                 continue
             self.results.append(result)
+            for clock in batch.clocks:
+                waiting = result.waiting.get(clock)
+                self._deadlines[clock] = FAR_MS * 2 if waiting is None else waiting.next_deadline_ms
             return result
 
     def crash(self) -> None:
