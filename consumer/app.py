@@ -6,25 +6,31 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from time import time_ns
 from types import FrameType
 
 from prometheus_client import CollectorRegistry
 
 from consumer import __version__
+from consumer.announcements import encode_announcement
 from consumer.breaker import Breaker
 from consumer.config import Settings
 from consumer.events import Decoder
 from consumer.http import HttpServer
 from consumer.instruments import instrument_rules
 from consumer.intake import Intake
+from consumer.kafka.announcer import KafkaAnnouncer
 from consumer.kafka.properties import connection_properties, consumer_properties
 from consumer.kafka.registry import registry_client
 from consumer.kafka.source import KafkaSource, RebalanceListener, librdkafka_version
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
+from consumer.model import VisitRecords
 from consumer.postgres.connection import Database
+from consumer.postgres.outbox import Outbox
 from consumer.postgres.positions import Positions
 from consumer.postgres.schema import check_schema, migrate, store_visit_systems
+from consumer.relay import Relay, RelaySettings
 from consumer.reporting import Reporter
 from consumer.service import LoopSettings, Service
 from consumer.writer import Writer
@@ -71,16 +77,25 @@ class Application:
                 stack.callback(server.stop)
                 server.start()
                 self._log.info("listening", url=server.url)
-            service = self._service()
-            stack.callback(self._handle_signals(service))
+            service, relay = self._service()
+            stack.callback(self._handle_signals(service, relay))
+            # By then the relay has had as long as the loop to end; the watchdog still has something left.
+            stack.callback(relay.close, self._settings.shutdown.timeout_s / 16)
             service.run()
+            if relay.failure is not None:
+                raise relay.failure
 
-    def _service(self) -> Service:
+    def _service(self) -> tuple[Service, Relay]:
         settings = self._settings
         database = Database(settings.database, application_name=f"visit-consumer {self._owner}")
         positions = Positions(database, consumer_group=settings.kafka.group, owner=self._owner)
         writer = Writer(
-            database, positions, self.rules, self.metrics, announce=None, retry_max_s=settings.database.retry_max_s
+            database,
+            positions,
+            self.rules,
+            self.metrics,
+            announce=_announcement_now if settings.announce.topic else None,
+            retry_max_s=settings.database.retry_max_s,
         )
         decoder = Decoder(
             registry=registry_client(settings.registry), max_message_bytes=settings.kafka.max_message_bytes
@@ -90,10 +105,26 @@ class Application:
         def prepare() -> None:
             check_schema(database)
             store_visit_systems(database, {name: each.rule.visit_systems for name, each in self.rules.items()})
+            relay.start()
 
-        return Service(
+        service = Service(
             self._connect, writer, positions, intake, self.reporter, self.metrics, self._loop(), prepare=prepare
         )
+        relay = self._relay(service.stop)
+        return service, relay
+
+    def _relay(self, give_up: Callable[[], None]) -> Relay:
+        settings = self._settings
+        topic = settings.announce.topic
+        outbox = Outbox(Database(settings.database, application_name=f"visit-consumer relay {self._owner}"))
+        connect = None if topic is None else lambda: KafkaAnnouncer(connection_properties(settings.kafka), topic)
+        limits = RelaySettings(
+            interval_s=settings.announce.interval_s,
+            max_messages=settings.announce.max_messages,
+            retry_max_s=settings.database.retry_max_s,
+            retention=settings.retention,
+        )
+        return Relay(outbox, connect, self.metrics, limits, give_up=give_up)
 
     def _connect(self, listener: RebalanceListener) -> KafkaSource:
         kafka = self._settings.kafka
@@ -121,12 +152,13 @@ class Application:
             ),
         )
 
-    def _handle_signals(self, service: Service) -> Callable[[], None]:
+    def _handle_signals(self, service: Service, relay: Relay) -> Callable[[], None]:
         """Stop the service on SIGTERM and SIGINT; return what restores the former handlers."""
 
         def stop(number: int, _: FrameType | None) -> None:
             self._log.info("asked to stop", signal=signal.Signals(number).name)
             service.stop()
+            relay.stop()
             if watchdog.ident is None:  # a second signal is no second start
                 watchdog.start()
 
@@ -144,6 +176,10 @@ class Application:
                 signal.signal(number, handler)
 
         return restore
+
+
+def _announcement_now(records: VisitRecords, revision: int) -> bytes:
+    return encode_announcement(records, revision, defined_at_us=time_ns() // 1000)
 
 
 def migrate_database(settings: Settings) -> list[str]:
