@@ -4,13 +4,14 @@ A partition that the group assigns is claimed in PostgreSQL, which fences whoeve
 position that is stored there. Where that position lies outside the log, the partition waits for an operator.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from consumer.errors import TransientError
 from consumer.intake import Claim
 from consumer.model import PartitionId
+from consumer.positions import Advance
 from consumer.postgres.positions import LogPartition, StoredPosition
 
 
@@ -98,6 +99,25 @@ def claim_partitions(
         else:
             outcome.append(Refusal(partition, _gap(partition, start, low, high), lasting=True))
     return outcome
+
+
+def still_at_end(log: Log, advances: Iterable[Advance]) -> set[int]:
+    """Ask the brokers at which stored positions their logs end now; where they cannot be asked, that is not known.
+
+    Returns
+    -------
+    clocks
+        Ids of the positions' rows.
+    """
+    clocks: set[int] = set()
+    for advance in advances:
+        try:
+            _, high = log.watermarks(advance.partition)
+        except TransientError:
+            break  # the others would time out too, one after the other
+        if advance.next_offset is not None and advance.next_offset >= high:
+            clocks.add(advance.clock)
+    return clocks
 
 
 def _gap(partition: PartitionId, stored: int, low: int, high: int) -> str:

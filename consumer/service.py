@@ -15,7 +15,7 @@ from time import monotonic, time
 from typing import Protocol
 
 from consumer.breaker import Breaker, Judgement
-from consumer.claims import Assignment, Log, Refusal, claim_partitions, reread
+from consumer.claims import Assignment, Log, Refusal, claim_partitions, reread, still_at_end
 from consumer.errors import FencedError, TransientError
 from consumer.intake import Claim, Intake
 from consumer.kafka.source import Polled
@@ -263,21 +263,45 @@ class Service:
             return
         if self._breaker_holds(now_s):
             return
-        batch = self._intake.take()
-        due = self._assignment.due(now_s) if batch is None else set()
-        if batch is not None:
-            self._write(batch, now_s)
-        elif due:
+        # Claims and ticks are rare, and come first: a partition with a backlog must not hold up the others for hours.
+        if due := self._assignment.due(now_s):
             self._ask_for(due, now_s)
-        elif now_s >= self._next_tick_s and (tick := self._intake.tick(_now_ms())) is not None:
-            self._next_tick_s = now_s + self._settings.close_interval_s
-            self._reporter.idle()
-            # A clock that we have not written by yet may have groups from before we took it over.
-            if any(self._deadlines.get(clock, 0) <= clock_ms for clock, clock_ms in tick.clocks.items()):
-                self._write(tick, now_s)
+        elif (tick := self._due_tick(now_s)) is not None:
+            self._close_at_ends(tick, now_s)
+        elif (batch := self._intake.take()) is not None:
+            self._write(batch, now_s)
         elif now_s >= self._next_ping_s:
             self._next_ping_s = now_s + _PING_EVERY_S
             self._look_at_claims(now_s)
+
+    def _due_tick(self, now_s: float) -> Batch | None:
+        """Make a tick for the partitions at whose end a group may be due by the wall clock."""
+        if now_s < self._next_tick_s:
+            return None
+        tick = self._intake.tick(_now_ms())
+        if tick is None:
+            return None
+        self._next_tick_s = now_s + self._settings.close_interval_s
+        if self._intake.size == 0 and self._intake.caught_up:
+            self._reporter.idle()
+        # A clock that we have not written by yet may have groups from before we took it over.
+        return tick.of({clock for clock, at_ms in tick.clocks.items() if self._deadlines.get(clock, 0) <= at_ms})
+
+    def _close_at_ends(self, tick: Batch, now_s: float) -> None:
+        """Write a tick for those of its partitions whose end the brokers confirm.
+
+        We may have been frozen, or cut off from the brokers, since we read to the end: then groups seem idle whose
+        exposures wait in the log.
+        """
+        asked = self._writer.ask(lambda: still_at_end(self._source, tick.advances))
+
+        def take() -> None:
+            ours = self._intake.partitions
+            confirmed = tick.of({a.clock for a in tick.advances if a.partition in ours and a.clock in asked.result()})
+            if confirmed is not None:
+                self._write(confirmed, monotonic())
+
+        self._pending = _Pending(asked, take, now_s)
 
     def _breaker_holds(self, now_s: float) -> bool:
         """Judge what is gathered; False when it may be written."""

@@ -87,6 +87,13 @@ class Batch:
     clocks: Mapping[int, int] = field(default_factory=dict)
     """Stream time of each partition at the end of the batch, UTC milliseconds; at the end of a log, the wall clock."""
 
+    def of(self, clocks: Collection[int]) -> "Batch | None":
+        """Give the part of a tick that concerns these clocks; None where none does."""
+        advances = tuple(a for a in self.advances if a.clock in clocks)
+        if not advances:
+            return None
+        return Batch(advances=advances, clocks={a.clock: self.clocks[a.clock] for a in advances})
+
 
 @dataclass(slots=True)
 class BatchResult:
