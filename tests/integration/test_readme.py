@@ -1,16 +1,23 @@
 """Every example of the README is executed: what it shows is what there is."""
 
 import re
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
+from consumer.announcements import Announcement, encode_announcement
 from consumer.app import migrate_database
 from consumer.config import Settings, load_settings
+from consumer.kafka.announcer import KafkaAnnouncer
+from consumer.kafka.embedded import EmbeddedBroker
 from consumer.metrics import Metrics
+from tests.support.exposures import exposure
+from tests.support.records import records_of
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -49,6 +56,25 @@ def test_the_queries_run(database18: str) -> None:
         for statement in statements:
             cursor = connection.execute(statement.encode())
             assert cursor.description is not None
+
+
+def test_the_downstream_consumer_is_triggered_once_for_each_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(README.parent)
+    names: dict[str, Any] = {}
+    exec(example("announcements"), names)  # noqa: S102 -- the README's own text
+    revisions = [(1, 1), (1, 1), (2, 1), (1, 2), (1, 1), (2, 1), (1, 2), (3, 1)]
+    with EmbeddedBroker() as broker:
+        announcer = KafkaAnnouncer({"bootstrap.servers": broker.bootstrap}, "visit-defined")
+        for number, (visit, revision) in enumerate(revisions):
+            payload = encode_announcement(records_of([exposure()], visit=visit), revision, defined_at_us=0)
+            sent = announcer.send(
+                [Announcement(id=number, instrument="LATISS", visit=1, payload=payload)], stopping=lambda: False
+            )
+            assert sent.acknowledged == [number]
+        triggered = names["new_revisions"](broker.bootstrap)
+        found = [(each["visit"], each["revision"]) for each in islice(triggered, 4)]
+        triggered.close()
+    assert found == [(1, 1), (2, 1), (1, 2), (3, 1)]
 
 
 def test_the_metrics_exist() -> None:

@@ -5,39 +5,15 @@ from io import BytesIO
 from typing import Any
 
 import fastavro
-import numpy as np
 import pytest
 
 from consumer.announcements import Announcement, encode_announcement, one_revision_each
 from consumer.events import VISIT_DEFINED, schema_text
-from consumer.model import CloseReason, Exposure, GroupKey, VisitDefinition, VisitRecords, VisitRegions
-from consumer.regions.polygons import encode_hull, s_region
-from consumer.visits import make_records
+from consumer.regions.polygons import s_region
 from tests.support.exposures import exposure, run_of
-from tests.support.skies import unit_vectors
+from tests.support.records import records_of
 
 NOW_US = 1_795_489_900_123_456
-
-
-def records_of(exposures: list[Exposure], *, complete: bool | None = True) -> VisitRecords:
-    region = encode_hull(unit_vectors(np.array([(150.0, 2.0), (151.0, 2.0), (150.5, 3.0)])))
-    return make_records(
-        VisitDefinition(
-            instrument="LSSTComCam",
-            id=42,
-            name="run 1",
-            visit_systems=(0, 2),
-            exposures=tuple(exposures),
-            complete=complete,
-        ),
-        group=GroupKey("LSSTComCam", "run 1"),
-        regions=VisitRegions(visit=region, detectors=(0,), detector_regions=(region,), htm7=(131072,)),
-        hashed=b"\x00" * 16,
-        rule="one-to-one-and-by-counter",
-        algorithm="single-raw-wcs",
-        padding=250,
-        close_reason=CloseReason.IDLE,
-    )
 
 
 def read(payload: bytes) -> dict[str, Any]:
