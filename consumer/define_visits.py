@@ -5,9 +5,11 @@ Names and arguments are those of Rubin's task of the same name, so that a script
 """
 
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from multiprocessing.pool import AsyncResult
 from typing import Any, Protocol
 
 from consumer.batch import (
@@ -40,6 +42,10 @@ from consumer.task import Config, SubtaskField, Task
 
 _CHUNKS_PER_PROCESS = 4
 """Visits go to processes in chunks: the camera travels once with each, and the last ones end at about one time."""
+_CHUNK = 50
+"""Visits of a chunk at most: they go through numpy together, and a tenth of a second is short to wait for one."""
+_AHEAD = 2
+"""Chunks that each other process has before it, so that it need not wait for this one."""
 
 Progress = Callable[[int, int], None]
 """Told how many visits of how many have their regions."""
@@ -153,14 +159,15 @@ class ComputeVisitRegionsTask(Task):
             When a visit's regions cannot be computed.
         """
         inputs: list[VisitInputs] = [(c.definition.exposures, c.raws) for c in candidates]
-        size = max(1, -(-len(inputs) // (_CHUNKS_PER_PROCESS * max(1, processes)))) if pool or processes > 1 else 1
+        size = max(1, min(_CHUNK, -(-len(inputs) // (_CHUNKS_PER_PROCESS * max(1, processes)))))
         jobs = [(algorithm, inputs[start : start + size]) for start in range(0, len(inputs), size)]
         if pool is not None:
             return _collect(pool.map(_compute_chunk, jobs), len(inputs), progress)
-        if processes > 1 and len(jobs) > 1:
+        others = min(processes, len(jobs)) - 1
+        if others > 0:
             # Not forked: the parent may have threads, of a database driver for one.
-            with multiprocessing.get_context("spawn").Pool(min(processes, len(jobs))) as own:
-                return _collect(own.imap(_compute_chunk, jobs), len(inputs), progress)
+            with multiprocessing.get_context("spawn").Pool(others) as own:
+                return _collect(_share(own, jobs, _AHEAD * others), len(inputs), progress)
         return _collect(map(_compute_chunk, jobs), len(inputs), progress)
 
 
@@ -315,6 +322,42 @@ def _compute_chunk(chunk: _Chunk) -> list[VisitRegions]:
             raise found
         regions.append(found)
     return regions
+
+
+class _Others(Protocol):
+    """What runs calls beside this process: a pool of `multiprocessing`."""
+
+    def apply_async(
+        self, function: Callable[["_Chunk"], list[VisitRegions]], arguments: tuple["_Chunk"], /
+    ) -> "AsyncResult[list[VisitRegions]]":
+        """Run a call somewhere else."""
+        ...
+
+
+def _share(others: _Others, jobs: Sequence[_Chunk], ahead: int) -> Iterator[list[VisitRegions]]:
+    """Work through jobs here and in other processes, and give their results in order.
+
+    Other processes take a second or two to start. This one does not wait for them: it takes jobs as well, and in the
+    end those that it has given away but that are not done, so that no number of processes is slower than one.
+    """
+    waiting = deque(range(len(jobs)))
+    given: dict[int, AsyncResult[list[VisitRegions]]] = {}
+    done: dict[int, list[VisitRegions]] = {}
+    following = 0
+    while following < len(jobs):
+        while waiting and len(given) < ahead:
+            number = waiting.popleft()
+            given[number] = others.apply_async(_compute_chunk, (jobs[number],))
+        # The one that was given away last is the least likely to have been begun.
+        mine = waiting.popleft() if waiting else max(given, default=None)
+        if mine is not None and (mine not in given or not given[mine].ready()):
+            done[mine] = _compute_chunk(jobs[mine])
+            given.pop(mine, None)
+        for number in [each for each, answer in given.items() if answer.ready()]:
+            done[number] = given.pop(number).get()
+        while following in done:
+            yield done.pop(following)
+            following += 1
 
 
 def _collect(chunks: Iterable[list[VisitRegions]], total: int, progress: Progress | None) -> list[VisitRegions]:

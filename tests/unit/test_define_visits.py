@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from consumer.define_visits import (
     DefineVisitsTask,
     GroupExposuresConfig,
     GroupExposuresTask,
+    _share,
 )
 from consumer.errors import ConfigurationError, DeadLetterReason, GroupError
 from consumer.model import CloseReason, Exposure, VisitRecords
-from consumer.regions import RegionSettings, camera_set, decode
+from consumer.regions import RegionSettings, VisitInputs, camera_set, decode, get_algorithm
 from tests.support.define_visits import Night, load_night, night_names, orders
 from tests.support.exposures import exposure, run_of
 
@@ -135,6 +137,31 @@ def test_pools_give_the_same_rows(make: str) -> None:
     assert many == alone
     assert told[-1] == (19, 19)
     assert len(told) > 1
+
+
+class _Elsewhere:
+    """Other processes, of which nothing is known but whether they have answered."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self.answers = answers
+        self.computed = 0
+
+    def apply_async(self, function: Any, arguments: tuple[Any, ...]) -> Any:  # the interface of multiprocessing
+        if self.answers:
+            self.computed += 1
+        return SimpleNamespace(ready=lambda: self.answers, get=lambda: function(*arguments))
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_other_processes_take_a_share_and_are_not_waited_for(answers: bool) -> None:
+    algorithm = get_algorithm("single-raw-wcs", RegionSettings(), [camera_set(["latiss"])])
+    exposures = [exposure(n, tracking_ra=10.0 * n) for n in range(1, 20)]
+    inputs: list[VisitInputs] = [((each,), ()) for each in exposures]
+    jobs = [(algorithm, [each]) for each in inputs]
+    others = _Elsewhere(answers=answers)
+    shared = list(_share(others, jobs, 2))
+    assert shared == [[algorithm.compute((each,), ())] for each in exposures]
+    assert (0 < others.computed < len(jobs)) == answers
 
 
 def test_nothing_given() -> None:
