@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from consumer.errors import BadMessageError, DeadLetterReason
 from consumer.events import Decoder
-from consumer.model import DeadLetter, Message, PartitionId, RawIngested, RawRegion
-from consumer.planning import Event, InstrumentRules
+from consumer.foresight import Foresight
+from consumer.model import DeadLetter, Exposure, Message, PartitionId, RawIngested, RawRegion
+from consumer.planning import Event, InstrumentRules, new_event
 from consumer.positions import Advance
+from consumer.regions import RegionAlgorithm
 from consumer.transaction import Batch
 
 
@@ -67,7 +69,7 @@ class Intake:
         self._ends: dict[PartitionId, int] = {}
         self._events: list[Event] = []
         self._dead_letters: list[DeadLetter] = []
-        self._observes = {name for name, each in rules.items() if each.algorithm.needs_headers}
+        self._foresight = Foresight(rules)
         self._clamped = 0
 
     @property
@@ -175,6 +177,10 @@ class Intake:
                 reader.at_end = True
         self._ends.clear()
 
+    def foresee(self) -> None:
+        """Compute regions that the next batch will ask for; see `consumer.foresight`."""
+        self._foresight.compute()
+
     def take(self) -> Batch | None:
         """Take what was gathered as a batch; None when no position moved."""
         moved = [r for r in self._readers.values() if r.next_offset != r.expected]
@@ -185,6 +191,7 @@ class Intake:
             events=tuple(self._events),
             dead_letters=tuple(self._dead_letters),
             clocks={r.claim.clock: r.clock_ms for r in moved},
+            foreseen=self._foresight.take(),
         )
         self._events, self._dead_letters = [], []
         for reader in moved:
@@ -208,46 +215,63 @@ class Intake:
         return Batch(advances=_advances(idle), clocks={r.claim.clock: max(r.clock_ms, now_ms) for r in idle})
 
     def _decode_waiting(self, latest_ms: int) -> None:
-        waiting, readers = self._waiting, self._readers
+        """Decode what waits, in order; this loop runs for every event.
+
+        Raws of one exposure follow each other, and their decoder gives them one `Exposure` object. So what depends on
+        the partition or on the exposure alone is looked up only when that object changes.
+        """
+        waiting, decode = self._waiting, self._decoder.decode
+        partition: PartitionId | None = None
+        reader: _Reader | None = None
+        exposure: Exposure | None = None
+        observing: RegionAlgorithm | None = None
         while waiting:
             message = waiting[0]
-            reader = readers.get(message.partition)
-            if reader is None or (reader.next_offset is not None and message.offset < reader.next_offset):
+            if message.partition is not partition:
+                partition = message.partition
+                reader = self._readers.get(partition)
+            offset = message.offset
+            if reader is None or (reader.next_offset is not None and offset < reader.next_offset):
                 waiting.popleft()
                 continue
-            event_of: tuple[RawIngested, RawRegion | None] | None = None
+            raw: RawIngested | None = None
+            region: RawRegion | None = None
             try:
                 # A registry outage leaves the message where it is.
-                event_of = self._read(message)
+                raw = decode(message.value)
+                if raw.exposure is not exposure:
+                    observing = self._observing(raw.exposure)
+                    exposure = raw.exposure
+                if observing is not None:
+                    region = observing.observe(raw)
             except BadMessageError as error:
+                raw = None
                 self._dead_letters.append(
                     DeadLetter(reason=error.reason, detail=error.detail, instrument=error.instrument, message=message)
                 )
             waiting.popleft()
-            clock_ms = self._clock(reader, message, latest_ms)
-            if event_of is not None:
-                self._events.append(Event(message, reader.claim.clock, clock_ms, *event_of))
-            reader.next_offset = message.offset + 1
+            if message.timestamp_ms > reader.clock_ms:
+                self._advance_clock(reader, message.timestamp_ms, latest_ms)
+            if raw is not None:
+                self._events.append(new_event((message, reader.claim.clock, reader.clock_ms, raw, region)))
+            reader.next_offset = offset + 1
             reader.at_end = False
 
-    def _read(self, message: Message) -> tuple[RawIngested, RawRegion | None]:
-        raw = self._decoder.decode(message.value)
-        instrument = raw.exposure.instrument
-        if instrument in self._observes:
-            return raw, self._rules[instrument].algorithm.observe(raw)
-        if instrument not in self._rules:
+    def _observing(self, exposure: Exposure) -> RegionAlgorithm | None:
+        """Take in an exposure's object that was not the last one's; return who wants to see its raws."""
+        rules = self._rules.get(exposure.instrument)
+        if rules is None:
             raise BadMessageError(
                 DeadLetterReason.UNKNOWN_INSTRUMENT,
-                f"instrument {instrument!r} is not configured: add it to the key 'instruments'",
+                f"instrument {exposure.instrument!r} is not configured: add it to the key 'instruments'",
             )
-        return raw, None
+        self._foresight.note(exposure)
+        return rules.algorithm if rules.algorithm.needs_headers else None
 
-    def _clock(self, reader: _Reader, message: Message, latest_ms: int) -> int:
-        if message.timestamp_ms > reader.clock_ms:
-            if message.timestamp_ms > latest_ms:
-                self._clamped += 1
-            reader.clock_ms = max(reader.clock_ms, min(message.timestamp_ms, latest_ms))
-        return reader.clock_ms
+    def _advance_clock(self, reader: _Reader, timestamp_ms: int, latest_ms: int) -> None:
+        if timestamp_ms > latest_ms:
+            self._clamped += 1
+        reader.clock_ms = max(reader.clock_ms, min(timestamp_ms, latest_ms))
 
 
 def _advances(readers: Sequence[_Reader]) -> tuple[Advance, ...]:

@@ -57,7 +57,7 @@ class Reporter:
         self._answered = False
         self._stopping = False
         self._registry: str | None = None
-        self._decode_s = 0.0
+        self._decode_s = self._region_s = 0.0
         self._counts: Counter[str] = Counter({"events": 0, "visits written": 0, "dead letters": 0})
         self._partitions: dict[PartitionId, PartitionStatus] = {}
         self._last_visit: tuple[str, datetime] | None = None
@@ -85,9 +85,14 @@ class Reporter:
         self._metrics.last_progress.set(time())
         self._metrics.oldest_unprocessed.set(0)
 
-    def gathered(self, oldest: Message | None, clamped: int, duration_s: float) -> None:
-        """Note what waits in the intake after a poll: its oldest message, and how many stamps were cut since."""
-        self._decode_s += duration_s
+    def gathered(self, oldest: Message | None, clamped: int, *, decode_s: float, region_s: float) -> None:
+        """Note what waits in the intake after a poll: its oldest message, and how many stamps were cut since.
+
+        The seconds that the poll's messages took to decode, and the regions that they let us foresee, count for the
+        batch that is committed next.
+        """
+        self._decode_s += decode_s
+        self._region_s += region_s
         self._metrics.clock_skew_clamped.inc(clamped)
         self._metrics.oldest_unprocessed.set(0 if oldest is None else oldest.timestamp_ms / 1000)
 
@@ -138,11 +143,11 @@ class Reporter:
         stages = {
             Stage.DECODE: self._decode_s,
             Stage.GROUP: result.group_s,
-            Stage.REGION: result.region_s,
+            Stage.REGION: self._region_s + result.region_s,
             Stage.WRITE: result.write_s,
             Stage.COMMIT: result.commit_s,
         }
-        self._decode_s = 0.0
+        self._decode_s = self._region_s = 0.0
         messages = len(batch.events) + len(batch.dead_letters)
         self._metrics.batch_committed(messages=messages, stages_s=stages, at_s=now_s)
         self._counts["events"] += messages

@@ -242,7 +242,14 @@ class Service:
         except TransientError as error:
             # The messages wait in the intake; the loop goes on serving the group and asks again.
             self._reporter.registry_unwell(str(error))
-        self._reporter.gathered(self._oldest(), self._intake.take_clamped(), monotonic() - started)
+        decoded = monotonic()
+        self._intake.foresee()
+        self._reporter.gathered(
+            self._oldest(),
+            self._intake.take_clamped(),
+            decode_s=decoded - started,
+            region_s=monotonic() - decoded,
+        )
         if polled.out_of_range:
             self._reclaim(polled.out_of_range)
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from consumer.buffer import Closing, GroupBuffer, Member, group_of_members
 from consumer.closing import OpenGroup
 from consumer.errors import DeadLetterReason, GroupError
+from consumer.foresight import Foreseen, foreseen_regions
 from consumer.model import DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords, VisitRegions
 from consumer.planning import (
     Candidate,
@@ -86,6 +87,7 @@ def settle_visits(
     tables: VisitTables,
     buffer: GroupBuffer,
     rules: Mapping[str, InstrumentRules],
+    foreseen: Foreseen,
     *,
     announce: Announce | None,
     alone: bool,
@@ -100,6 +102,8 @@ def settle_visits(
         After the batch was fed to it; its groups are stored.
     rules
         By instrument.
+    foreseen
+        Regions that were computed already.
     announce
         Encodes announcements for the outbox; None: nothing is announced.
     alone
@@ -113,7 +117,7 @@ def settle_visits(
         settled.dead_letters += defined.dead_letters
         settled.warnings += [skip.detail for _, skip in defined.skips if skip.warn]
         settled.off_sky += [(key.instrument, skip.reason) for key, skip in defined.skips]
-        one = _Round(tables, rules, settled, defined, announce=announce, alone=alone)
+        one = _Round(tables, rules, foreseen, settled, defined, announce=announce, alone=alone)
         freed = one.run()
         closings, opened = _refused_before(tables, rules, settled, freed), []
     return settled
@@ -151,6 +155,7 @@ class _Round:
 
     tables: VisitTables
     rules: Mapping[str, InstrumentRules]
+    foreseen: Foreseen
     settled: Settled
     defined: Defined
     announce: Announce | None
@@ -202,11 +207,15 @@ class _Round:
         return finished
 
     def _regions(self, candidates: Sequence[Candidate]) -> list[VisitRegions | GroupError]:
-        """Compute regions, those of one instrument together."""
+        """Give regions: those that were foreseen, and the others computed, those of one instrument together."""
         found: dict[int, VisitRegions | GroupError] = {}
         by_instrument: dict[str, list[int]] = {}
         for index, candidate in enumerate(candidates):
-            by_instrument.setdefault(candidate.group.instrument, []).append(index)
+            ready = foreseen_regions(self.foreseen, candidate.definition, candidate.raws)
+            if ready is not None:
+                found[index] = ready
+            else:
+                by_instrument.setdefault(candidate.group.instrument, []).append(index)
         for instrument, indices in by_instrument.items():
             inputs = [(candidates[i].definition.exposures, candidates[i].raws) for i in indices]
             found.update(zip(indices, compute_each(self.rules[instrument].algorithm, inputs), strict=True))

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from consumer.buffer import GroupBuffer, Member
 from consumer.closing import Deadline, Later, OpenGroup, Waiting, deadline
+from consumer.foresight import Foreseen
 from consumer.model import (
     CloseReason,
     DeadLetter,
@@ -86,6 +87,8 @@ class Batch:
     """Messages that are no events."""
     clocks: Mapping[int, int] = field(default_factory=dict)
     """Stream time of each partition at the end of the batch, UTC milliseconds; at the end of a log, the wall clock."""
+    foreseen: Foreseen = field(default_factory=dict)
+    """Regions that were computed already; any of them may be missing."""
 
     def of(self, clocks: Collection[int]) -> "Batch | None":
         """Give the part of a tick that concerns these clocks; None where none does."""
@@ -174,7 +177,7 @@ def apply_batch(
     result.closed = [(each.group.key.instrument, each.reason) for each in buffer.closings]
     _store_groups(tables, buffer, open_before, rules)
     result.group_s = perf_counter() - started
-    settled = settle_visits(tables, buffer, rules, announce=announce, alone=alone)
+    settled = settle_visits(tables, buffer, rules, batch.foreseen, announce=announce, alone=alone)
     result.verdicts, result.written, result.region_s = settled.verdicts, settled.written, settled.region_s
     result.warnings = settled.warnings
     result.off_sky += settled.off_sky

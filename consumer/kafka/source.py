@@ -25,7 +25,7 @@ from confluent_kafka import Message as KafkaMessage
 from consumer.errors import FatalError
 from consumer.kafka.inspector import LogInspector
 from consumer.kafka.properties import Properties
-from consumer.model import Message, PartitionId
+from consumer.model import Message, PartitionId, new_message
 
 _LOGGER = logging.getLogger("librdkafka")
 
@@ -119,7 +119,7 @@ class KafkaSource:
                 where = cast("tuple[str, int]", (each.topic(), each.partition()))
                 partition = ids.get(where) or self._partition(*where)
                 offset = cast("int", each.offset())
-                messages.append(Message(partition, offset, each.timestamp()[1], each.key(), each.value()))
+                messages.append(new_message((partition, offset, each.timestamp()[1], each.key(), each.value())))
             else:
                 self._take_error(polled, each, fault)
         if self._fatal is not None:
