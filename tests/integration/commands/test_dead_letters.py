@@ -15,6 +15,8 @@ from tests.support.brokers import MockBroker
 from tests.support.commands import invoke, invoke_json
 from tests.support.exposures import exposure
 from tests.support.feeding import Feeder, raws_of
+from tests.support.service import Replica, produce, settings_for
+from tests.support.service import raws_of as raws_to_produce
 
 NOON_MS = 1_793_600_000_000
 INSTRUMENTS: dict[str, Any] = {"LSSTComCam": {}}
@@ -152,3 +154,31 @@ def test_a_replay_needs_to_know_the_brokers(config: Path, tmp_path: Path) -> Non
     without.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(config.read_text()).items() if k != "kafka"}))
     assert "bootstrap_servers" in invoke("dead-letters", "replay", "--config", without, "--all", exit_code=78).stderr
     assert ids(without) == [1, 2, 3, 4]
+
+
+def test_a_replayed_message_becomes_a_visit_once_its_cause_is_gone(
+    dsn: str, mock_broker: MockBroker, tmp_path: Path
+) -> None:
+    name = f"replayed-{time.monotonic_ns()}"
+    mock_broker.create_topic(name)
+    kafka = {"topics": [name], "group": name, "session_timeout_s": 4}
+    produce(mock_broker.bootstrap, raws_to_produce([exposure(1, instrument="LATISS")], [0]), name)
+
+    def letters(*options: object) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = invoke_json("dead-letters", "list", "--dsn", dsn, *options)
+        return found
+
+    lacking = settings_for(mock_broker.bootstrap, dsn, kafka=kafka, instruments={"LSSTComCam": {}})
+    with Replica(tmp_path, lacking) as replica:
+        replica.wait_until(lambda: bool(letters()), what="a dead letter")
+        assert letters()[0]["reason"] == "unknown_instrument"
+        replica.terminate()
+    complete = settings_for(mock_broker.bootstrap, dsn, kafka=kafka, instruments={"LSSTComCam": {}, "LATISS": {}})
+    config = tmp_path / "operator.yaml"
+    config.write_text(yaml.safe_dump(complete))
+    invoke("dead-letters", "replay", "--config", config, "--reason", "unknown_instrument")
+    with Replica(tmp_path, complete, name="again") as replica:
+        explained = ("explain", exposure(1).id, "--config", config)
+        replica.wait_until(lambda: invoke_json(*explained)[0]["ending"] == "visit", what="the visit")
+    assert letters() == []
+    assert [each["status"] for each in letters("--status", "any")] == ["replayed"]
