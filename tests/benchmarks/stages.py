@@ -8,10 +8,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
+from consumer.app import _tune_interpreter
 from consumer.config import Settings
 from consumer.events import Decoder
 from consumer.instruments import instrument_rules
@@ -19,7 +20,6 @@ from consumer.intake import Claim, Intake
 from consumer.kafka.properties import connection_properties, consumer_properties
 from consumer.kafka.source import KafkaSource
 from consumer.model import PartitionId
-from consumer.planning import InstrumentRules
 from consumer.postgres.batch import BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.positions import LogPartition, Positions
@@ -84,11 +84,7 @@ def measure(servers: Servers, topic: str, events: int, dsn: str) -> Stopwatch:
     """Read a topic and store it, part by part."""
     settings = Settings(**servers.settings(topic, dsn))
     watch = Stopwatch()
-    regions = {"compute": "regions", "fingerprint": "hash"}
-    rules: dict[str, InstrumentRules] = {
-        name: replace(each, algorithm=cast("Any", _Timed(each.algorithm, watch, regions.get)))
-        for name, each in instrument_rules(settings).items()
-    }
+    rules = instrument_rules(settings)
     intake = Intake(Decoder(), rules, max_clock_skew_ms=60_000)
     database = Database(settings.database)
     source = KafkaSource(
@@ -97,20 +93,24 @@ def measure(servers: Servers, topic: str, events: int, dsn: str) -> Stopwatch:
         [topic],
         _Listener(),
     )
+    _tune_interpreter()
     try:
         _claim(source, intake, Positions(database, consumer_group="stages", owner="stages"), topic)
         done = 0
         while done < events:
             with watch.time("poll"):
                 polled = source.poll(_MAX_MESSAGES, _MAX_WAIT_S)
-            if not polled.messages:
-                watch.wall_s.pop("poll", None)
+            if done == 0 and not polled.messages:
+                watch.wall_s.clear()  # the first fetch is on its way
+                continue
             with watch.time("decode, gather"):
                 intake.put(polled.messages, polled.ends, time.time_ns() // 1_000_000)
+            with watch.time("regions"):
+                intake.foresee()
             done += len(polled.messages)
             batch = intake.take()
             if batch is not None:
-                with watch.time("plan"), _committed(database, watch) as tables:
+                with _committed(database, watch) as tables, watch.time("plan"):
                     apply_batch(tables, batch, rules)
     finally:
         source.close()
