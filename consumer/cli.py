@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "consumer.commands.serve:run",
     "check-config": "consumer.commands.serve:check_config",
     "migrate": "consumer.commands.serve:migrate",
+    "roles": "consumer.commands.roles:roles",
     "demo": "consumer.commands.demo:demo",
     "simulate": "consumer.commands.simulate:simulate",
     "define": "consumer.commands.define:define",

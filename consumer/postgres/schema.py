@@ -56,6 +56,8 @@ def migrations() -> tuple[Migration, ...]:
 def migrate(database: Database, *, up_to: int | None = None) -> tuple[Migration, ...]:
     """Bring the schema up to date, in one transaction under an advisory lock.
 
+    The group roles get their rights on what is new, where there are these roles; see `consumer.postgres.roles`.
+
     Parameters
     ----------
     database
@@ -91,6 +93,7 @@ def migrate(database: Database, *, up_to: int | None = None) -> tuple[Migration,
                     "works_with": migration.works_with,
                 },
             )
+        session.run("roles", "privileges")
     return tuple(wanted)
 
 
