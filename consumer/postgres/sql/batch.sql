@@ -104,22 +104,30 @@ ON CONFLICT (instrument, group_key) DO UPDATE SET clock = stored.clock
 RETURNING instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms;
 
 -- name: lock_due_groups
--- Groups that fall due by the batch's clocks, or that an exposure of the batch supersedes.
+-- Groups that fall due by the batch's clocks, or that an exposure of the batch supersedes. Most often there is none, but
+-- the planner cannot know: OFFSET 0 keeps it from reading all open groups instead of two indexes.
 SELECT instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms
 FROM open_group
 WHERE (instrument, group_key) IN (
     SELECT waiting.instrument, waiting.group_key
     FROM unnest(%(clocks)s::bigint[], %(clocks_ms)s::bigint[]) AS due (clock, clock_ms)
-    JOIN open_group AS waiting ON waiting.clock = due.clock AND waiting.deadline_ms <= due.clock_ms
+    CROSS JOIN LATERAL (
+        SELECT instrument, group_key
+        FROM open_group
+        WHERE clock = due.clock AND deadline_ms <= due.clock_ms
+        OFFSET 0
+    ) AS waiting
     UNION
     SELECT waiting.instrument, waiting.group_key
     FROM unnest(%(later_clocks)s::bigint[], %(later_instruments)s::text[], %(later_begins)s::bigint[])
         AS later (clock, instrument, begin)
-    JOIN open_group AS waiting
-        ON waiting.superseded_ms IS NULL
-        AND waiting.clock = later.clock
-        AND waiting.instrument = later.instrument
-        AND waiting.latest_begin < later.begin
+    CROSS JOIN LATERAL (
+        SELECT instrument, group_key
+        FROM open_group
+        WHERE superseded_ms IS NULL AND clock = later.clock AND instrument = later.instrument
+            AND latest_begin < later.begin
+        OFFSET 0
+    ) AS waiting
 )
 ORDER BY instrument, group_key
 FOR UPDATE;
