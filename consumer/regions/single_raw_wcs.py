@@ -88,7 +88,8 @@ class SingleRawWcs:
         if len(pointings) == 1:
             return self._of_pointings(camera, pointings)[0]
         together: Floats = np.concatenate([detector_corners(camera, self.padding, p) for p in pointings], axis=1)
-        return _visit_regions(camera, hull(together), [hull(points) for points in together])
+        regions = [hull(points) for points in together]
+        return _visit_regions(camera.label, camera.detector_ids, hull(together), regions)
 
     def compute_many(self, visits: Sequence[VisitInputs]) -> list[VisitRegions]:
         """Compute the regions of many visits; see `ComputesMany`.
@@ -120,8 +121,11 @@ class SingleRawWcs:
             hulls = [hull(of_visit) for of_visit in corners]
         else:
             hulls = encode_hulls(corners.reshape(len(pointings), -1, 3)[:, order])
-        count = len(camera.detectors)
-        return [_visit_regions(camera, visit, quads[n * count : (n + 1) * count]) for n, visit in enumerate(hulls)]
+        label, detectors = camera.label, camera.detector_ids
+        count = len(detectors)
+        return [
+            _visit_regions(label, detectors, visit, quads[n * count : (n + 1) * count]) for n, visit in enumerate(hulls)
+        ]
 
     def fingerprint(self, exposures: Sequence[Exposure]) -> str:
         """Name all that decides the regions; see `RegionAlgorithm.fingerprint`."""
@@ -174,11 +178,11 @@ class SingleRawWcs:
         return Pointing(exposure.tracking_ra, exposure.tracking_dec, exposure.sky_angle)
 
 
-def _visit_regions(camera: Camera, visit: bytes, detectors: Sequence[bytes]) -> VisitRegions:
+def _visit_regions(camera: str, detectors: tuple[int, ...], visit: bytes, regions: Sequence[bytes]) -> VisitRegions:
     return VisitRegions(
         visit=visit,
-        detectors=camera.detector_ids,
-        detector_regions=tuple(detectors),
+        detectors=detectors,
+        detector_regions=tuple(regions),
         htm7=htm7_ids(visit),
-        camera_version=camera.label,
+        camera_version=camera,
     )
