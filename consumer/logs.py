@@ -120,6 +120,8 @@ def configure_logging(format: str, level: str, secrets: Iterable[str] = (), *, s
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter)
+    # Some libraries set a level of their own, which would let a warning pass where only errors are wanted.
+    handler.setLevel(threshold)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # Libraries below a warning say what we count ourselves.
