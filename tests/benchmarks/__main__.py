@@ -66,10 +66,10 @@ def main() -> int:
             if name in given.names or not given.names:
                 results[name] = benchmark(servers)
     report.say(f"written to {report.write(given.run, results, folder)}")
-    return 0 if given.run != "quick" or given.reference else _compare(results, before)
+    return 0 if given.run != "quick" or given.reference else compare(results, before)
 
 
-def _compare(results: dict[str, Any], before: dict[str, Any]) -> int:
+def compare(results: dict[str, Any], before: dict[str, Any]) -> int:
     """Fail when the ratio to the floor, which means the same on every machine, has dropped."""
     if "throughput" not in before:
         report.say("no committed figures to compare with")

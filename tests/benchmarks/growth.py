@@ -11,15 +11,16 @@ from tests.benchmarks.throughput import Throughput, flat_out
 
 _COPY_VISITS = """
     INSERT INTO visits.visit
-    SELECT (jsonb_populate_record(visit, jsonb_build_object('id', n, 'name', 'old_' || n, 'group_key', n::text,
+    SELECT (jsonb_populate_record(model, jsonb_build_object('id', n, 'name', 'old_' || n, 'group_key', n::text,
         'day_obs', 20200101 + n / 1000))).*
-    FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n, (SELECT * FROM visits.visit LIMIT 1) AS visit
+    FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n, visits.visit AS model
+    WHERE model.id = (SELECT max(id) FROM visits.visit)
 """
 _COPY_REGIONS = """
     INSERT INTO visits.visit_detector_region
     SELECT instrument, n, detector, region
     FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n,
-        (SELECT * FROM visits.visit_detector_region WHERE visit = (SELECT min(id) FROM visits.visit)) AS region
+        (SELECT * FROM visits.visit_detector_region WHERE visit = (SELECT max(id) FROM visits.visit)) AS model
     ORDER BY n, detector
 """
 _COPY_TRIXELS = """
