@@ -118,14 +118,16 @@ def test_a_replica_that_was_frozen_closes_nothing_whose_raws_wait_in_the_log(
             dsn,
             kafka={"topics": ["frozen"], "group": "frozen", "session_timeout_s": 30},
             instruments={"LSSTComCam": {"group_exposures": "by-group-metadata", "group_id": "digits"}},
-            closing={"close_after_s": 4.0, "max_open_s": 3600},
+            closing={"close_after_s": 5.0, "max_open_s": 3600},
         )
         with Replica(tmp_path, settings) as replica:
+            replica.wait_for_line("partition claimed")
             produce(kafka.bootstrap, [Wire(encode(RawIngested(exposure=one, detector=0)))], "frozen")
             _wait_for_exposures(dsn, 1)
             replica.signal(signal.SIGSTOP)
+            time.sleep(1.5)  # the fetch that was under way ends without a message
             produce(kafka.bootstrap, [Wire(encode(RawIngested(exposure=two, detector=0)))], "frozen")
-            time.sleep(5.0)
+            time.sleep(4.0)
             replica.signal(signal.SIGCONT)
             wait_until_settled(dsn, 2)
         with psycopg.connect(dsn) as connection:
