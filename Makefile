@@ -9,7 +9,7 @@ BIN := .venv/bin
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-.PHONY: help venv demo check format test test-tools faults faults-long fuzz bench bench-quick bench-long deploy-check constraints clean
+.PHONY: help venv demo check check-code check-unit format test test-tools faults faults-long fuzz bench bench-quick bench-long deploy-check constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,10 +28,15 @@ demo: venv ## Run the whole path on this machine: a broker, a database, a night 
 	$(BIN)/visit-consumer demo
 
 check: venv ## Format, lint, types, import rules and unit tests: under a minute, no servers
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-code check-unit
+
+check-code: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+check-unit: venv
 	$(BIN)/pytest -q tests/unit
 
 format: venv ## Format the code and mend what ruff can mend
