@@ -5,6 +5,8 @@ position that is stored there. Where that position lies outside the log, the par
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -13,6 +15,10 @@ from consumer.intake import Claim
 from consumer.model import PartitionId
 from consumer.positions import Advance
 from consumer.postgres.positions import LogPartition, StoredPosition
+from consumer.worker import Worker
+
+_WATCH_EVERY_S = 5.0
+"""How often topics are asked for their ids."""
 
 
 class Log(Protocol):
@@ -94,6 +100,7 @@ def claim_partitions(
                     position.stream_time_ms,
                     start,
                     position.accept_until,
+                    identities[partition.topic],
                 )
             )
         else:
@@ -129,6 +136,51 @@ def _gap(partition: PartitionId, stored: int, low: int, high: int) -> str:
         f"the stored position {stored} of {partition.topic}[{partition.partition}] is outside the log "
         f"({low} to {high}): {lost}. Decide with 'visit-consumer positions accept-gap' or 'positions set'"
     )
+
+
+class TopicWatch:
+    """Asks again and again, in a thread of its own, whether the topics that are read are still the same logs.
+
+    A topic that was deleted and made anew under its name has another id. Kafka's client does not tell: where the new
+    log is long enough already, it reads on in its middle. What was read of it by then is read again, from its start.
+
+    Parameters
+    ----------
+    log
+        Kafka.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._worker = Worker("topics")
+        self._asked: Future[dict[str, tuple[str, str]]] | None = None
+        self._next_s = 0.0
+
+    def strangers(self, claims: Collection[Claim], now_s: float) -> list[PartitionId]:
+        """Give the partitions that are of another log than was claimed, as far as is known; never waits."""
+        asked = self._asked
+        if asked is None:
+            if claims and now_s >= self._next_s:
+                topics = {claim.partition.topic for claim in claims}
+                self._asked = self._worker.submit(lambda: self._ask(topics))
+            return []
+        if not asked.done():
+            return []
+        self._asked, self._next_s = None, now_s + _WATCH_EVERY_S
+        found = asked.result()
+        return [c.partition for c in claims if found.get(c.partition.topic, c.log) != c.log]
+
+    def end(self) -> None:
+        """End the thread; does not wait."""
+        self._worker.end()
+
+    def _ask(self, topics: Collection[str]) -> dict[str, tuple[str, str]]:
+        found = {}
+        for topic in topics:
+            # Brokers that cannot be asked say nothing about their topics.
+            with suppress(TransientError):
+                found[topic] = self._log.identify(topic)
+        return found
 
 
 @dataclass(slots=True)

@@ -33,6 +33,8 @@ class Claim(NamedTuple):
     """The offset to read first."""
     accept_until: int = 0
     """Bad messages below this offset are accepted by an operator: the circuit breaker does not count them."""
+    log: tuple[str, str] = ("", "")
+    """Ids of the cluster and of the topic: a topic that is made anew is another log."""
 
 
 @dataclass(slots=True)

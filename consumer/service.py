@@ -15,7 +15,7 @@ from time import monotonic, time
 from typing import Protocol
 
 from consumer.breaker import Breaker, Judgement
-from consumer.claims import Assignment, Log, Refusal, claim_partitions, reread, still_at_end
+from consumer.claims import Assignment, Log, Refusal, TopicWatch, claim_partitions, reread, still_at_end
 from consumer.errors import FencedError, TransientError
 from consumer.intake import Claim, Intake
 from consumer.kafka.source import Polled
@@ -157,6 +157,7 @@ class Service:
         self._held_since_s: float | None = None
         self._log = get_logger(__name__)
         self._source = connect(self)
+        self._topics = TopicWatch(self._source)
 
     def run(self) -> None:
         """Turn until `stop`, then leave the group.
@@ -204,6 +205,10 @@ class Service:
         if self._pending is None:
             self._give_work(now_s)
         self._poll()
+        strangers = self._topics.strangers(self._intake.claims, now_s)
+        if strangers:
+            self._log.warning("the topic was made anew", partitions=_names(strangers))
+            self._reclaim(strangers)
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + _LOOK_EVERY_S
             self._reporter.behind(self._source.high_watermark)
@@ -470,6 +475,7 @@ class Service:
         self._writer.stop()
         self._wait_for_writer(timeout_s / 4)
         self._writer.close(timeout_s / 8)
+        self._topics.end()
         try:
             # In a thread of its own: the client waits for brokers that do not answer for a minute.
             Worker("leave the group").submit(self._source.close).result(max(end_s - monotonic(), timeout_s / 16))
