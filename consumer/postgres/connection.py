@@ -17,7 +17,13 @@ _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 """Data exception, integrity constraint, limit exceeded (a text too long for an index): the rows are at fault."""
 _CANCEL_TIMEOUT_S = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
-_DENIED = ("authentication failed", "no pg_hba.conf entry", "does not exist", "not permitted to log in")
+_DENIED = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects connection",
+    "does not exist",
+    "not permitted to log in",
+)
 """libpq has no SQLSTATE for a refused connection; these are PostgreSQL's words for the ones that stay refused."""
 
 
