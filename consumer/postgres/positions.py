@@ -71,13 +71,18 @@ class Positions:
     def claim(self, log: LogPartition) -> StoredPosition:
         """Take a partition over: whoever had it before writes nothing from here on.
 
+        Groups that were left open by a former log of that topic, which nobody reads to its end any more, live by this
+        partition's clock from here on.
+
         Raises
         ------
         TransientError
             When the database cannot be asked now.
         """
         with self._database.transaction() as session:
-            return _position(session.rows("positions", "claim_partition", self._named(log))[0])
+            position = _position(session.rows("positions", "claim_partition", self._named(log))[0])
+            session.run("positions", "adopt_groups", self._named(log) | {"id": position.id})
+        return position
 
     def set(self, log: LogPartition, offset: int) -> StoredPosition:
         """Store an operator's position: who reads the partition drops what it holds, and reads from there."""

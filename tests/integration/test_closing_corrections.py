@@ -301,3 +301,17 @@ def test_an_exposure_corrected_to_off_sky_is_told_in_both_orders(night: Night) -
     night.close()
     assert night.visits() == {}
     assert night.letters() == [("not_on_sky", "7", one.id), ("not_on_sky", "8", exposure(2).id)]
+
+
+@by_group
+def test_a_group_that_a_former_log_left_open_closes_by_the_new_one(night: Night) -> None:
+    night.read(exposure(1, group="7"))
+    log = NightLog.of()
+    night.reader.intake.disown(log.partitions)
+    night.reader.claim(log.partitions, topic_id="made anew")
+    log.append(RawIngested(exposure=exposure(2, group="8"), detector=0), at_ms=START_MS + 3_600_000)
+    night.reader.put(next(iter(log.partitions.values())), log)
+    night.reader.write()
+    assert night.visits() == {7: ("7", (1,))}
+    night.close()
+    assert set(night.visits()) == {7, 8}

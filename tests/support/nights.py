@@ -87,10 +87,10 @@ class Reader:
         self._deadlines: dict[int, int] = {}
         store_visit_systems(self.database, {name: each.rule.visit_systems for name, each in rules.items()})
 
-    def claim(self, partitions: Iterable[PartitionId]) -> None:
+    def claim(self, partitions: Iterable[PartitionId], *, topic_id: str = "") -> None:
         """Claim partitions, again or for the first time, and go on from the stored position."""
         for partition in sorted(partitions):
-            position = self.positions.claim(LogPartition("cluster", "", partition))
+            position = self.positions.claim(LogPartition("cluster", topic_id, partition))
             if position.next_offset is None:
                 position = self.positions.begin(position, 0)
             start = position.next_offset

@@ -8,6 +8,15 @@ ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
 SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now()
 RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until;
 
+-- name: adopt_groups
+-- A topic that was made anew, or on another cluster, is another log; the clocks of the former one stand still for ever,
+-- and with them the groups that it left open. Both clocks are times of day, so that the deadlines keep their meaning.
+UPDATE open_group
+SET clock = %(id)s
+FROM consumer_offset AS former
+WHERE open_group.clock = former.id AND former.consumer_group = %(consumer_group)s AND former.topic = %(topic)s
+    AND (former.cluster_id, former.topic_id) <> (%(cluster_id)s, %(topic_id)s);
+
 -- name: begin_partition
 -- Where reading of a partition starts that has no position yet.
 UPDATE consumer_offset
