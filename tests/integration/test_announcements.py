@@ -249,6 +249,24 @@ def test_a_database_and_brokers_that_are_unwell_are_waited_for(tmp_path: Path) -
             assert replica.lines("announcements go on")
 
 
+def test_a_relay_that_hangs_in_a_frozen_database_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    with (
+        EmbeddedBroker() as broker,
+        PostgresServer(wheel_binaries(), fast=True) as server,
+        server.database(prepare_database) as dsn,
+    ):
+        broker.create_topic("raws")
+        with Replica(tmp_path, settings_of(broker.bootstrap, dsn, "raws")) as replica:
+            replica.wait_for_line("announces")
+            replica.wait_ready()
+            server.pause()
+            time.sleep(0.5)
+            code, took_s = replica.terminate()
+            assert (code, took_s < 10) == (0, True), replica.log_tail()
+            assert replica.lines("the relay hangs and is left behind")
+        server.resume()
+
+
 def test_what_is_done_and_old_is_removed(postgres18: PostgresServer, tmp_path: Path) -> None:
     letters = """
         INSERT INTO visits.dead_letter (reason, detail, instrument, exposure, status, settled_at)
