@@ -13,6 +13,7 @@ import confluent_kafka
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.markdown import document
 from tests.benchmarks.servers import Servers
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,10 +63,11 @@ def say(line: str) -> None:
 
 
 def write(name: str, results: Mapping[str, Any], folder: Path) -> Path:
-    """Write a run's figures; return the file."""
+    """Write a run's figures as JSON, and beside it as Markdown; return the first."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.json"
     file.write_text(json.dumps(results, indent=2) + "\n")
+    file.with_suffix(".md").write_text(document(name, results))
     return file
 
 
