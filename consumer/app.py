@@ -40,7 +40,7 @@ from consumer.writer import Writer
 WATCHDOG_EXIT_CODE = 70
 """EX_SOFTWARE: a shutdown that hung was ended by force. Nothing is lost by it."""
 _SWITCH_INTERVAL_S = 0.0003
-_COLLECT_AFTER = 50_000
+_COLLECT_AFTER = 10_000
 """Objects more than there were at the last look of the garbage collector."""
 
 
