@@ -4,7 +4,7 @@ A partition that the group assigns is claimed in PostgreSQL, which fences whoeve
 position that is stored there. Where that position lies outside the log, the partition waits for an operator.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +19,10 @@ from consumer.worker import Worker
 
 _WATCH_EVERY_S = 5.0
 """How often topics are asked for their ids."""
+
+
+_ENOUGH_FAILURES = 2
+"""Unanswered questions after which no further partition is asked about in one go."""
 
 
 class Log(Protocol):
@@ -53,7 +57,12 @@ class Refusal(NamedTuple):
 
 
 def claim_partitions(
-    log: Log, store: PositionStore, partitions: Collection[PartitionId], *, start_at_end: bool
+    log: Log,
+    store: PositionStore,
+    partitions: Collection[PartitionId],
+    *,
+    start_at_end: bool,
+    wanted: Callable[[PartitionId], bool] = lambda _: True,
 ) -> list[Claim | Refusal]:
     """Claim partitions, one after the other.
 
@@ -65,6 +74,9 @@ def claim_partitions(
         Assigned to us.
     start_at_end
         Where a partition without a stored position starts: at the end of its log, or at its first offset.
+    wanted
+        Whether a partition is still ours: a claim that had to wait for the database must not take it from whoever got
+        it meanwhile.
 
     Raises
     ------
@@ -74,6 +86,8 @@ def claim_partitions(
     outcome: list[Claim | Refusal] = []
     identities: dict[str, tuple[str, str]] = {}
     for partition in sorted(partitions):
+        if not wanted(partition):
+            continue
         try:
             if partition.topic not in identities:
                 identities[partition.topic] = log.identify(partition.topic)
@@ -90,6 +104,13 @@ def claim_partitions(
             continue
         start = position.next_offset
         assert start is not None  # noqa: S101 -- `begin` has just stored one
+        if start > high:
+            # Whoever had it may have committed after we asked where the log ends.
+            try:
+                low, high = log.watermarks(partition)
+            except TransientError as error:
+                outcome.append(Refusal(partition, str(error), lasting=False))
+                continue
         if low <= start <= high:
             outcome.append(
                 Claim(
@@ -117,11 +138,15 @@ def still_at_end(log: Log, advances: Iterable[Advance]) -> set[int]:
         Ids of the positions' rows.
     """
     clocks: set[int] = set()
+    failures = 0
     for advance in advances:
+        if failures == _ENOUGH_FAILURES:
+            break  # the others would time out too, one after the other
         try:
             _, high = log.watermarks(advance.partition)
         except TransientError:
-            break  # the others would time out too, one after the other
+            failures += 1
+            continue
         if advance.next_offset is not None and advance.next_offset >= high:
             clocks.add(advance.clock)
     return clocks

@@ -7,7 +7,6 @@ class                response
 `GroupError`         the group is closed as failed, with a dead letter
 `TransientError`     retried for ever with backoff, partitions paused
 `FencedError`        the batch is dropped, the position is read again
-`PositionError`      the partition is not read until an operator decides
 `ConfigurationError`  the process ends at start, naming the key
 `FatalError`         the process stops with a non-zero exit code
 ===================  =====================================================
@@ -108,10 +107,6 @@ class DataRefusedError(VisitConsumerError):
 
 class FencedError(VisitConsumerError):
     """The stored positions of a batch are not the expected ones; nothing was written."""
-
-
-class PositionError(VisitConsumerError):
-    """A stored position lies outside the log; an operator decides (``positions accept-gap``)."""
 
 
 class ConfigurationError(VisitConsumerError):

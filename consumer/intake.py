@@ -69,6 +69,7 @@ class Intake:
         self._readers: dict[PartitionId, _Reader] = {}
         self._waiting: deque[Message] = deque()
         self._ends: dict[PartitionId, int] = {}
+        self._bytes = 0
         self._events: list[Event] = []
         self._dead_letters: list[DeadLetter] = []
         self._foresight = Foresight(rules)
@@ -78,6 +79,16 @@ class Intake:
     def size(self) -> int:
         """Messages that are gathered for the next batch, or wait to be decoded."""
         return len(self._events) + len(self._dead_letters) + len(self._waiting)
+
+    @property
+    def decoded(self) -> int:
+        """Messages that are gathered for the next batch."""
+        return len(self._events) + len(self._dead_letters)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the values of all messages that are gathered or wait."""
+        return self._bytes
 
     @property
     def stalled(self) -> bool:
@@ -147,6 +158,9 @@ class Intake:
             x for x in self._dead_letters if x.message is None or x.message.partition not in partitions
         ]
         self._waiting = deque(m for m in self._waiting if m.partition not in partitions)
+        self._bytes = _bytes_of(
+            [*self._waiting, *(e.message for e in self._events), *(x.message for x in self._dead_letters)]
+        )
         self._ends = {p: offset for p, offset in self._ends.items() if p not in partitions}
         return held
 
@@ -168,7 +182,9 @@ class Intake:
         TransientError
             When the schema registry cannot be asked now. Nothing is lost: call again, with nothing new.
         """
-        self._waiting.extend(messages)
+        arrived = list(messages)
+        self._bytes += _bytes_of(arrived)
+        self._waiting.extend(arrived)
         self._ends.update(ends)
         self._decode_waiting(now_ms + self._max_clock_skew_ms)
         for partition, offset in self._ends.items():
@@ -196,6 +212,7 @@ class Intake:
             foreseen=self._foresight.take(),
         )
         self._events, self._dead_letters = [], []
+        self._bytes = _bytes_of(self._waiting)
         for reader in moved:
             reader.expected = reader.next_offset
         return batch
@@ -274,6 +291,10 @@ class Intake:
         if timestamp_ms > latest_ms:
             self._clamped += 1
         reader.clock_ms = max(reader.clock_ms, min(timestamp_ms, latest_ms))
+
+
+def _bytes_of(messages: Iterable[Message | None]) -> int:
+    return sum(len(m.value) for m in messages if m is not None and m.value is not None)
 
 
 def _advances(readers: Sequence[_Reader]) -> tuple[Advance, ...]:

@@ -114,10 +114,12 @@ def collate(events: Sequence[Event], rules: Mapping[str, InstrumentRules]) -> li
 
     The decoder gives raws that repeat a record one and the same `Exposure` object, so that object's identity decides,
     and most events cost a dictionary look-up. Where single raws matter (``required_detectors``, headers), a raw that
-    brings a region of its own is a sighting by itself, because it may complete its exposure.
+    brings a region of its own is a sighting by itself, because it may complete its exposure. So is one whose record was
+    seen before another record of the same exposure: what it means depends on what came between.
     """
     sightings: list[Sighting] = []
     by_record: dict[int, Sighting] = {}
+    record_of: dict[ExposureKey, int] = {}
     waits = {name for name, each in rules.items() if each.required_detectors}
     for event in events:
         exposure = event.raw.exposure
@@ -126,6 +128,11 @@ def collate(events: Sequence[Event], rules: Mapping[str, InstrumentRules]) -> li
             sighting = Sighting(exposure, event.clock, event.clock_ms, 1 << event.raw.detector, [event])
             by_record[id(exposure)] = sighting
             sightings.append(sighting)
+            key = ExposureKey(exposure.instrument, exposure.id)
+            other = record_of.get(key)
+            if other is not None and other != id(exposure):
+                by_record.pop(other, None)
+            record_of[key] = id(exposure)
         else:
             sighting.detectors |= 1 << event.raw.detector
             sighting.events.append(event)

@@ -10,11 +10,12 @@ Delivery: the rows, dead letters and positions of a batch are one transaction, f
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Protocol
 
-from consumer.breaker import Breaker, Judgement
+from consumer.breaker import Breaker, Judgement, Window
 from consumer.claims import Assignment, Log, Refusal, TopicWatch, claim_partitions, reread, still_at_end
 from consumer.errors import FencedError, TransientError
 from consumer.intake import Claim, Intake
@@ -32,6 +33,8 @@ _FULL_WAIT_S = 0.05
 """How long the loop waits for the writer when the next batch is full, before it looks at the group again."""
 _PAUSE_AFTER_S = 1.0
 """A writer that is busy for so long makes the loop pause the partitions and go on polling, to keep its place."""
+_MAX_GATHERED_BYTES = 32 * 1024 * 1024
+"""A batch of large messages is full before it has its number of them; librdkafka bounds what one poll adds."""
 _PING_EVERY_S = 5.0
 _LOOK_EVERY_S = 1.0
 """How often it is told how far the stored positions are behind, whether or not anything is committed."""
@@ -155,6 +158,7 @@ class Service:
         self._next_ping_s = 0.0
         self._next_look_s = 0.0
         self._held_since_s: float | None = None
+        self._breaker = Window(settings.breaker)
         self._log = get_logger(__name__)
         self._source = connect(self)
         self._topics = TopicWatch(self._source)
@@ -226,7 +230,7 @@ class Service:
         )
 
     def _poll(self) -> None:
-        room = self._settings.max_messages - self._intake.size
+        room = self._settings.max_messages - self._intake.size if self._intake.bytes < _MAX_GATHERED_BYTES else 0
         if room <= 0 and not self._paused:
             if self._pending is not None:
                 self._wait_for_writer(_FULL_WAIT_S)
@@ -319,21 +323,25 @@ class Service:
         """Judge what is gathered; False when it may be written."""
         bad = self._intake.unaccepted
         if not bad:
+            self._breaker.wrote(messages=self._intake.decoded, bad=0)
             self._held_since_s = None
             return False
         self._held_since_s = self._held_since_s or now_s
         held_s = now_s - self._held_since_s
-        judgement = self._settings.breaker.judge(messages=self._intake.size, bad=len(bad), held_s=held_s)
+        judgement = self._breaker.judge(messages=self._intake.decoded, bad=len(bad), held_s=held_s)
         if judgement is not Judgement.HOLD:
             self._held_since_s = None
         if judgement is Judgement.TRIP:
             self._trip(bad, now_s)
+            self._breaker.forget()
+        elif judgement is Judgement.WRITE:
+            self._breaker.wrote(messages=self._intake.decoded, bad=len(bad))
         return judgement is not Judgement.WRITE
 
     def _trip(self, bad: Sequence[DeadLetter], now_s: float) -> None:
         """Drop what is gathered, and read no more of the partitions that the bad messages came from."""
         detail = (
-            f"the circuit breaker is open: {len(bad)} of {self._intake.size} messages are bad, the last because of "
+            f"the circuit breaker is open: {len(bad)} of {self._intake.decoded} messages are bad, the last because of "
             f"{bad[-1].reason}: {bad[-1].detail}. None of them was set aside; mend the cause, or say "
             "'visit-consumer breaker reset'"
         )
@@ -345,8 +353,8 @@ class Service:
         self._assignment.add((dropped - partitions) & self._assignment.assigned, now_s)
         for partition in partitions & self._assignment.assigned:
             self._assignment.refuse(partition, detail, now_s + _REFUSED_AGAIN_S, breaker=True)
-        clocks = [claim.clock for claim in held if claim.partition in partitions]
-        tripped = self._writer.ask(lambda: self._positions.trip(clocks, detail))
+        epochs = {claim.clock: claim.epoch for claim in held if claim.partition in partitions}
+        tripped = self._writer.ask(lambda: self._positions.trip(epochs, detail))
         self._pending = _Pending(tripped, lambda: self._reporter.answered(tripped.result()), now_s)
 
     def _look_at_claims(self, now_s: float) -> None:
@@ -394,7 +402,11 @@ class Service:
     def _ask_for(self, partitions: set[PartitionId], now_s: float) -> None:
         asked = self._writer.ask(
             lambda: claim_partitions(
-                self._source, self._positions, partitions, start_at_end=self._settings.start_at_end
+                self._source,
+                self._positions,
+                partitions,
+                start_at_end=self._settings.start_at_end,
+                wanted=self._assignment.asking.__contains__,
             )
         )
         self._pending = _Pending(asked, lambda: self._claimed(asked), now_s)
@@ -471,14 +483,20 @@ class Service:
         timeout_s = self._settings.shutdown_timeout_s
         end_s = monotonic() + timeout_s * 7 / 8
         self._reporter.stopping()
-        self._wait_for_writer(timeout_s / 4)
-        self._writer.stop()
-        self._wait_for_writer(timeout_s / 4)
-        self._writer.close(timeout_s / 8)
-        self._topics.end()
+        # Each step is taken even when one before it fails; the last that is named comes first.
+        with ExitStack() as steps:
+            steps.callback(self._leave_group, end_s)
+            steps.callback(self._topics.end)
+            steps.callback(self._writer.close, timeout_s / 8)
+            steps.callback(self._wait_for_writer, timeout_s / 4)
+            steps.callback(self._writer.stop)
+            self._wait_for_writer(timeout_s / 4)
+
+    def _leave_group(self, end_s: float) -> None:
+        timeout_s = max(end_s - monotonic(), self._settings.shutdown_timeout_s / 16)
         try:
             # In a thread of its own: the client waits for brokers that do not answer for a minute.
-            Worker("leave the group").submit(self._source.close).result(max(end_s - monotonic(), timeout_s / 16))
+            Worker("leave the group").submit(self._source.close).result(timeout_s)
         except FutureTimeoutError:
             self._log.warning("the brokers do not answer, the group was not left")
         self._log.info("stopped")

@@ -1,7 +1,9 @@
 """One batch, one transaction: the fence, what is stored, what follows from it, the writes.
 
 The steps alternate between what PostgreSQL knows (`Tables`) and what the core decides (`consumer.planning`). Locks are
-taken in one order by every replica: positions, exposures, groups, visits, each in the order of their keys.
+taken in one order by every replica: positions, exposures, groups, visits, each in the order of their keys. Groups that
+fall due, and those that are settled again because an id became free, come out of that order: where two replicas then
+wait for each other, PostgreSQL ends one of the transactions, and it is tried again at once.
 """
 
 from collections import Counter

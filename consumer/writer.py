@@ -25,7 +25,7 @@ from consumer.metrics import Metrics
 from consumer.model import DeadLetter
 from consumer.planning import InstrumentRules
 from consumer.postgres.batch import BatchTransaction
-from consumer.postgres.connection import Database, error_class
+from consumer.postgres.connection import Database, error_class, took_too_long
 from consumer.postgres.positions import Positions
 from consumer.settling import Announce
 from consumer.transaction import Batch, BatchResult, apply_batch
@@ -35,6 +35,11 @@ _FIRST_PAUSE_FRACTION = 1 / 20
 _GROWTH = 2.0
 
 
+_TOO_LONG_ATTEMPTS = 3
+"""After so many attempts that the server ended for their length, the batch is halved."""
+_ROLLED_BACK = "40"
+_ROLLED_BACK_ATTEMPTS = 5
+
 Answer = TypeVar("Answer")
 
 
@@ -43,6 +48,10 @@ class Written(NamedTuple):
 
     batch: Batch
     result: BatchResult
+
+
+class _TooLongError(Exception):
+    """One transaction is too much for the server's bounds."""
 
 
 class StoppedError(VisitConsumerError):
@@ -119,20 +128,17 @@ class Writer:
     def _write(self, batch: Batch) -> list[Written]:
         try:
             return [Written(batch, self._commit(batch))]
+        except _TooLongError:
+            return self._halves(batch)
         except DataRefusedError as error:
             # Two replicas that define one visit at the same moment meet here; the second look sees what the first did.
             self._log.warning("PostgreSQL refuses a row, trying again", detail=error.detail, sqlstate=error.sqlstate)
-        try:
-            return [Written(batch, self._commit(batch))]
-        except DataRefusedError as error:
-            return self._isolate(batch, error)
+        return self._half(batch)
 
     def _isolate(self, batch: Batch, error: DataRefusedError) -> list[Written]:
         """Halve a refused batch until the one bad event is a dead letter and its neighbours are stored."""
         if len(batch.events) > 1:
-            self._metrics.bisections.inc()
-            first, second = bisect(batch)
-            return self._halved(first) + self._halved(second)
+            return self._halves(batch)
         try:
             return [Written(batch, self._commit(batch, visits_alone=True))]
         except DataRefusedError:
@@ -150,18 +156,26 @@ class Writer:
         # A group that falls due in the same moment may be refused too: its visits stand alone here as well.
         return [Written(refused, self._commit(refused, visits_alone=True))]
 
-    def _halved(self, batch: Batch) -> list[Written]:
+    def _halves(self, batch: Batch) -> list[Written]:
+        self._metrics.bisections.inc()
+        first, second = bisect(batch)
+        return self._half(first) + self._half(second)
+
+    def _half(self, batch: Batch) -> list[Written]:
         try:
             return [Written(batch, self._commit(batch))]
+        except _TooLongError:
+            return self._halves(batch)
         except DataRefusedError as error:
             return self._isolate(batch, error)
 
     def _commit(self, batch: Batch, *, visits_alone: bool = False) -> BatchResult:
         """Apply a batch in one transaction, until it is known to have happened, or to be refused."""
         last: BatchResult | None = None
+        too_long = 0
 
         def attempt() -> BatchResult:
-            nonlocal last
+            nonlocal last, too_long
             try:
                 with self._database.transaction() as session:
                     tables = BatchTransaction(session)
@@ -174,6 +188,11 @@ class Writer:
                 if last is None or not self._landed(batch):
                     raise
                 return last
+            except TransientError as error:
+                too_long += took_too_long(error)
+                if too_long == _TOO_LONG_ATTEMPTS and len(batch.events) > 1:
+                    raise _TooLongError from error
+                raise
             return applied
 
         return self._retried(attempt)
@@ -187,11 +206,16 @@ class Writer:
 
     def _retried(self, attempt: Callable[[], Answer]) -> Answer:
         pause_s = self._retry_max_s * _FIRST_PAUSE_FRACTION
+        rolled_back = 0
         while True:
             try:
                 answer = attempt()
             except TransientError as error:
                 self._metrics.db_errors.labels(error_class(error)).inc()
+                if error_class(error) == _ROLLED_BACK and rolled_back < _ROLLED_BACK_ATTEMPTS:
+                    # Two replicas waited for each other: that says nothing about the database's health.
+                    rolled_back += 1
+                    continue
                 if self.unwell is None:
                     self._log.warning("the database is unwell, retrying", detail=str(error))
                 self.unwell = str(error)

@@ -17,11 +17,10 @@ _LOGGER = logging.getLogger("librdkafka")
 _TIMEOUT_S = 30.0
 """How long the brokers have to acknowledge a message, librdkafka's own repetitions included."""
 _LOOK_EVERY_S = 0.1
-_PRODUCER: Properties = {
+_TUNED: Properties = {"linger.ms": 0, "compression.type": "lz4"}
+_PROMISED: Properties = {
     "enable.idempotence": True,
     "acks": "all",
-    "linger.ms": 0,
-    "compression.type": "lz4",
     "message.timeout.ms": round(_TIMEOUT_S * 1000),
 }
 
@@ -40,7 +39,7 @@ class KafkaAnnouncer:
     def __init__(self, connection: Properties, topic: str) -> None:
         self._topic = topic
         self._complaint = "no answer"
-        self._producer = Producer({**_PRODUCER, **connection, "error_cb": self._on_error}, logger=_LOGGER)
+        self._producer = Producer({**_TUNED, **connection, **_PROMISED, "error_cb": self._on_error}, logger=_LOGGER)
 
     def send(self, announcements: Sequence[Announcement], stopping: Callable[[], bool]) -> Sent:
         """Send announcements and wait for the acknowledgements.

@@ -61,6 +61,8 @@ class LogInspector:
         try:
             cluster = self._asker.list_topics(topic, timeout=_REQUEST_TIMEOUT_S)
             cluster_id = str(cluster.cluster_id or "")
+            if not cluster_id:
+                raise TransientError(f"description of topic {topic}: the brokers do not know their cluster's id yet")
             if cluster_id.startswith(_MOCK_CLUSTER):
                 return cluster_id, ""
             described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT_S)

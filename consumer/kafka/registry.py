@@ -1,14 +1,19 @@
 """The schema registry adapter: writer schemas of messages in Confluent framing, by confluent-kafka's own client."""
 
+from time import monotonic
+
 import httpx2
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from consumer.config import RegistrySettings
-from consumer.errors import FatalError, TransientError
+from consumer.errors import TransientError
 
-_NOT_FOUND = 404
-_DENIED = frozenset({401, 403})
+_SCHEMA_NOT_FOUND = 40403
+"""The registry's own word; a bare 404 may come from whatever stands before a registry that is down."""
+_ASK_AGAIN_S = 30.0
+"""For so long an id that the registry does not know is not asked for again, however many messages have it."""
+_MAX_UNKNOWN = 10_000
 _RETRIES = 0
 """The loop itself asks again, and serves the group meanwhile."""
 
@@ -35,6 +40,7 @@ class RegistryClient:
         if settings.username is not None and password is not None:
             properties["basic.auth.user.info"] = f"{settings.username}:{password.get_secret_value()}"
         self._client = SchemaRegistryClient(properties)
+        self._unknown: dict[int, float] = {}
 
     def fetch(self, schema_id: int) -> str:
         """Give the text of a schema.
@@ -45,22 +51,29 @@ class RegistryClient:
             When the registry is well and does not know the id.
         TransientError
             When the registry cannot be asked now.
-        FatalError
-            When the registry denies us.
         """
+        known_until = self._unknown.get(schema_id)
+        if known_until is not None and monotonic() < known_until:
+            raise LookupError(schema_id)
         try:
             text = self._client.get_schema(schema_id).schema_str
         except SchemaRegistryError as error:
-            if error.http_status_code == _NOT_FOUND:
-                raise LookupError(schema_id) from error
-            if error.http_status_code in _DENIED:
-                raise FatalError(f"the schema registry denies access ({error.http_status_code})") from error
-            raise TransientError(f"the schema registry answers {error.http_status_code}") from error
+            if error.error_code != _SCHEMA_NOT_FOUND:
+                raise TransientError(f"the schema registry answers {error.http_status_code}") from error
+            self._remember_unknown(schema_id)
+            raise LookupError(schema_id) from error
         except (httpx2.HTTPError, OSError) as error:
             raise TransientError(f"the schema registry cannot be reached: {error}") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise TransientError(f"the schema registry's answer makes no sense: {error}") from error
         if text is None:
-            raise LookupError(schema_id)
+            raise TransientError(f"the schema registry's answer for schema {schema_id} has no schema")
         return text
+
+    def _remember_unknown(self, schema_id: int) -> None:
+        if len(self._unknown) >= _MAX_UNKNOWN:
+            self._unknown.clear()
+        self._unknown[schema_id] = monotonic() + _ASK_AGAIN_S
 
 
 def registry_client(settings: RegistrySettings) -> RegistryClient | None:

@@ -185,6 +185,16 @@ class KafkaSource:
         self._consumer.close()
         self._inspector.close()
 
+    def _release(self, partitions: Collection[PartitionId]) -> None:
+        """Give up what is read of partitions that go away.
+
+        librdkafka is told even when that is nothing: otherwise confluent-kafka takes all of them from an assignment in
+        which those that were never started do not stand, and the member fails.
+        """
+        ours = [p for p in partitions if p in self._started]
+        self._started.difference_update(ours)
+        self._consumer.incremental_unassign(_topic_partitions(ours))
+
     def _partition(self, topic: str, number: int) -> PartitionId:
         return self._ids.setdefault((topic, number), PartitionId(topic, number))
 
@@ -218,12 +228,13 @@ class KafkaSource:
     def _on_revoke(self, _: Consumer, revoked: list[TopicPartition]) -> None:
         partitions = [self._partition(p.topic, p.partition) for p in revoked]
         self._listener.revoked(partitions)
-        self.stop(partitions)
+        self._release(partitions)
 
     def _on_lost(self, _: Consumer, lost: list[TopicPartition]) -> None:
         partitions = [self._partition(p.topic, p.partition) for p in lost]
+        self._joined = False
         self._listener.lost(partitions)
-        self.stop(partitions)
+        self._release(partitions)
 
 
 def librdkafka_version() -> str:

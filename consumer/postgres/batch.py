@@ -192,7 +192,8 @@ class BatchTransaction:
     ) -> None:
         if replaced:
             self._delete_parts(replaced, detector_regions=detector_regions)
-        self._run("upsert_visits", _visit_columns(visits))
+        if self._run("upsert_visits", _visit_columns(visits)) != len(visits):
+            raise DataRefusedError("another group took the id of a visit at this moment", sqlstate="23505")
         keyed = [(v.definition.instrument, v.definition.id, v) for v in visits]
         self._run(
             "insert_definitions",

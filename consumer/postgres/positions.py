@@ -1,11 +1,12 @@
 """Stored positions: claiming partitions, and reading where they stand."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import NamedTuple, cast
 
 from consumer.model import PartitionId
 from consumer.postgres.connection import Database
+from consumer.postgres.rows import columns, storable
 
 
 class LogPartition(NamedTuple):
@@ -103,10 +104,11 @@ class Positions:
             )
         return position._replace(next_offset=offset)
 
-    def trip(self, ids: Collection[int], detail: str) -> None:
-        """Note that the circuit breaker stopped reading these partitions."""
+    def trip(self, epochs: Mapping[int, int], detail: str) -> None:
+        """Note that the circuit breaker stopped reading these partitions, where they are still at our epochs."""
+        parameters = columns(("ids", "epochs"), sorted(epochs.items())) | {"detail": storable(detail)}
         with self._database.transaction() as session:
-            session.run("positions", "trip_breaker", {"ids": sorted(ids), "detail": detail})
+            session.run("positions", "trip_breaker", parameters)
 
     def reset(self, log: LogPartition, *, accept_until: int) -> bool:
         """Let a partition be read again; its bad messages below an offset become dead letters then.

@@ -10,6 +10,7 @@ from consumer.planning import KnownExposure
 Row = Sequence[object]
 Parameters = dict[str, object]
 
+_MAX_DETAIL = 4000
 _RANGE = re.compile(r"\[(\d+),(\d+)\)")
 
 
@@ -70,6 +71,11 @@ def raw_region_from_row(row: Row) -> RawRegion:
     )
 
 
+def storable(text: str) -> str:
+    """Make any text one that a ``text`` column takes: no NUL, no lone surrogate, no book."""
+    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:_MAX_DETAIL]
+
+
 def columns(names: Sequence[str], rows: Iterable[Row]) -> Parameters:
     """Turn rows into one array parameter for each column, for ``unnest``.
 
@@ -98,13 +104,13 @@ def dead_letter_columns(letters: Iterable[DeadLetter], clocks: Mapping[Partition
     """Give dead letters as parameters: of messages where `clocks` tells the partitions' ids, of subjects otherwise."""
     names = ("reasons", "details", "instruments", "exposures", "group_keys")
     if clocks is None:
-        return columns(names, ((x.reason, x.detail, x.instrument, x.exposure, x.group_key) for x in letters))
+        return columns(names, ((x.reason, storable(x.detail), x.instrument, x.exposure, x.group_key) for x in letters))
     return columns(
         (*names, "clocks", "offsets", "keys", "values", "messages_ms"),
         (
             (
                 x.reason,
-                x.detail,
+                storable(x.detail),
                 x.instrument,
                 x.exposure,
                 x.group_key,

@@ -197,7 +197,7 @@ WHERE (htm7, instrument, visit)
 
 -- name: upsert_visits
 -- A visit is rewritten only by its own group and when its inputs hash differs; its revision counts the rewrites. Where
--- another group took the id since we looked, the detector regions that follow are refused, and the batch starts again.
+-- another group took the id since we looked, a row is missing from the count, and the batch starts again.
 INSERT INTO visit (
     instrument, id, day_obs, physical_filter, name, seq_num, exposure_time, target_name, observation_reason,
     science_program, azimuth, zenith_angle, region, timespan_begin, timespan_end, group_key, complete, inputs_hash,

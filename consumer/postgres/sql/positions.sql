@@ -46,9 +46,10 @@ SET next_offset = excluded.next_offset, epoch = stored.epoch + 1, owner = exclud
 RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until;
 
 -- name: trip_breaker
-UPDATE consumer_offset
+UPDATE consumer_offset AS stored
 SET breaker = %(detail)s, updated_at = now()
-WHERE id = ANY(%(ids)s::bigint[]);
+FROM unnest(%(ids)s::bigint[], %(epochs)s::bigint[]) AS ours (id, epoch)
+WHERE stored.id = ours.id AND stored.epoch = ours.epoch;
 
 -- name: reset_breaker
 UPDATE consumer_offset
