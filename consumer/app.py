@@ -28,7 +28,7 @@ from consumer.kafka.source import KafkaSource, RebalanceListener, librdkafka_ver
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
 from consumer.model import VisitRecords
-from consumer.postgres.connection import Database
+from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.outbox import Outbox
 from consumer.postgres.positions import Positions
 from consumer.postgres.schema import check_schema, migrate, store_visit_systems
@@ -93,7 +93,9 @@ class Application:
 
     def _service(self) -> tuple[Service, Relay]:
         settings = self._settings
-        database = Database(settings.database, application_name=f"visit-consumer {self._owner}")
+        database = Database(
+            settings.database, application_name=f"visit-consumer {self._owner}", session=LOOKS_UP_BY_KEY
+        )
         positions = Positions(database, consumer_group=settings.kafka.group, owner=self._owner)
         writer = Writer(
             database,

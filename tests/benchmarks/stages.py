@@ -21,7 +21,7 @@ from consumer.kafka.properties import connection_properties, consumer_properties
 from consumer.kafka.source import KafkaSource
 from consumer.model import PartitionId
 from consumer.postgres.batch import BatchTransaction
-from consumer.postgres.connection import Database
+from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.positions import LogPartition, Positions
 from consumer.transaction import Tables, apply_batch
 from tests.benchmarks.servers import Servers
@@ -86,7 +86,7 @@ def measure(servers: Servers, topic: str, events: int, dsn: str) -> Stopwatch:
     watch = Stopwatch()
     rules = instrument_rules(settings)
     intake = Intake(Decoder(), rules, max_clock_skew_ms=60_000)
-    database = Database(settings.database)
+    database = Database(settings.database, session=LOOKS_UP_BY_KEY)
     source = KafkaSource(
         consumer_properties(settings.kafka, client_id="stages"),
         connection_properties(settings.kafka),
