@@ -17,6 +17,8 @@ _REFUSED_CLASSES = frozenset({"22", "23", "54"})
 """Data exception, integrity constraint, limit exceeded (a text too long for an index): the rows are at fault."""
 _CANCEL_TIMEOUT_S = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
+_TOO_LONG = frozenset({"25P03", "25P04", "53200", "57014"})
+"""Idle in transaction, transaction timeout, out of memory, statement timeout."""
 _DENIED = (
     "authentication failed",
     "no pg_hba.conf entry",
@@ -68,6 +70,12 @@ def sorted_error(error: psycopg.Error) -> VisitConsumerError:
     if state[:2] in _TRANSIENT_CLASSES or state == _LOCK_NOT_AVAILABLE:
         return TransientError(f"PostgreSQL cannot do it now ({state}): {what}")
     return FatalError(f"PostgreSQL will not do it ({state}): {what}")
+
+
+def took_too_long(error: TransientError) -> bool:
+    """Whether the server ended what we did for its length or its size, so that doing less of it may help."""
+    cause = error.__cause__
+    return isinstance(cause, psycopg.Error) and cause.sqlstate in _TOO_LONG
 
 
 def error_class(error: BaseException) -> str:
@@ -192,8 +200,11 @@ class Session:
         try:
             with self._connection.transaction():
                 yield
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            raise sorted_error(error) from error
+        except psycopg.Error as error:
+            ours = sorted_error(error)
+            if isinstance(ours, DataRefusedError):
+                raise ours from error
+            raise
 
     def script(self, text: str) -> None:
         """Run the text of one of the package's own migration files."""
