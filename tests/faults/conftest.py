@@ -133,7 +133,7 @@ class Scene:
 
     def tell(self, events: int) -> None:
         """Add the case's line to the table, where the case has judged by itself that nothing is lost or doubled."""
-        recovery_s = time.monotonic() - (self.harmed_s or time.monotonic())
+        recovery_s = 0.0 if self.harmed_s is None else time.monotonic() - self.harmed_s
         self.config.stash.setdefault(_LINES, []).append(Line(self.case, events, recovery_s, 0, 0))
 
     def judge(self, replica: Replica, *, timeout_s: float = 90, dead_letters: int = 0) -> None:
@@ -143,7 +143,7 @@ class Scene:
         replica.wait_until(
             lambda: stored_positions(self.dsn) == wanted, what=f"positions {wanted}", timeout_s=timeout_s
         )
-        recovery_s = time.monotonic() - (self.harmed_s or time.monotonic())
+        recovery_s = 0.0 if self.harmed_s is None else time.monotonic() - self.harmed_s
         with self.server.database(prepare_database) as calm:
             replay(self.kafka.bootstrap, calm, self.settings, names_of_logs(self.dsn), self.topic)
             found, expected = snapshot(self.dsn), snapshot(calm)
