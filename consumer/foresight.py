@@ -1,7 +1,7 @@
 """Regions computed before the transaction that needs them, by the thread that gathers events.
 
-Where every exposure is a visit by itself, it is clear which regions a batch will ask for as soon as the first raw of an
-exposure is read. They are computed then, many together, while the writer waits for PostgreSQL with the batch before. In
+Where an exposure is a group by itself, it is clear which regions a batch will ask for as soon as the first raw of it is
+read. They are computed then, many together, while the writer waits for PostgreSQL with the batch before. In
 the writer's thread they would not only make the transaction longer: numpy gives Python's lock away in each of its
 calls, and beside a thread that decodes gets it back only when that one's turn is over. A hundred calls a visit then
 take many times as long as their arithmetic.
@@ -51,13 +51,12 @@ class Foresight:
     Parameters
     ----------
     rules
-        By instrument. Those whose groups wait, or whose regions need headers, are left to the transaction.
+        By instrument. Exposures whose group has others to wait for, and instruments whose regions need headers, are
+        left to the transaction.
     """
 
     def __init__(self, rules: Mapping[str, InstrumentRules]) -> None:
-        self._rules = {
-            name: each for name, each in rules.items() if not each.buffers and not each.algorithm.needs_headers
-        }
+        self._rules = {name: each for name, each in rules.items() if not each.algorithm.needs_headers}
         self._seen: dict[int, Exposure] = {}
         self._noted: dict[str, list[Exposure]] = {}
         self._foreseen: dict[int, ForeseenRegions] = {}
@@ -69,7 +68,8 @@ class Foresight:
         if len(self._seen) >= _MAX_SEEN:
             del self._seen[next(iter(self._seen))]
         self._seen[id(exposure)] = exposure
-        if exposure.instrument in self._rules and exposure.off_sky_reason is None:
+        rules = self._rules.get(exposure.instrument)
+        if rules is not None and exposure.off_sky_reason is None and rules.rule.complete((exposure,)) is True:
             self._noted.setdefault(exposure.instrument, []).append(exposure)
 
     def compute(self) -> None:

@@ -56,16 +56,27 @@ def test_only_the_object_itself_alone_and_without_headers_is_recognised() -> Non
     assert foreseen_regions(found, visit_of(one), (header,)) is None
 
 
+BY_GROUP, BY_COUNTER = {"group_exposures": "by-group-metadata"}, {"group_exposures": "one-to-one-and-by-counter"}
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "one"),
     [
-        {"group_exposures": "by-group-metadata"},
-        {"group_exposures": "one-to-one-and-by-counter"},
-        {"regions": {"wcs_source": "header", "detector_id": 4}},
+        (BY_GROUP, exposure(1)),
+        (BY_GROUP, exposure(1, group_size=2)),
+        (BY_COUNTER, exposure(1, seq_end=2)),
+        ({"regions": {"wcs_source": "header", "detector_id": 4}}, exposure(1)),
     ],
 )
-def test_groups_that_wait_and_regions_that_need_headers_are_left_to_the_transaction(changes: dict[str, Any]) -> None:
-    assert not foreseen(rules_of(ONE_TO_ONE, **changes), exposure(1))
+def test_groups_that_wait_and_regions_that_need_headers_are_left_to_the_transaction(
+    changes: dict[str, Any], one: Exposure
+) -> None:
+    assert not foreseen(rules_of(ONE_TO_ONE, **changes), one)
+
+
+@pytest.mark.parametrize(("changes", "one"), [(BY_GROUP, exposure(1, group_size=1)), (BY_COUNTER, exposure(1))])
+def test_a_group_of_one_is_foreseen_under_every_rule(changes: dict[str, Any], one: Exposure) -> None:
+    assert list(foreseen(rules_of(ONE_TO_ONE, **changes), one)) == [id(one)]
 
 
 def test_off_sky_unconfigured_and_failing_exposures_are_left_to_the_transaction() -> None:
