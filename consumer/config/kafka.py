@@ -182,7 +182,7 @@ class KafkaSettings(Section):
     """Where to start a partition that has no stored position: the start of the log, or its end."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
     """A longer message becomes a dead letter without being decoded."""
-    queue_max_bytes: Annotated[int, Field(ge=1_048_576, le=2_000_000_000)] = 33_554_432
+    queue_max_bytes: Annotated[int, Field(ge=1_048_576, le=2_000_000_000)] = 16_777_216
     """Messages fetched ahead of the loop, in memory, over all partitions."""
     security: KafkaSecuritySettings = KafkaSecuritySettings()
     """Encryption and identity."""

@@ -4,6 +4,11 @@ from consumer.config import KafkaSecuritySettings, KafkaSettings
 
 Properties = dict[str, str | int | float | bool]
 
+_FETCH_BYTES = 262_144
+"""Of one partition in one fetch, unless ``kafka.client`` says otherwise. A fetch is counted against the bound of what is
+read ahead only after it was unpacked, and raws of one exposure pack well: librdkafka's 1 MB become 40 MB of four
+partitions. A larger message comes all the same."""
+
 
 def connection_properties(settings: KafkaSettings) -> Properties:
     """Give the properties by which any client reaches the brokers: addresses, encryption, identity.
@@ -16,6 +21,7 @@ def connection_properties(settings: KafkaSettings) -> Properties:
 def consumer_properties(settings: KafkaSettings, *, client_id: str) -> Properties:
     """Give the properties of the group's member; see `consumer.kafka.source` for what they promise."""
     properties: Properties = {
+        "fetch.message.max.bytes": _FETCH_BYTES,
         **connection_properties(settings),
         "client.id": client_id,
         "group.id": settings.group,

@@ -53,7 +53,7 @@ def main() -> int:
     parser.add_argument("run", choices=RUNS)
     parser.add_argument("names", nargs="*", help="only these of the run")
     parser.add_argument("--reference", action="store_true", help="write the figures as those of the reference machine")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     unknown = set(given.names) - RUNS[given.run].keys()
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: {given.run} has {', '.join(RUNS[given.run])}")
