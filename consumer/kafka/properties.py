@@ -5,7 +5,7 @@ from consumer.config import KafkaSecuritySettings, KafkaSettings
 Properties = dict[str, str | int | float | bool]
 
 _FETCH_BYTES = 262_144
-"""Of one partition in one fetch, unless ``kafka.client`` says otherwise. A fetch is counted against the bound of what is
+"""Of one partition in one fetch, unless ``kafka.client`` says otherwise. A fetch counts against the bound of what is
 read ahead only after it was unpacked, and raws of one exposure pack well: librdkafka's 1 MB become 40 MB of four
 partitions. A larger message comes all the same."""
 
