@@ -2,8 +2,8 @@
 
 The consumer is the real one, ``visit-consumer run`` as a process, on librdkafka's mock cluster and PostgreSQL 18. The
 faults are real too: bytes that are no event, a record that contradicts the stored one, a detector that the camera does
-not have, an exposure that never comes, a frozen database, a killed process. Only durations of the alerts are shortened,
-see `tests.deploy.prometheus_server.SHORTENED`.
+not have, an exposure that never comes, an announcement that no broker takes, a frozen database, a killed process. Only
+durations of the alerts are shortened, see `tests.deploy.prometheus_server.SHORTENED`.
 """
 
 import signal
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import yaml
 from confluent_kafka import Producer
 
@@ -65,6 +66,7 @@ class WatchedNight:
 
     def __init__(self, folder: Path, broker: MockBroker, postgres: PostgresServer, dsn: str) -> None:
         self._postgres = postgres
+        self._dsn = dsn
         self._producer = Producer({"bootstrap.servers": broker.bootstrap})
         self._number = 0
         self._port = free_port()
@@ -91,6 +93,7 @@ class WatchedNight:
         prometheus.wait_for(lambda: _value(prometheus, "sum(visit_consumer_ready)") == 1, what="ready", timeout_s=40)
         self._undisturbed(prometheus)
         self._bad_data(prometheus)
+        self._refused_announcement(prometheus)
         self._frozen_database(prometheus)
         self._seen.results = {key: prometheus.query(text) for key, text in expressions().items()}
         rules = yaml.safe_load(shortened_rules())["groups"]
@@ -127,6 +130,17 @@ class WatchedNight:
         self._send(self._next(instrument="LATISS", group_size=2), detectors=(0,))
         self._send(self._next(instrument="LSSTCam", group_size=2), detectors=(0,))
         self._expect(prometheus, "GroupStuck", timeout_s=30)
+
+    def _refused_announcement(self, prometheus: PrometheusServer) -> None:
+        """Put an announcement into the outbox that no broker takes: it is too large, and those behind it wait."""
+        with psycopg.connect(self._dsn) as connection:
+            connection.execute(
+                "INSERT INTO visits.outbox (instrument, visit, revision, payload) VALUES ('LSSTComCam', 1, 1, %s)",
+                (bytes(3_000_000),),
+            )
+        self._expect(prometheus, "AnnouncementsStuck", timeout_s=30)
+        with psycopg.connect(self._dsn) as connection:
+            connection.execute("DELETE FROM visits.outbox WHERE visit = 1")
 
     def _frozen_database(self, prometheus: PrometheusServer) -> None:
         self._postgres.pause()
@@ -170,6 +184,7 @@ def _settings(bootstrap: str, dsn: str, port: int) -> dict[str, object]:
             },
             "LSSTCam": {"group_exposures": "by-group-metadata", "closing": {"close_after_s": 1}},
         },
+        "announce": {"topic": "visits-of-a-watched-night"},
         "http": {"port": port},
     }
 
