@@ -28,7 +28,8 @@ SHORTENED: Mapping[str, str] = {
     "> 120\n": "> 5\n",
 }
 """What the live test changes in the rules, so that it need not take an hour: how long a state must last, three
-thresholds of age, and the window of `changes`. Everything else, the objective's windows and guards included, stays as shipped."""
+thresholds of age, and the window of `changes`. Everything else, the objective's windows and guards included, stays as
+shipped."""
 
 
 def program(name: str) -> str:
