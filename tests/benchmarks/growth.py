@@ -1,5 +1,6 @@
 """*Growth*: whether a full database, or many open groups, make the next visits slower."""
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -45,12 +46,15 @@ def stored_visits(servers: Servers, number: int, exposures: int) -> Throughput:
 def open_groups(servers: Servers, number: int, exposures: int) -> Throughput:
     """Measure the throughput with so many groups that wait for their second exposure all along.
 
-    They are of later nights, so that no exposure of the run supersedes them, and wait on the clocks of its partitions.
+    Their exposures have no known begin: what has one would be superseded by the next group, and close.
     """
     topic = servers.new_topic("open-groups")
     waiting = night(2 * number, snaps=1.0, detectors=1, day_obs=20301101)
     first_of_each = (
-        each for each in simulate_night(waiting) if each.raw.exposure.seq_num == each.raw.exposure.seq_start
+        replace(each, raw=replace(each.raw, exposure=replace(exposure, timespan_begin=None, timespan_end=None)))
+        for each in simulate_night(waiting)
+        for exposure in (each.raw.exposure,)
+        if exposure.seq_num == exposure.seq_start
     )
     sections: dict[str, Any] = {
         "instruments": {INSTRUMENT: {"group_exposures": "by-group-metadata"}},
@@ -60,7 +64,10 @@ def open_groups(servers: Servers, number: int, exposures: int) -> Throughput:
         sent = servers.send(topic, first_of_each, FLAT_OUT)
         flat_out(servers, topic, sent, dsn, **sections)
         servers.fill(topic, night(exposures))
-        return flat_out(servers, topic, exposures * DETECTORS, dsn, before=sent, **sections)
+        run = flat_out(servers, topic, exposures * DETECTORS, dsn, before=sent, **sections)
+        with psycopg.connect(dsn) as session:
+            assert session.execute("SELECT count(*) FROM visits.open_group").fetchone() == (number,)
+        return run
 
 
 def _store(dsn: str, number: int) -> None:
