@@ -130,7 +130,6 @@ class DatabaseSettings(Section):
             "timezone": "UTC",
             # The locks of a batch mean something only when each statement sees what was committed before it.
             "default_transaction_isolation": "read committed",
-            "default_transaction_read_only": "off",
             "statement_timeout": f"{round(self.statement_timeout_s * 1000)}ms",
             "lock_timeout": f"{round(self.lock_timeout_s * 1000)}ms",
             "idle_in_transaction_session_timeout": f"{round(self.idle_in_transaction_timeout_s * 1000)}ms",

@@ -1,7 +1,7 @@
 """One session of PostgreSQL, opened anew when it is lost, and its errors sorted by what to do about them."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg import pq
@@ -145,10 +145,11 @@ class Database:
             connection.close()
 
     def cancel(self) -> None:
-        """Ask the server, from any thread, to end the running statement; does nothing where there is none."""
+        """Ask the server, from any thread, to end the running statement; a server that does not answer is left alone."""
         connection = self._connection
         if connection is not None and not connection.closed:
-            connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
 
     def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
         if self._connection is None or self._connection.closed:
