@@ -145,7 +145,7 @@ class Database:
             connection.close()
 
     def cancel(self) -> None:
-        """Ask the server, from any thread, to end the running statement; a server that does not answer is left alone."""
+        """Ask the server, from any thread, to end the running statement; one that does not answer is left alone."""
         connection = self._connection
         if connection is not None and not connection.closed:
             with suppress(psycopg.Error):
