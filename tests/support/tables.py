@@ -28,7 +28,7 @@ from tests.support.service import TOPIC
 Snapshot = dict[str, list[tuple[Any, ...]]]
 """Table name to its rows in the order of their keys; ``Any``, since the columns have many types."""
 
-_QUERIES = {
+TABLE_QUERIES = {
     "exposure": """
         SELECT instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
             observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
@@ -48,7 +48,7 @@ _QUERIES = {
         SELECT instrument, visit, detector, region FROM visits.visit_detector_region ORDER BY 1, 2, 3""",
     "visit_htm7": "SELECT htm7, instrument, visit FROM visits.visit_htm7 ORDER BY 1, 2, 3",
     "raw_region": """
-        SELECT instrument, exposure, detector, region, pointing_ra, pointing_dec, pointing_sky_angle
+        SELECT instrument, exposure, detector, region, pointing_ra, pointing_dec, pointing_sky_angle, record_version
         FROM visits.raw_region ORDER BY 1, 2, 3""",
     "dead_letter": """
         SELECT reason, detail, instrument, exposure, group_key, cluster_id, topic, topic_id, partition, "offset", key,
@@ -68,7 +68,7 @@ def snapshot(dsn: str) -> Snapshot:
     """Read every table without its history columns, in the order of keys, at one moment."""
     with psycopg.connect(dsn) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        return {name: connection.execute(query).fetchall() for name, query in _QUERIES.items()}
+        return {name: connection.execute(query).fetchall() for name, query in TABLE_QUERIES.items()}
 
 
 @dataclass(frozen=True, slots=True)
