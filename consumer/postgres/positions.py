@@ -128,11 +128,6 @@ class Positions:
             rows = session.rows("positions", "read_positions", {"ids": sorted(ids)})
         return {each.id: each for each in map(_position, rows)}
 
-    def ping(self) -> None:
-        """Ask the database whether it is there."""
-        with self._database.transaction() as session:
-            session.run("session", "ping")
-
     def _named(self, log: LogPartition) -> dict[str, object]:
         return {
             "consumer_group": self._consumer_group,

@@ -2,6 +2,3 @@
 
 -- name: configure
 SELECT set_config(name, value, false) FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting (name, value);
-
--- name: ping
-SELECT 1;
