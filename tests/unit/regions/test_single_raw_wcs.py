@@ -75,7 +75,7 @@ def sip_header(camera: Camera, detector: Detector, pointing: Pointing) -> str:
 def test_header_gives_back_the_pointing_from_any_detector(name: str) -> None:
     camera = built_in_camera(name)
     rng = np.random.default_rng(8)
-    chosen = rng.choice(len(camera.detectors), size=min(12, len(camera.detectors)), replace=False)
+    chosen = rng.permutation(len(camera.detectors))
     for number, index in enumerate(chosen):
         detector = camera.detectors[index]
         wanted = Pointing(*TARGETS[number % len(TARGETS)])
