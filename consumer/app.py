@@ -8,31 +8,28 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from time import time_ns
 from types import FrameType
 
 from prometheus_client import CollectorRegistry
 
 from consumer import __version__
-from consumer.announcements import encode_announcement
 from consumer.breaker import Breaker
 from consumer.config import Settings
 from consumer.events import Decoder
 from consumer.http import HttpServer
 from consumer.instruments import instrument_rules
 from consumer.intake import Intake
-from consumer.kafka.announcer import KafkaAnnouncer
+from consumer.kafka.announcer import ACKNOWLEDGED_WITHIN_S, KafkaAnnouncer
 from consumer.kafka.properties import connection_properties, consumer_properties
-from consumer.kafka.registry import registry_client
+from consumer.kafka.registry import event_decoder
 from consumer.kafka.source import KafkaSource, RebalanceListener, librdkafka_version
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
-from consumer.model import VisitRecords
 from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.outbox import Outbox
 from consumer.postgres.positions import Positions
 from consumer.postgres.schema import check_schema, migrate, store_visit_systems
-from consumer.relay import Relay, RelaySettings
+from consumer.relay import Relay, RelaySettings, announcer
 from consumer.reporting import Reporter
 from consumer.service import LoopSettings, Service
 from consumer.writer import Writer
@@ -42,6 +39,8 @@ WATCHDOG_EXIT_CODE = 70
 _SWITCH_INTERVAL_S = 0.0003
 _COLLECT_AFTER = 10_000
 """Objects more than there were at the last look of the garbage collector."""
+_RELAY_SLACK_S = 20.0
+"""What a relay may be late before PostgreSQL takes it for frozen."""
 
 
 class Application:
@@ -82,7 +81,7 @@ class Application:
                 stack.callback(server.stop)
                 server.start()
                 self._log.info("listening", url=server.url)
-            service, relay = self._service()
+            service, relay = self._service(stack.enter_context(event_decoder(self._settings)))
             stack.callback(self._handle_signals(service, relay))
             # By then the relay has had as long as the loop to end; the watchdog still has something left.
             stack.callback(relay.close, self._settings.shutdown.timeout_s / 16)
@@ -91,7 +90,7 @@ class Application:
             if relay.failure is not None:
                 raise relay.failure
 
-    def _service(self) -> tuple[Service, Relay]:
+    def _service(self, decoder: Decoder) -> tuple[Service, Relay]:
         settings = self._settings
         database = Database(
             settings.database, application_name=f"visit-consumer {self._owner}", session=LOOKS_UP_BY_KEY
@@ -102,11 +101,8 @@ class Application:
             positions,
             self.rules,
             self.metrics,
-            announce=_announcement_now if settings.announce.topic else None,
+            announce=announcer(settings.announce),
             retry_max_s=settings.database.retry_max_s,
-        )
-        decoder = Decoder(
-            registry=registry_client(settings.registry), max_message_bytes=settings.kafka.max_message_bytes
         )
         intake = Intake(decoder, self.rules, max_clock_skew_ms=round(settings.closing.max_clock_skew_s * 1000))
 
@@ -124,7 +120,15 @@ class Application:
     def _relay(self, give_up: Callable[[], None]) -> Relay:
         settings = self._settings
         topic = settings.announce.topic
-        outbox = Outbox(Database(settings.database, application_name=f"visit-consumer relay {self._owner}"))
+        # A frozen process keeps its session, and with it the lock that lets it alone announce. The session of one that
+        # lives is idle for as long as the brokers may take to acknowledge and a rest lasts.
+        idle_s = ACKNOWLEDGED_WITHIN_S + settings.announce.interval_s + _RELAY_SLACK_S
+        database = Database(
+            settings.database,
+            application_name=f"visit-consumer relay {self._owner}",
+            session={"idle_session_timeout": f"{round(idle_s)}s"},
+        )
+        outbox = Outbox(database)
         connect = None if topic is None else lambda: KafkaAnnouncer(connection_properties(settings.kafka), topic)
         limits = RelaySettings(
             interval_s=settings.announce.interval_s,
@@ -197,10 +201,6 @@ def _tune_interpreter() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
-
-
-def _announcement_now(records: VisitRecords, revision: int) -> bytes:
-    return encode_announcement(records, revision, defined_at_us=time_ns() // 1000)
 
 
 def migrate_database(settings: Settings) -> list[str]:

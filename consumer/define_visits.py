@@ -1,7 +1,7 @@
 """The batch driver in the form in which the task is known: ``DefineVisitsTask``.
 
 Names and arguments are those of Rubin's task of the same name, so that a script can switch; the work is done by
-`consumer.batch`, on the same core as the service's. It writes to nothing but the store that it is given.
+`consumer.define_batch`, on the same core as the service's. It writes to nothing but the store that it is given.
 """
 
 import multiprocessing
@@ -12,7 +12,7 @@ from itertools import chain
 from multiprocessing.pool import AsyncResult
 from typing import Any, Protocol
 
-from consumer.batch import (
+from consumer.define_batch import (
     BatchError,
     BatchOptions,
     BatchResult,
@@ -79,7 +79,7 @@ class GroupExposuresTask(Task):
         self.rule: GroupingRule = get_rule(self.config.rule, group_id=self.config.group_id)
 
     def group(self, exposures: Iterable[Exposure]) -> tuple[list[tuple[GroupKey, VisitDefinition]], list[Skip]]:
-        """Give the visits with their groups, and what defines none; see `consumer.batch.group_exposures`."""
+        """Give the visits with their groups, and what defines none; see `consumer.define_batch.group_exposures`."""
         definitions, skips = group_exposures(self.rule, exposures)
         for skip in skips:
             if skip.warn:
@@ -244,7 +244,7 @@ class DefineVisitsTask(Task):
         collections
             Names of the camera collections to search, in order.
         update_records, incremental, skip_conflicting, prefilter, check_detector_regions
-            What to do with visits that are stored already; see `consumer.batch.BatchOptions`.
+            What to do with visits that are stored already; see `consumer.define_batch.BatchOptions`.
 
         Returns
         -------

@@ -10,22 +10,33 @@ by itself (a missing table, a missing right) ends the process, as it does in the
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Protocol
 
-from consumer.announcements import Announcement, Sent, one_revision_each
-from consumer.config import RetentionSettings
+from consumer.announcements import Announcement, Sent, encode_announcement, one_revision_each
+from consumer.config import AnnounceSettings, RetentionSettings
 from consumer.errors import FatalError, TransientError, VisitConsumerError
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
+from consumer.model import VisitRecords
 from consumer.postgres.connection import error_class
 from consumer.postgres.outbox import Outbox
+from consumer.settling import Announce
 
 _FIRST_PAUSE_FRACTION = 1 / 20
 _GROWTH = 2.0
 _LEAD_AGAIN_S = 1.0
 """How often a process that does not hold the lock asks for it: so long nobody sends after the one that did died."""
 _COUNT_EVERY_S = 1.0
+
+
+def announcer(settings: AnnounceSettings) -> Announce | None:
+    """Give what encodes announcements for the outbox, or None where visits are not announced."""
+    return _announcement_now if settings.topic else None
+
+
+def _announcement_now(records: VisitRecords, revision: int) -> bytes:
+    return encode_announcement(records, revision, defined_at_us=time_ns() // 1000)
 
 
 class Announcer(Protocol):

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from consumer.buffer import Closing, GroupBuffer, Member, group_of_members
 from consumer.closing import OpenGroup
-from consumer.errors import DeadLetterReason, GroupError
+from consumer.errors import DataRefusedError, DeadLetterReason, GroupError
 from consumer.foresight import Foreseen, foreseen_regions
-from consumer.model import DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords, VisitRegions
+from consumer.model import CloseReason, DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords, VisitRegions
 from consumer.planning import (
     Candidate,
     Defined,
@@ -23,6 +23,7 @@ from consumer.planning import (
     KnownExposure,
     StoredVisit,
     Verdicts,
+    VisitKey,
     compare,
     define,
     group_dead_letter,
@@ -57,8 +58,8 @@ class VisitTables(Protocol):
 
     def write_visits(
         self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, alone: bool
-    ) -> str | None:
-        """Store the rows of visits; return why they are refused, where that can be told alone."""
+    ) -> dict[VisitKey, int]:
+        """Store the rows of visits and return their revisions, or raise DataRefusedError."""
 
     def refused_groups(self, instruments: Collection[str]) -> set[GroupKey]:
         """Read the groups that were refused a visit whose id or name another group has."""
@@ -80,6 +81,8 @@ class Settled:
     """Of groups; still to be written."""
     off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    contested: bool = False
+    """Whether groups were refused visits, and another batch border might have refused others."""
     region_s: float = 0.0
 
 
@@ -111,6 +114,9 @@ def settle_visits(
     """
     settled = Settled()
     closings, opened = buffer.last_closings(), buffer.open_now()
+    # Who comes first has an id or a name. What follows takes closings in their order, each group's last one.
+    in_order = len(closings) == len(buffer.closings) and not opened
+    last_ms = max((each.last_ms for each in (*closings, *opened)), default=0)
     while closings or opened:
         raws = _raws_of(tables, [*closings, *opened], rules)
         defined = define(closings, opened, rules, raws)
@@ -119,14 +125,19 @@ def settle_visits(
         settled.off_sky += [(key.instrument, skip.reason) for key, skip in defined.skips]
         one = _Round(tables, rules, foreseen, settled, defined, announce=announce, alone=alone)
         freed = one.run()
-        closings, opened = _refused_before(tables, rules, settled, freed), []
+        in_order = in_order and not freed
+        closings, opened = _refused_before(tables, rules, settled, freed, last_ms), []
+    settled.contested = bool(settled.verdicts.conflicts) and not in_order
     return settled
 
 
 def _refused_before(
-    tables: VisitTables, rules: Mapping[str, InstrumentRules], settled: Settled, freed: set[str]
+    tables: VisitTables, rules: Mapping[str, InstrumentRules], settled: Settled, freed: set[str], last_ms: int
 ) -> list[Closing]:
-    """Close the groups again that were refused a visit id or a name, now that one of their instrument is free."""
+    """Close the groups again that were refused a visit id or a name, now that one of their instrument is free.
+
+    The last message that their visits needed is the one that freed it, at `last_ms`.
+    """
     if not freed:
         return []
     refused = {c.group for c, _ in settled.verdicts.conflicts if c.group.instrument in freed}
@@ -146,7 +157,15 @@ def _refused_before(
         if letter.reason != DeadLetterReason.VISIT_CONFLICT
         or GroupKey(letter.instrument or "", letter.group_key or "") not in closed
     ]
-    return [group_of_members(key, members[key]) for key in sorted(closed)]
+    return [
+        group_of_members(
+            key,
+            members[key],
+            CloseReason.COMPLETE if rules[key.instrument].complete(members[key]) else CloseReason.IDLE,
+            last_ms,
+        )
+        for key in sorted(closed)
+    ]
 
 
 @dataclass(slots=True)
@@ -226,30 +245,33 @@ class _Round:
         lost: set[str] = set()
         for together in [[each] for each in rewrites] if self.alone else [list(rewrites)] if rewrites else []:
             olds = [old for _, old in together if old is not None]
-            refusal = self.tables.write_visits([records for records, _ in together], olds, alone=self.alone)
-            if refusal is None:
-                self.settled.written += [records for records, _ in together]
-                self._announce(together)
-                continue
-            for records, _ in together:
-                self._fail(records.group, GroupError(DeadLetterReason.REFUSED_BY_DATABASE, refusal))
-            self.tables.delete_visits(olds)
-            lost |= {old.instrument for old in olds}
+            visits = [records for records, _ in together]
+            try:
+                revisions = self.tables.write_visits(visits, olds, alone=self.alone)
+            except DataRefusedError as error:
+                if not self.alone:
+                    raise
+                for records in visits:
+                    self._fail(records.group, GroupError(DeadLetterReason.REFUSED_BY_DATABASE, error.detail))
+                self.tables.delete_visits(olds)
+                lost |= {old.instrument for old in olds}
+            else:
+                self.settled.written += visits
+                if self.announce is not None:
+                    self.tables.write_outbox(announcements(visits, revisions, self.announce))
         return lost
-
-    def _announce(self, written: Sequence[tuple[VisitRecords, StoredVisit | None]]) -> None:
-        if self.announce is None:
-            return
-        rows = []
-        for records, old in written:
-            revision = 1 if old is None else old.revision + 1
-            visit = records.definition
-            rows.append((visit.instrument, visit.id, revision, self.announce(records, revision)))
-        self.tables.write_outbox(rows)
 
     def _fail(self, group: GroupKey, error: GroupError) -> None:
         self.settled.dead_letters.append(group_dead_letter(group, error))
         self.failed.add(group)
+
+
+def announcements(
+    visits: Iterable[VisitRecords], revisions: Mapping[VisitKey, int], announce: Announce
+) -> list[tuple[str, int, int, bytes]]:
+    """Make the outbox rows of visits that were written: instrument, visit, revision, payload."""
+    keyed = ((VisitKey(each.definition.instrument, each.definition.id), each) for each in visits)
+    return [(*key, revisions[key], announce(each, revisions[key])) for key, each in keyed]
 
 
 def _add(total: Verdicts, verdicts: Verdicts) -> None:

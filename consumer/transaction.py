@@ -122,6 +122,8 @@ class BatchResult:
     detectors_without_region: dict[str, int] = field(default_factory=dict)
     """Detectors that were announced but have no region in the visits that were written, by instrument."""
     waiting: dict[int, Waiting] = field(default_factory=dict)
+    contested: bool = False
+    """Whether groups contend for a visit id or a name in a way that only smaller batches decide in the log's order."""
     group_s: float = 0.0
     """Seconds spent on merging, grouping and closing."""
     region_s: float = 0.0
@@ -181,7 +183,7 @@ def apply_batch(
     result.group_s = perf_counter() - started
     settled = settle_visits(tables, buffer, rules, batch.foreseen, announce=announce, alone=alone)
     result.verdicts, result.written, result.region_s = settled.verdicts, settled.written, settled.region_s
-    result.warnings = settled.warnings
+    result.warnings, result.contested = settled.warnings, settled.contested
     result.off_sky += settled.off_sky
     result.dead_letters += settled.dead_letters
     result.detectors_without_region = _without_region(result.written, merged.exposures)

@@ -50,8 +50,8 @@ class Written(NamedTuple):
     result: BatchResult
 
 
-class _TooLongError(Exception):
-    """One transaction is too much for the server's bounds."""
+class _HalveError(Exception):
+    """A batch is too much for the server's bounds, or decides by its borders which group has a contested visit."""
 
 
 class StoppedError(VisitConsumerError):
@@ -100,7 +100,7 @@ class Writer:
         """What the database said last, while calls are being retried; None while it is well."""
 
     def write(self, batch: Batch) -> "Future[list[Written]]":
-        """Write a batch; the future gives the transactions that it became: one, unless PostgreSQL refused a row.
+        """Write a batch; the future gives the transactions that it became: one, unless it had to be halved.
 
         The future raises `FencedError` when the partitions are not ours or not where we left them (what is not
         committed is dropped), `FatalError` when going on is useless, and `StoppedError` when the process ends.
@@ -128,7 +128,7 @@ class Writer:
     def _write(self, batch: Batch) -> list[Written]:
         try:
             return [Written(batch, self._commit(batch))]
-        except _TooLongError:
+        except _HalveError:
             return self._halves(batch)
         except DataRefusedError as error:
             # Two replicas that define one visit at the same moment meet here; the second look sees what the first did.
@@ -164,7 +164,7 @@ class Writer:
     def _half(self, batch: Batch) -> list[Written]:
         try:
             return [Written(batch, self._commit(batch))]
-        except _TooLongError:
+        except _HalveError:
             return self._halves(batch)
         except DataRefusedError as error:
             return self._isolate(batch, error)
@@ -180,6 +180,8 @@ class Writer:
                 with self._database.transaction() as session:
                     tables = BatchTransaction(session)
                     applied = apply_batch(tables, batch, self._rules, announce=self._announce, alone=visits_alone)
+                    if applied.contested and len(batch.events) > 1:
+                        raise _HalveError
                     started = perf_counter()
                     last = applied
                 applied.commit_s = perf_counter() - started
@@ -191,7 +193,7 @@ class Writer:
             except TransientError as error:
                 too_long += took_too_long(error)
                 if too_long == _TOO_LONG_ATTEMPTS and len(batch.events) > 1:
-                    raise _TooLongError from error
+                    raise _HalveError from error
                 raise
             return applied
 
@@ -216,9 +218,11 @@ class Writer:
                     # Two replicas waited for each other: that says nothing about the database's health.
                     rolled_back += 1
                     continue
-                if self.unwell is None:
-                    self._log.warning("the database is unwell, retrying", detail=str(error))
-                self.unwell = str(error)
+                detail = str(error)
+                # The first failure is often no more than a lost connection; the next one says why there is no other.
+                if detail != self.unwell:
+                    self._log.warning("the database is unwell, retrying", detail=detail)
+                self.unwell = detail
                 if self._stopping.wait(pause_s):
                     raise StoppedError("asked to end while the database is unwell") from error
                 pause_s = min(pause_s * _GROWTH, self._retry_max_s)

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from consumer.batch import BatchOptions
 from consumer.commands.options import (
     JSON,
     config_option,
@@ -23,11 +22,12 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
+from consumer.define_batch import BatchOptions
 from consumer.define_visits import Progress
 from consumer.model import VisitRecords
-from consumer.operations.announcing import announcer
 from consumer.operations.define import Defined, define_visits, instrument_settings
 from consumer.operations.exposure_files import parse_exposures
+from consumer.relay import announcer
 from consumer.rows import visit_tables
 
 _STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter", "check_detector_regions")
@@ -98,7 +98,7 @@ def define(  # noqa: PLR0913  # one argument for each option
             given,
             own,
             database=None if dsn is None else settings.database,
-            announce=announcer(settings),
+            announce=announcer(settings.announce),
             options=BatchOptions(**stored),
             processes=processes,
             progress=progress,

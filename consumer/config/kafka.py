@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
@@ -17,6 +18,8 @@ from consumer.config.sections import (
     current_secret,
     one_source,
 )
+from consumer.errors import BadMessageError
+from consumer.events import parse_writer_schema
 
 PROMISED_PROPERTIES: Mapping[str, str] = {
     "bootstrap.servers": "use kafka.bootstrap_servers",
@@ -53,9 +56,22 @@ def _harmless_properties(client: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
             raise ValueError(f"{name!r} is no librdkafka property: they are written like socket.timeout.ms")
         if name in PROMISED_PROPERTIES:
             raise ValueError(f"{name} must not be set here: {PROMISED_PROPERTIES[name]}")
-        if name.startswith(("sasl.", "ssl.")) and name not in _TUNABLE_TLS:
+        if name.startswith(("sasl.", "ssl.", "https.")) and name not in _TUNABLE_TLS:
             raise ValueError(f"{name} must not be set here: use kafka.security")
     return client
+
+
+def _usable_schema(path: Path) -> Path:
+    """Refuse a file that holds no Avro schema that events could be read with."""
+    try:
+        parse_writer_schema(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); make it readable to this process") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text") from error
+    except BadMessageError as error:
+        raise ValueError(f"{path}: {error.detail}") from error
+    return path
 
 
 class OAuthSettings(Section):
@@ -63,6 +79,8 @@ class OAuthSettings(Section):
 
     token_endpoint_url: HttpUrlText | None = None
     """Where tokens are asked for; https, unless allow_insecure."""
+    ca_file: FilePath | None = None
+    """Certificate authority of the token endpoint, PEM; null: the system's. That of the brokers does not count here."""
     client_id: str | None = None
     """Client that asks."""
     client_secret: SecretStr | None = None
@@ -184,6 +202,9 @@ class KafkaSettings(Section):
     """A longer message becomes a dead letter without being decoded."""
     queue_max_bytes: Annotated[int, Field(ge=1_048_576, le=2_000_000_000)] = 16_777_216
     """Messages fetched ahead of the loop, in memory, over all partitions."""
+    writer_schema_files: tuple[Annotated[FilePath, AfterValidator(_usable_schema)], ...] = ()
+    """Avro schemas, a file each, that events in single-object encoding may be written with besides
+    `schemas/raw_ingested.avsc`: a producer's older or newer version."""
     security: KafkaSecuritySettings = KafkaSecuritySettings()
     """Encryption and identity."""
     client: Annotated[Mapping[str, Scalar], AfterValidator(_harmless_properties)] = {}

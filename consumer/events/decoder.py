@@ -13,7 +13,7 @@ So messages are bounded before they are read, writer schemas before they are use
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any, Protocol
 
@@ -127,22 +127,6 @@ class Decoder:
             if raw is not None:
                 return raw
         return self._decode_whole(value, start)
-
-    def decode_batch(self, values: Sequence[bytes | None]) -> list[RawIngested | BadMessageError]:
-        """Decode many values: for each the event, or the error that `decode` would raise.
-
-        Raises
-        ------
-        TransientError
-            The schema registry cannot be asked now; nothing of the batch is lost by asking again.
-        """
-        results: list[RawIngested | BadMessageError] = []
-        for value in values:
-            try:
-                results.append(self.decode(value))
-            except BadMessageError as error:
-                results.append(error)
-        return results
 
     def fields(self, value: bytes | None) -> dict[str, Any]:
         """Decode a message's fields without judging their values, for people who look at a dead letter.

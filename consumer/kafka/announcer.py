@@ -14,14 +14,14 @@ from consumer.announcements import Announcement, Sent
 from consumer.kafka.properties import Properties
 
 _LOGGER = logging.getLogger("librdkafka")
-_TIMEOUT_S = 30.0
+ACKNOWLEDGED_WITHIN_S = 30.0
 """How long the brokers have to acknowledge a message, librdkafka's own repetitions included."""
 _LOOK_EVERY_S = 0.1
 _TUNED: Properties = {"linger.ms": 0, "compression.type": "lz4"}
 _PROMISED: Properties = {
     "enable.idempotence": True,
     "acks": "all",
-    "message.timeout.ms": round(_TIMEOUT_S * 1000),
+    "message.timeout.ms": round(ACKNOWLEDGED_WITHIN_S * 1000),
 }
 
 
@@ -60,7 +60,7 @@ class KafkaAnnouncer:
         failures: list[str] = []
         for each in announcements:
             self._produce(each, acknowledged, failures)
-        end_s = monotonic() + _TIMEOUT_S + 1
+        end_s = monotonic() + ACKNOWLEDGED_WITHIN_S + 1
         while len(acknowledged) + len(failures) < len(announcements) and not stopping() and monotonic() < end_s:
             self._producer.poll(_LOOK_EVERY_S)
         return Sent(acknowledged, failures[0] if failures else self._complaint)

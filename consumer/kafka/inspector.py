@@ -12,10 +12,17 @@ from consumer.model import PartitionId
 
 _LOGGER = logging.getLogger("librdkafka")
 _REQUEST_TIMEOUT_S = 5.0
+_BROKER_TIMEOUT_S = 3.0
+"""A broker that leaves a request unanswered for so long loses its connection, and the next question goes to another.
+Shorter than the question itself, which would end alone and leave the next one to the same broker."""
 _MOCK_CLUSTER = "mockCluster"
 """How librdkafka's embedded cluster begins its id; nobody there answers an admin client."""
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """How a broker without topic ids writes one: 16 zero bytes, base64."""
+
+
+class UnknownTopicError(TransientError):
+    """The brokers answer that there is no such topic, or not yet."""
 
 
 class LogInspector:
@@ -30,8 +37,9 @@ class LogInspector:
     """
 
     def __init__(self, connection: Properties, *, group: str) -> None:
-        self._admin = AdminClient(dict(connection), logger=_LOGGER)
-        self._asker = Consumer({**connection, "group.id": group, "enable.auto.commit": False}, logger=_LOGGER)
+        self._connection: Properties = {"socket.timeout.ms": round(_BROKER_TIMEOUT_S * 1000), **connection}
+        self._admin = self._new_admin()
+        self._asker = Consumer({**self._connection, "group.id": group, "enable.auto.commit": False}, logger=_LOGGER)
 
     def watermarks(self, partition: PartitionId) -> tuple[int, int]:
         """Ask for the first offset of the log and the one after its last.
@@ -55,12 +63,17 @@ class LogInspector:
 
         Raises
         ------
+        UnknownTopicError
+            When there is no such topic.
         TransientError
             When the brokers cannot be asked now.
         """
         try:
             cluster = self._asker.list_topics(topic, timeout=_REQUEST_TIMEOUT_S)
             cluster_id = str(cluster.cluster_id or "")
+            fault = cluster.topics[topic].error if topic in cluster.topics else None
+            if fault is not None and fault.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise UnknownTopicError(f"description of topic {topic}: {fault.str()}")
             if not cluster_id:
                 raise TransientError(f"description of topic {topic}: the brokers do not know their cluster's id yet")
             if cluster_id.startswith(_MOCK_CLUSTER):
@@ -68,13 +81,20 @@ class LogInspector:
             described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT_S)
             topic_id = str(described[topic].result(2 * _REQUEST_TIMEOUT_S).topic_id)
         except FutureTimeoutError as error:
+            self._admin = self._new_admin()
             raise TransientError(f"description of topic {topic}: no answer") from error
         except KafkaException as error:
             code = error.args[0].code()
+            if code == KafkaError._TIMED_OUT:  # noqa: SLF001 -- the library's own name
+                self._admin = self._new_admin()
             if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNSUPPORTED_FEATURE):  # noqa: SLF001 -- the library's own name
                 return cluster_id, ""
             raise TransientError(f"description of topic {topic}: {error.args[0].str()}") from error
         return cluster_id, "" if topic_id == _NO_TOPIC_ID else topic_id
+
+    def _new_admin(self) -> AdminClient:
+        """Make an admin client; one that got no answer keeps asking for the controller that it knew, for minutes."""
+        return AdminClient(dict(self._connection), logger=_LOGGER)
 
     def close(self) -> None:
         """End the clients."""

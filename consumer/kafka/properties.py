@@ -1,5 +1,7 @@
 """From settings to librdkafka's properties; the one place that knows both."""
 
+import ssl
+
 from consumer.config import KafkaSecuritySettings, KafkaSettings
 
 Properties = dict[str, str | int | float | bool]
@@ -80,5 +82,7 @@ def _oauth(security: KafkaSecuritySettings) -> Properties:
         "sasl.oauthbearer.scope": oauth.scope,
         "sasl.oauthbearer.extensions": oauth.extensions,
         "sasl.oauthbearer.token.endpoint.url": oauth.token_endpoint_url,
+        # Where nothing is said, librdkafka's libcurl looks where only Red Hat's systems keep their authorities.
+        "https.ca.location": str(oauth.ca_file) if oauth.ca_file else ssl.get_default_verify_paths().cafile,
     }
     return {"sasl.oauthbearer.method": "oidc", **{name: value for name, value in optional.items() if value}}

@@ -153,7 +153,10 @@ class Metrics:
         self.ready = self._gauge("ready", "1 while /readyz says yes.")
         self.breaker_open = self._gauge("breaker_open", "1 while too many messages are bad and reading is paused.")
         self.fenced = self._counter("fenced_total", "Batches dropped because another replica holds the partition.")
-        self.bisections = self._counter("bisections_total", "Batches cut in two because PostgreSQL refused a row.")
+        self.bisections = self._counter(
+            "bisections_total",
+            "Batches cut in two: a row was refused, it took too long, or groups contend for a visit.",
+        )
         self.db_errors = self._counter("db_errors_total", "Errors of PostgreSQL.", **{"class": DB_ERROR_CLASSES})
         self.kafka_errors = self._counter("kafka_errors_total", "Errors that the Kafka client reported.")
         self.registry_errors = self._counter("registry_errors_total", "Failed requests to the schema registry.")

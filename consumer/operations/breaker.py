@@ -1,9 +1,10 @@
 """What operators do with the circuit breaker: look where it stopped reading, and let reading go on."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from consumer.config import Settings
-from consumer.operations.positions import open_inspector, open_positions
+from consumer.operations.positions import identify_topics, open_inspector, open_positions
 from consumer.postgres.positions import ListedPosition, LogPartition
 
 
@@ -41,14 +42,24 @@ def reset(settings: Settings, *, accept: bool, dry_run: bool = False) -> list[Re
     dry_run
         Only tell.
     """
+    stopped = tripped(settings)
+    accepted = _ends(settings, stopped) if accept else {}
     done = []
-    for stopped in tripped(settings):
-        accept_until = 0
-        if accept:
-            with open_inspector(settings) as inspector:
-                accept_until = inspector.watermarks(stopped.log.partition)[1]
-        if not dry_run:
-            with open_positions(settings) as positions:
-                positions.reset(stopped.log, accept_until=accept_until)
-        done.append(Reset(log=stopped.log, detail=stopped.breaker or "", accept_until=accept_until))
+    with open_positions(settings) as positions:
+        for each in stopped:
+            accept_until = accepted.get(each.log, 0)
+            if not dry_run:
+                positions.reset(each.log, accept_until=accept_until)
+            done.append(Reset(log=each.log, detail=each.breaker or "", accept_until=accept_until))
     return done
+
+
+def _ends(settings: Settings, stopped: Collection[ListedPosition]) -> dict[LogPartition, int]:
+    """Ask where the logs end that there still are: of one that is no more, nothing will be read."""
+    with open_inspector(settings) as inspector:
+        identities = identify_topics(inspector, {each.topic for each in stopped})
+        return {
+            each.log: inspector.watermarks(each.log.partition)[1]
+            for each in stopped
+            if identities.get(each.topic) == (each.cluster_id, each.topic_id)
+        }

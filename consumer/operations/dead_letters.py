@@ -12,9 +12,8 @@ from typing import Any
 
 from consumer.config import Settings
 from consumer.errors import BadMessageError, FatalError, TransientError
-from consumer.events import Decoder
 from consumer.kafka.properties import connection_properties
-from consumer.kafka.registry import registry_client
+from consumer.kafka.registry import event_decoder
 from consumer.kafka.replay import Replay, ReplayProducer
 from consumer.postgres.connection import Database
 from consumer.postgres.dead_letters import Choice, DeadLetters, Status, StoredDeadLetter
@@ -42,9 +41,9 @@ def list_dead_letters(settings: Settings, choice: Choice, *, limit: int | None =
 
 def decoded(settings: Settings, letter: StoredDeadLetter) -> dict[str, Any] | str:
     """Decode the fields of a dead letter's message without judging them, or say why that is impossible."""
-    decoder = Decoder(registry=registry_client(settings.registry), max_message_bytes=_LONGEST_SHOWN)
     try:
-        return decoder.fields(letter.value)
+        with event_decoder(settings, max_message_bytes=_LONGEST_SHOWN) as decoder:
+            return decoder.fields(letter.value)
     except (BadMessageError, TransientError, FatalError) as error:
         return str(error)
 

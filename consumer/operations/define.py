@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
 
-from consumer.batch import BatchOptions, BatchResult, MemoryStore, VisitStore, merge_exposures
 from consumer.config import DatabaseSettings, InstrumentSettings, Settings, known_instruments
+from consumer.define_batch import BatchOptions, BatchResult, MemoryStore, VisitStore, merge_exposures
 from consumer.define_visits import DefineVisitsTask, Progress
 from consumer.errors import BadMessageError, ConfigurationError
 from consumer.instruments import task_config
@@ -129,7 +129,7 @@ def _run(
     rule = task.groupExposures.rule
     regions = _regions(task, exposures[0].instrument, given.raws)
     if isinstance(inner, PostgresVisitStore):
-        exposures = inner.merged(exposures)
+        exposures = inner.merged(exposures, rule)
         inner.begin(exposures, rule=rule, regions=regions)
     else:
         store.inner = MemoryStore(raws=regions)

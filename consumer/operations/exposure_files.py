@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from consumer.batch import BatchError
+from consumer.define_batch import BatchError
 from consumer.errors import BadMessageError
 from consumer.events import exposure_from_json
 from consumer.model import Exposure, RawIngested

@@ -6,14 +6,14 @@ claims the partition again, from the new position, one session timeout later.
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from consumer.config import Settings
 from consumer.errors import ConfigurationError
-from consumer.kafka.inspector import LogInspector
+from consumer.kafka.inspector import LogInspector, UnknownTopicError
 from consumer.kafka.properties import connection_properties
 from consumer.model import PartitionId
 from consumer.postgres.connection import Database
@@ -32,7 +32,7 @@ class State(StrEnum):
     BEYOND_END = "beyond_end"
     """The log ends before it: it lost its tail."""
     ANOTHER_LOG = "another_log"
-    """The topic was recreated, or it is on another cluster: this row is of a log that is no more."""
+    """The topic was deleted or recreated, or it is on another cluster: this row is of a log that is no more."""
     UNREAD = "unread"
     """Nothing was written yet."""
 
@@ -79,8 +79,8 @@ def show_positions(settings: Settings, *, ask_log: bool) -> list[Standing]:
     if not ask_log:
         return [Standing(stored=each) for each in stored]
     with open_inspector(settings) as inspector:
-        identities = {topic: inspector.identify(topic) for topic in sorted({each.topic for each in stored})}
-        return [_standing(inspector, each, identities[each.topic]) for each in stored]
+        identities = identify_topics(inspector, {each.topic for each in stored})
+        return [_standing(inspector, each, identities.get(each.topic)) for each in stored]
 
 
 def set_position(
@@ -168,7 +168,16 @@ def accept_gaps(
     return moves
 
 
-def _standing(inspector: LogInspector, stored: ListedPosition, identity: tuple[str, str]) -> Standing:
+def identify_topics(inspector: LogInspector, topics: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Give the ids of the cluster and of each topic that there is: one that was deleted is no reason to fail."""
+    found = {}
+    for topic in sorted(topics):
+        with suppress(UnknownTopicError):
+            found[topic] = inspector.identify(topic)
+    return found
+
+
+def _standing(inspector: LogInspector, stored: ListedPosition, identity: tuple[str, str] | None) -> Standing:
     if (stored.cluster_id, stored.topic_id) != identity:
         return Standing(stored=stored, state=State.ANOTHER_LOG)
     low, high = inspector.watermarks(PartitionId(stored.topic, stored.partition))

@@ -16,8 +16,7 @@ from consumer.config import Settings
 from consumer.errors import ConfigurationError, DataRefusedError, GroupError, TransientError
 from consumer.instruments import resolve_instrument
 from consumer.model import CloseReason, RawRegion, VisitRecords
-from consumer.operations.announcing import announcer
-from consumer.planning import Candidate, ExposureKey, InstrumentRules, KnownExposure, StoredVisit, Verdicts
+from consumer.planning import Candidate, ExposureKey, InstrumentRules, KnownExposure, Verdicts
 from consumer.postgres.batch import BatchTransaction
 from consumer.postgres.connection import Database, Session
 from consumer.postgres.rows import columns, exposure_from_row
@@ -34,6 +33,8 @@ from consumer.redefinition import (
     judge,
     key_of,
 )
+from consumer.relay import announcer
+from consumer.settling import announcements
 from consumer.visits import make_records
 
 _ATTEMPTS = 5
@@ -75,7 +76,7 @@ class Redefinition:
             raise ConfigurationError(f"instrument {scope.instrument!r} is not among the configured ones: {known}")
         self._scope = scope
         self._database = Database(settings.database, application_name="visit-consumer redefine")
-        self._announce = announcer(settings)
+        self._announce = announcer(settings.announce)
         self._rules = resolve_instrument(settings.instruments[scope.instrument], settings.closing_of(scope.instrument))
         check_schema(self._database)
 
@@ -175,24 +176,11 @@ class Redefinition:
             tables.delete_visits(verdicts.stale)
             release_visits(session, [(old, candidate.group) for candidate, old in verdicts.updated])
             if records:
-                tables.write_visits(records, replaced, alone=False)
-                self._write_announcements(tables, records, replaced)
+                revisions = tables.write_visits(records, replaced, alone=False)
+                if self._announce is not None:
+                    tables.write_outbox(announcements(records, revisions, self._announce))
             tables.resolve_dead_letters(defined.closed)
         return changes
-
-    def _write_announcements(
-        self, tables: BatchTransaction, records: Sequence[VisitRecords], replaced: Sequence[StoredVisit]
-    ) -> None:
-        if self._announce is None:
-            return
-        revisions = {old.id: old.revision + 1 for old in replaced}
-        keyed = [(each, each.definition.id, revisions.get(each.definition.id, 1)) for each in records]
-        tables.write_outbox(
-            [
-                (each.definition.instrument, id_, revision, self._announce(each, revision))
-                for each, id_, revision in keyed
-            ]
-        )
 
     def _raws(self, tables: BatchTransaction, known: Sequence[KnownExposure]) -> dict[ExposureKey, list[RawRegion]]:
         return tables.raw_regions(each.key for each in known) if self._rules.algorithm.needs_headers else {}

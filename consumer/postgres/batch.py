@@ -4,6 +4,7 @@ Delivery: all of a batch or nothing. `advance` is the fence and comes first; who
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import accumulate
 from typing import cast
 
@@ -11,7 +12,7 @@ from consumer import __version__
 from consumer.closing import Deadline, Later, OpenGroup, Waiting
 from consumer.errors import DataRefusedError, FencedError
 from consumer.model import DeadLetter, GroupKey, PartitionId, RawRegion, VisitRecords
-from consumer.planning import ExposureKey, KnownExposure, StoredVisit
+from consumer.planning import ExposureKey, KnownExposure, StoredVisit, VisitKey
 from consumer.positions import Advance
 from consumer.postgres.connection import Session
 from consumer.postgres.rows import (
@@ -132,8 +133,7 @@ class BatchTransaction:
                 cast("str", row[2]),
                 GroupKey(cast("str", row[0]), cast("str", row[3])),
                 cast("bytes", row[4]),
-                cast("int", row[5]),
-                cast("bytes", row[6]),
+                cast("bytes", row[5]),
             )
             for row in self._rows("lock_visits", parameters)
         ]
@@ -151,7 +151,7 @@ class BatchTransaction:
         *,
         alone: bool,
         detector_regions: bool = True,
-    ) -> str | None:
+    ) -> dict[VisitKey, int]:
         """Store the rows of visits.
 
         Parameters
@@ -167,18 +167,16 @@ class BatchTransaction:
 
         Returns
         -------
-        refusal
-            With `alone`, why PostgreSQL refuses these rows, none of which is written then; None when they are.
+        revisions
+            Of each visit.
+
+        Raises
+        ------
+        DataRefusedError
+            When PostgreSQL refuses these rows. With `alone` none of them is written, and the transaction may go on.
         """
-        if not alone:
-            self._write_visits(visits, replaced, detector_regions=detector_regions)
-            return None
-        try:
-            with self._session.savepoint():
-                self._write_visits(visits, replaced, detector_regions=detector_regions)
-        except DataRefusedError as error:
-            return error.detail
-        return None
+        with self._session.savepoint() if alone else nullcontext():
+            return self._write_visits(visits, replaced, detector_regions=detector_regions)
 
     def _delete_parts(self, visits: Sequence[StoredVisit], *, detector_regions: bool = True) -> None:
         regions = ("delete_detector_regions",) if detector_regions else ()
@@ -189,10 +187,11 @@ class BatchTransaction:
 
     def _write_visits(
         self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, detector_regions: bool
-    ) -> None:
+    ) -> dict[VisitKey, int]:
         if replaced:
             self._delete_parts(replaced, detector_regions=detector_regions)
-        if self._run("upsert_visits", _visit_columns(visits)) != len(visits):
+        written = self._rows("upsert_visits", _visit_columns(visits))
+        if len(written) != len(visits):
             raise DataRefusedError("another group took the id of a visit at this moment", sqlstate="23505")
         keyed = [(v.definition.instrument, v.definition.id, v) for v in visits]
         self._run(
@@ -214,6 +213,10 @@ class BatchTransaction:
                 self._run("insert_detector_regions", parameters)
         trixels = ((instrument, id_, array_text(v.regions.htm7)) for instrument, id_, v in keyed)
         self._run("insert_htm7", columns(("instruments", "visits", "trixels"), trixels))
+        return {
+            VisitKey(cast("str", instrument), cast("int", id_)): cast("int", revision)
+            for instrument, id_, revision in written
+        }
 
     def write_dead_letters(self, letters: Sequence[DeadLetter], clocks: Mapping[PartitionId, int]) -> None:
         """Store dead letters: of messages for good, of groups and exposures until they are resolved."""

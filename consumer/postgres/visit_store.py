@@ -8,7 +8,7 @@ our look and our write makes the write fail, never silently overwrite.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import cast
 
-from consumer.batch import BatchError
+from consumer.define_batch import BatchError
 from consumer.errors import DeadLetterReason, GroupError
 from consumer.grouping import GroupingRule
 from consumer.merging import merge_record
@@ -28,14 +28,14 @@ from consumer.postgres.batch import BatchTransaction
 from consumer.postgres.connection import Database, Session
 from consumer.postgres.rows import columns, exposure_from_row
 from consumer.regions import htm7_ids
-from consumer.settling import Announce
+from consumer.settling import Announce, announcements
 
 _AT_ONCE = 200
 """Visits that are read together: 41,000 detector regions of the largest camera."""
 
 
 class PostgresVisitStore:
-    """Implements `consumer.batch.VisitStore` on PostgreSQL.
+    """Implements `consumer.define_batch.VisitStore` on PostgreSQL.
 
     Parameters
     ----------
@@ -53,19 +53,27 @@ class PostgresVisitStore:
         self._regions: tuple[RawRegion, ...] = ()
         self._written: set[ExposureKey] = set()
 
-    def merged(self, exposures: Sequence[Exposure]) -> list[Exposure]:
+    def merged(self, exposures: Sequence[Exposure], rule: GroupingRule) -> list[Exposure]:
         """Merge exposures into what is stored of them, as raws of them would be.
 
         Raises
         ------
         BatchError
-            When a record contradicts the stored one.
+            When a record contradicts the stored one, or moves its exposure to another group by this rule: the visit of
+            the former group would keep it.
         """
         keys = [ExposureKey(e.instrument, e.id) for e in exposures]
         with self.database.transaction() as session:
             rows = session.rows("visits", "exposures", columns(("instruments", "ids"), keys))
         stored = {known.key: known.record for known in map(exposure_from_row, rows)}
-        return [_merge(stored.get(key, each), each) for key, each in zip(keys, exposures, strict=True)]
+        merged = [_merge(stored.get(key, each), each) for key, each in zip(keys, exposures, strict=True)]
+        for key, record in zip(keys, merged, strict=True):
+            if key in stored and (former := rule.key(stored[key])) != rule.key(record):
+                raise BatchError(
+                    f"exposure {key.id} of {key.instrument} is stored as one of group {former!r}, and would move to "
+                    f"{rule.key(record)!r}: announce the correction by an event, which settles both groups"
+                )
+        return merged
 
     def begin(self, exposures: Iterable[Exposure], *, rule: GroupingRule, regions: Sequence[RawRegion]) -> None:
         """Take note of the exposures of a batch: each is stored with its visit, and the others by `finish`."""
@@ -181,12 +189,10 @@ def write_visit(
     announce
         Encodes the announcement for the outbox.
     """
-    visit = records.definition
     release_visits(session, [(each, records.group) for each in stored])
-    tables.write_visits([records], stored, alone=False, detector_regions=detector_regions)
+    revisions = tables.write_visits([records], stored, alone=False, detector_regions=detector_regions)
     if announce is not None:
-        revision = max((each.revision for each in stored), default=0) + 1
-        tables.write_outbox([(visit.instrument, visit.id, revision, announce(records, revision))])
+        tables.write_outbox(announcements([records], revisions, announce))
 
 
 def release_visits(session: Session, visits: Iterable[tuple[StoredVisit, GroupKey]]) -> None:

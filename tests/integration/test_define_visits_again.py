@@ -225,6 +225,20 @@ def shifted(cards: str, degrees: float) -> str:
     return "".join(lines)
 
 
+def test_a_visit_that_goes_and_comes_back_goes_on_counting_revisions(dsn: str) -> None:
+    rules = rules_of(CONFIG)
+    one = exposure(1, group="7")
+    read(dsn, rules, raw(one))
+    read(dsn, rules, raw(replace(one, group="8", record_version=1)))
+    assert visit(dsn, "id", "revision") == (8, 1)
+    read(dsn, rules, raw(replace(one, record_version=2)))
+    # Who has seen revision 1 of visit 7 would ignore another revision 1 of it.
+    assert visit(dsn, "id", "revision") == (7, 2)
+    read(dsn, rules, raw(replace(one, group="8", record_version=3)))
+    read(dsn, rules, raw(replace(one, record_version=4)))
+    assert visit(dsn, "id", "revision") == (7, 3)
+
+
 def test_the_pointing_of_a_header_waits_for_its_detector(dsn: str) -> None:
     rules = header_rules(wcs_source="header", detector_id=HSC_DETECTOR)
     one = hsc()

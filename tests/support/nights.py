@@ -179,7 +179,7 @@ _WIPE = """
     DELETE FROM visits.visit_system; DELETE FROM visits.visit_system_membership;
     DELETE FROM visits.visit_detector_region; DELETE FROM visits.visit_htm7; DELETE FROM visits.raw_region;
     DELETE FROM visits.open_group; DELETE FROM visits.dead_letter; DELETE FROM visits.outbox;
-    DELETE FROM visits.consumer_offset;
+    DELETE FROM visits.retired_visit; DELETE FROM visits.consumer_offset;
 """
 
 

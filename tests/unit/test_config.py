@@ -16,6 +16,10 @@ from consumer.config.kafka import PROMISED_PROPERTIES
 from consumer.config.keys import all_keys, section_of, variable
 from consumer.config.reference import settings_reference
 from consumer.errors import BadMessageError, ConfigurationError
+from consumer.events import encode_record, parse_writer_schema, record_of, schema_text
+from consumer.kafka.registry import event_decoder
+from consumer.model import RawIngested
+from tests.support.exposures import exposure
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MINIMAL: dict[str, Any] = {
@@ -280,7 +284,8 @@ def test_insecure_protocols_need_a_word(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*PROMISED_PROPERTIES, "sasl.password", "ssl.endpoint.identification.algorithm", "GROUP_ID"]
+    "name",
+    [*PROMISED_PROPERTIES, "sasl.password", "ssl.endpoint.identification.algorithm", "https.ca.location", "GROUP_ID"],
 )
 def test_client_properties_that_break_a_promise_are_refused(tmp_path: Path, name: str) -> None:
     assert f"{name}" in complaint(tmp_path, {"kafka": {"client": {name: "x"}}})
@@ -289,6 +294,39 @@ def test_client_properties_that_break_a_promise_are_refused(tmp_path: Path, name
 def test_harmless_client_properties_pass_with_their_types(tmp_path: Path) -> None:
     client = {"socket.keepalive.enable": True, "fetch.wait.max.ms": 5, "ssl.cipher.suites": "x"}
     assert settings(tmp_path, {"kafka": {"client": client}}).kafka.client == client
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"type": "record"}', "the writer's schema is refused"),
+        (b"syntax = 'proto3';", "the writer's schema is refused"),
+        (b"\xff", "is not UTF-8 text"),
+        (None, "Path does not point to a file"),
+    ],
+)
+def test_a_file_without_a_usable_schema_is_named(tmp_path: Path, content: bytes | None, expected: str) -> None:
+    file = tmp_path / "older.avsc"
+    if content is not None:
+        file.write_bytes(content)
+    text = complaint(tmp_path, {"kafka": {"writer_schema_files": [str(file)]}})
+    assert "kafka.writer_schema_files.0: " in text
+    assert expected in text
+
+
+def test_events_of_a_schema_that_is_named_are_decoded(tmp_path: Path) -> None:
+    raw = RawIngested(exposure=exposure(), detector=5)
+    older = {**json.loads(schema_text("raw_ingested")), "doc": ""}
+    older["fields"] = [each for each in older["fields"] if each["name"] != "wcs"]
+    file = tmp_path / "older.avsc"
+    file.write_text(json.dumps(older), encoding="utf-8")
+    loaded = settings(tmp_path, {"kafka": {"writer_schema_files": [str(file)]}})
+    value = encode_record(record_of(raw), parse_writer_schema(json.dumps(older)))
+    with event_decoder(loaded) as decoder:
+        assert decoder.decode(value) == raw
+    file.unlink()
+    with pytest.raises(ConfigurationError, match=r"kafka\.writer_schema_files.*older\.avsc"), event_decoder(loaded):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -341,6 +379,16 @@ def test_conninfo_is_read_as_libpq_does() -> None:
         "dbname": "my db",
     }
     assert not has_password("postgresql://postgres:@/postgres?host=/tmp/pg")
+
+
+@pytest.mark.parametrize("password", ["wind@mill", "wind/mill", "wind#mill", "wind%zzmill", "windmill%"])
+def test_a_password_that_a_url_must_write_otherwise_is_refused_unseen(tmp_path: Path, password: str) -> None:
+    """A piece of it would be the host's name to libpq, which says so in every error."""
+    given = {"DATABASE__CONNINFO": f"postgresql://writer:{password}@localhost/visits"}
+    text = complaint(tmp_path, {"database": {"conninfo": None}}, **given)
+    assert "write with a percent sign" in text
+    assert "wind" not in text
+    assert "mill" not in text
 
 
 def test_what_is_given_lies_over_what_is_known_of_an_instrument(tmp_path: Path) -> None:

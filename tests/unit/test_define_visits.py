@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consumer.batch import BatchError, BatchResult, MemoryStore
+from consumer.define_batch import BatchError, BatchResult, MemoryStore
 from consumer.define_visits import (
     ComputeVisitRegionsConfig,
     ComputeVisitRegionsTask,

@@ -176,7 +176,7 @@ class TestGroups:
 
 
 def stored_visit(key: str, id_: int, *, name: str | None = None, hashed: bytes = b"old") -> StoredVisit:
-    return StoredVisit(INSTRUMENT, id_, name or key, GroupKey(INSTRUMENT, key), hashed, 1, b"")
+    return StoredVisit(INSTRUMENT, id_, name or key, GroupKey(INSTRUMENT, key), hashed, b"")
 
 
 def verdicts(outcome: Defined, *stored: StoredVisit, rules: Any = RULES) -> Verdicts:

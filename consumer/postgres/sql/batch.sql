@@ -158,7 +158,7 @@ WHERE (instrument, group_key) IN (SELECT * FROM unnest(%(instruments)s::text[], 
 
 -- name: lock_visits
 -- Stored visits that have the id, the name or the group of a visit that the batch defines.
-SELECT instrument, id, name, group_key, inputs_hash, revision, region
+SELECT instrument, id, name, group_key, inputs_hash, region
 FROM visit
 WHERE (instrument, id) IN (
     SELECT instrument, id FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]) AS given (instrument, id)
@@ -175,7 +175,16 @@ ORDER BY instrument, id
 FOR UPDATE;
 
 -- name: delete_visits
-DELETE FROM visit WHERE (instrument, id) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]));
+-- What is left of a visit is its revision: whoever has seen it ignores one of the same id that is not above it.
+WITH gone AS (
+    DELETE FROM visit
+    WHERE (instrument, id) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]))
+    RETURNING instrument, id, revision
+)
+INSERT INTO retired_visit (instrument, id, revision)
+SELECT instrument, id, revision FROM gone ORDER BY instrument, id
+ON CONFLICT (instrument, id) DO UPDATE
+SET revision = greatest(retired_visit.revision, excluded.revision), retired_at = now();
 
 -- name: delete_definitions
 DELETE FROM visit_definition
@@ -196,14 +205,17 @@ WHERE (htm7, instrument, visit)
     IN (SELECT * FROM unnest(%(trixels)s::integer[], %(instruments)s::text[], %(ids)s::bigint[]));
 
 -- name: upsert_visits
--- A visit is rewritten only by its own group and when its inputs hash differs; its revision counts the rewrites. Where
--- another group took the id since we looked, a row is missing from the count, and the batch starts again.
+-- A visit is rewritten only by its own group and when its inputs hash differs; its revision counts the rewrites, and
+-- goes on where a visit of this id ended. Where another group took the id since we looked, a row is missing from the
+-- answer, and the batch starts again.
 INSERT INTO visit (
     instrument, id, day_obs, physical_filter, name, seq_num, exposure_time, target_name, observation_reason,
     science_program, azimuth, zenith_angle, region, timespan_begin, timespan_end, group_key, complete, inputs_hash,
-    rule, algorithm, camera_version, padding, close_reason, software_version
+    rule, algorithm, camera_version, padding, close_reason, software_version, revision
 )
-SELECT *
+SELECT
+    given.*,
+    1 + coalesce((SELECT revision FROM retired_visit WHERE instrument = given.instrument AND id = given.id), 0)
 FROM unnest(
     %(instruments)s::text[], %(ids)s::bigint[], %(day_obs)s::integer[], %(physical_filters)s::text[],
     %(names)s::text[], %(seq_nums)s::bigint[], %(exposure_times)s::double precision[], %(target_names)s::text[],
@@ -212,6 +224,10 @@ FROM unnest(
     %(timespan_ends)s::bigint[], %(group_keys)s::text[], %(completes)s::boolean[], %(inputs_hashes)s::bytea[],
     %(rules)s::text[], %(algorithms)s::text[], %(camera_versions)s::text[], %(paddings)s::integer[],
     %(close_reasons)s::text[], %(software_versions)s::text[]
+) AS given (
+    instrument, id, day_obs, physical_filter, name, seq_num, exposure_time, target_name, observation_reason,
+    science_program, azimuth, zenith_angle, region, timespan_begin, timespan_end, group_key, complete, inputs_hash,
+    rule, algorithm, camera_version, padding, close_reason, software_version
 )
 ON CONFLICT (instrument, id) DO UPDATE
 SET day_obs = excluded.day_obs, physical_filter = excluded.physical_filter, name = excluded.name,
@@ -223,7 +239,8 @@ SET day_obs = excluded.day_obs, physical_filter = excluded.physical_filter, name
     algorithm = excluded.algorithm, camera_version = excluded.camera_version, padding = excluded.padding,
     close_reason = excluded.close_reason, software_version = excluded.software_version,
     revision = visit.revision + 1, updated_at = now()
-WHERE visit.group_key = excluded.group_key AND visit.inputs_hash IS DISTINCT FROM excluded.inputs_hash;
+WHERE visit.group_key = excluded.group_key AND visit.inputs_hash IS DISTINCT FROM excluded.inputs_hash
+RETURNING instrument, id, revision;
 
 -- name: insert_definitions
 INSERT INTO visit_definition (instrument, visit, exposure)

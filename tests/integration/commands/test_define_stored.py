@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,6 +13,9 @@ from consumer.model import Exposure
 from tests.support.commands import invoke, invoke_json
 from tests.support.define_visits import load_night, night_names, orders
 from tests.support.exposures import exposure, run_of
+from tests.support.feeding import Feeder, raws_of
+from tests.support.nights import START_MS
+from tests.support.tables import snapshot
 from tests.support.visit_rows import assert_tables, options_of
 
 GROUPED = ("--instrument", "LSSTComCam", "--group-exposures", "by-group-metadata", "--group-id", "digits")
@@ -99,6 +103,31 @@ def test_two_groups_that_claim_one_id(dsn: str) -> None:
     refused = invoke("define", "-", "--dsn", dsn, *GROUPED, text=text, exit_code=1)
     assert "12" in refused.stderr
     assert rows(dsn, "SELECT name FROM visit") == [("A12",)]
+
+
+def test_what_was_left_out_is_settled_once_the_service_reads_it(dsn: str) -> None:
+    first, late = run_of(1, 2, group="A12")
+    other, dark = exposure(3, group="B12"), exposure(4, group="C14", tracking_ra=None)
+    define(dsn, [first])
+    define(dsn, [first, late, other, dark], *GROUPED, "--skip-conflicting")
+    assert rows(dsn, "SELECT exposure FROM visit_definition") == [(first.id,)]
+    assert rows(dsn, "SELECT count(*) FROM exposure") == [(4,)]
+    grouped = {"group_exposures": "by-group-metadata", "group_id": "digits", "ignore_non_science_exposures": False}
+    with closing(Feeder(dsn, {"LSSTComCam": grouped})) as feeder:
+        feeder.feed(raws_of([first, late, other, dark]), at_ms=START_MS)
+        feeder.feed(raws_of([exposure(5, group_size=1)]), at_ms=START_MS + 3_600_000)
+    assert sorted(rows(dsn, "SELECT exposure FROM visit_definition WHERE visit = 12")) == [(first.id,), (late.id,)]
+    letters = rows(dsn, "SELECT reason, group_key FROM dead_letter WHERE status = 'open' ORDER BY group_key")
+    assert letters == [("visit_conflict", "B12"), ("not_on_sky", "C14")]
+
+
+def test_a_correction_that_moves_an_exposure_is_left_to_an_event(dsn: str) -> None:
+    define(dsn, run_of(1, 2, group="A12"))
+    before = snapshot(dsn)
+    text = json.dumps([asdict(exposure(2, group="B13", record_version=1))])
+    refused = invoke("define", "-", "--dsn", dsn, *GROUPED, text=text, exit_code=1)
+    assert "'A12', and would move to 'B13'" in refused.stderr
+    assert snapshot(dsn) == before
 
 
 def test_a_database_without_tables_or_without_a_server(database18: str) -> None:

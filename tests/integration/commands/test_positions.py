@@ -123,6 +123,25 @@ def test_a_log_that_is_no_more_is_told_and_left_alone(on_mock: Setting) -> None:
     assert on_mock.command("accept-gap") == []
 
 
+def test_a_topic_that_was_deleted_keeps_no_gap_from_being_accepted(on_mock: Setting) -> None:
+    on_mock.set(11, "--force")
+    with psycopg.connect(on_mock.dsn) as connection:
+        connection.execute(
+            """
+            INSERT INTO visits.consumer_offset (consumer_group, cluster_id, topic, partition, next_offset, breaker)
+            SELECT consumer_group, cluster_id, 'a-deleted-topic', 0, 7, 'all was bad' FROM visits.consumer_offset
+            """
+        )
+    states = {each["topic"]: each["state"] for each in on_mock.command("show", "--log")}
+    assert states == {on_mock.topic: "beyond_end", "a-deleted-topic": "another_log"}
+    (move,) = on_mock.command("accept-gap")
+    assert (move["topic"], move["after"]) == (on_mock.topic, 10)
+    with psycopg.connect(on_mock.dsn) as connection:
+        connection.execute("UPDATE visits.consumer_offset SET breaker = 'most were bad'")
+    resets = invoke_json("breaker", "reset", "--accept", "--config", on_mock.config)
+    assert {each["topic"]: each["accept_until"] for each in resets} == {on_mock.topic: 10, "a-deleted-topic": 0}
+
+
 @pytest.mark.kafka
 def test_what_retention_deleted_is_a_gap(tmp_path: Path, kafka: KafkaCluster, dsn: str) -> None:
     setting = Setting(tmp_path, kafka.bootstrap, dsn)

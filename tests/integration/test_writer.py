@@ -1,0 +1,111 @@
+"""The writer on PostgreSQL, without a broker: what no batch border may decide, and stamps that no date can hold."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumer.config import DatabaseSettings
+from consumer.metrics import Metrics
+from consumer.model import Exposure, Message, PartitionId
+from consumer.planning import InstrumentRules
+from consumer.postgres.connection import Database
+from consumer.postgres.dead_letters import Choice, DeadLetters
+from consumer.postgres.positions import Positions
+from consumer.writer import Writer
+from tests.support.exposures import exposure
+from tests.support.nights import START_MS, TOPIC, NightLog, Reader, Rows, canonical, prepare, raws_of, reader, rules_of
+from tests.support.postgres import PostgresServer
+
+CONFIG = {
+    "instrument": "LSSTComCam",
+    "camera": "lsstcomcam",
+    "group_exposures": "one-to-one",
+    "group_id": "digits",
+    "padding": 250,
+    "merge_exposures": False,
+}
+RULES = rules_of(CONFIG)
+PARTITION = PartitionId(TOPIC, 0)
+
+
+@contextmanager
+def writing(dsn: str, rules: dict[str, InstrumentRules] = RULES) -> Iterator[tuple[Writer, Reader]]:
+    """Give a writer, and a reader that gathers batches for it."""
+    database = Database(DatabaseSettings(conninfo=dsn))  # type: ignore[arg-type] # pydantic makes it a secret
+    positions = Positions(database, consumer_group="visit-consumer", owner="writer")
+    metrics = Metrics(CollectorRegistry(), instruments=rules)
+    writer = Writer(database, positions, rules, metrics, announce=None, retry_max_s=1.0)
+    try:
+        with reader(dsn, rules) as gathers:
+            gathers.claim([PARTITION])
+            yield writer, gathers
+    finally:
+        writer.close(10.0)
+
+
+def written(server: PostgresServer, exposures: Sequence[Exposure], *, max_batch: int) -> Rows:
+    """Read one raw of each exposure in batches, and give the tables."""
+    log = NightLog.of()
+    for number, raw in enumerate(raws_of(exposures, 0)):
+        log.append(raw, at_ms=START_MS + number)
+    messages = log.partitions[PARTITION]
+    with server.database(prepare) as dsn:
+        with writing(dsn) as (writer, gathers):
+            for first in range(0, len(messages), max_batch):
+                gathers.put(messages[first : first + max_batch])
+                batch = gathers.intake.take()
+                assert batch is not None
+                writer.write(batch).result(30.0)
+        return canonical(dsn)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [(1, "Z"), (2, "X"), (1, "X")],
+        [(1, "X"), (3, "X"), (1, "Y"), (2, "X")],
+        [(3, "X"), (1, "X"), (3, "Y"), (2, "X"), (3, "X")],
+        [(1, "X"), (2, "Y"), (3, "X"), (1, "Y"), (2, "X")],
+    ],
+)
+def test_borders_do_not_decide_who_has_a_contested_name(
+    postgres18: PostgresServer, names: list[tuple[int, str]]
+) -> None:
+    corrected = [exposure(one, obs_id=name, record_version=version) for version, (one, name) in enumerate(names)]
+    one_by_one = written(postgres18, corrected, max_batch=1)
+    for max_batch in range(2, len(names) + 1):
+        assert written(postgres18, corrected, max_batch=max_batch) == one_by_one
+
+
+def test_a_visit_whose_name_became_free_needed_the_message_that_freed_it(postgres18: PostgresServer) -> None:
+    log = NightLog.of()
+    exposures = [exposure(1, obs_id="X"), exposure(2, obs_id="X"), exposure(1, obs_id="Y", record_version=1)]
+    for number, raw in enumerate(raws_of(exposures, 0)):
+        log.append(raw, at_ms=START_MS + number)
+    with postgres18.database(prepare) as dsn, reader(dsn, RULES) as one:
+        one.claim([PARTITION])
+        for message in log.partitions[PARTITION]:
+            one.put([message])
+            result = one.write()
+        assert result is not None
+        assert {each.definition.name for each in result.written} == {"X", "Y"}
+        assert {each.last_ms for each in result.verdicts.candidates} == {START_MS + 2}
+
+
+@pytest.mark.parametrize("stamp_ms", [2**63 - 1, 300_000_000_000_000, 253_402_300_800_000, -1])
+def test_a_bad_message_is_set_aside_however_it_is_stamped(postgres18: PostgresServer, stamp_ms: int) -> None:
+    with postgres18.database(prepare) as dsn:
+        with writing(dsn) as (writer, gathers):
+            gathers.put([Message(PARTITION, 0, stamp_ms, None, b"junk")])
+            batch = gathers.intake.take()
+            assert batch is not None
+            writer.write(batch).result(30.0)
+        database = Database(DatabaseSettings(conninfo=dsn))  # type: ignore[arg-type] # pydantic makes it a secret
+        (letter,) = DeadLetters(database).choose(Choice())
+        database.close()
+        assert (letter.offset, letter.value) == (0, b"junk")
+        with psycopg.connect(dsn) as connection:
+            assert connection.execute("SELECT next_offset FROM visits.consumer_offset").fetchone() == (1,)
