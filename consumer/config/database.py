@@ -9,6 +9,7 @@ from pydantic import Field, FilePath, SecretStr, model_validator
 from consumer.config.sections import MayStandInFile, Seconds, SecretFile, Section, current_secret, one_source
 
 _PAIR = re.compile(r"\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)")
+_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _VERIFIED = frozenset({"verify-ca", "verify-full"})
 _SECRET_PARAMETERS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 
@@ -21,7 +22,8 @@ def conninfo_parameters(conninfo: str) -> dict[str, str]:
     Raises
     ------
     ValueError
-        If the string is of neither form. The message never repeats it, since it may hold a password.
+        If the string is of neither form, or libpq would read the URL otherwise. The message never repeats it, since it
+        may hold a password.
     """
     if conninfo.startswith(("postgresql://", "postgres://")):
         return _url_parameters(conninfo)
@@ -42,6 +44,9 @@ def _url_parameters(url: str) -> dict[str, str]:
     parts = urlsplit(url)
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
     user_info, at, hosts = parts.netloc.rpartition("@")
+    if "@" in user_info + parts.path or parts.fragment or _BAD_PERCENT.search(url):
+        # libpq would cut it elsewhere, and name what it takes for a host: a piece of the password.
+        raise ValueError("holds a character that a URL must write with a percent sign, such as %40 for @ in a password")
     if at:
         user, _, password = user_info.partition(":")
         parameters["user"] = unquote(user)
@@ -88,13 +93,13 @@ class DatabaseSettings(Section):
     client_check_interval_s: Seconds = 2.0
     """How often the server looks, during a statement, whether this client still lives."""
     keepalive_idle_s: Annotated[int, Field(ge=1, le=7200)] = 5
-    """TCP keepalive: silence before the first probe."""
+    """TCP keepalive, of both ends: silence before the first probe."""
     keepalive_interval_s: Annotated[int, Field(ge=1, le=7200)] = 2
-    """TCP keepalive: time between probes."""
+    """TCP keepalive, of both ends: time between probes."""
     keepalive_count: Annotated[int, Field(ge=1, le=100)] = 3
-    """TCP keepalive: probes without an answer after which the connection counts as lost."""
+    """TCP keepalive, of both ends: probes without an answer after which the connection counts as lost."""
     tcp_user_timeout_s: Seconds = 10.0
-    """How long sent data may stay unacknowledged before the connection counts as lost."""
+    """How long what either end has sent may stay unacknowledged before the connection counts as lost."""
     retry_max_s: Seconds = 5.0
     """Longest pause between two attempts while the database is unwell."""
 
@@ -134,6 +139,11 @@ class DatabaseSettings(Section):
             "lock_timeout": f"{round(self.lock_timeout_s * 1000)}ms",
             "idle_in_transaction_session_timeout": f"{round(self.idle_in_transaction_timeout_s * 1000)}ms",
             "client_connection_check_interval": f"{round(self.client_check_interval_s * 1000)}ms",
+            # The server's end of the connection: what it holds for us when our machine is gone, or we read no answers.
+            "tcp_keepalives_idle": f"{self.keepalive_idle_s}s",
+            "tcp_keepalives_interval": f"{self.keepalive_interval_s}s",
+            "tcp_keepalives_count": str(self.keepalive_count),
+            "tcp_user_timeout": f"{round(self.tcp_user_timeout_s * 1000)}ms",
         }
 
     @staticmethod

@@ -159,10 +159,13 @@ class Database:
             given["application_name"] = self._application_name
             if password is not None:
                 given["password"] = password.get_secret_value()
+            # Every statement is prepared by a request of its own. PostgreSQL takes a session for idle, and ends it in
+            # time, when it waits for the begin of a request; one that has its text and waits for its values, because we
+            # were frozen in the middle, would hold its locks for as long as we are.
             connection = psycopg.connect(
                 settings.conninfo.get_secret_value(),
                 autocommit=True,
-                prepare_threshold=1,
+                prepare_threshold=0,
                 **given,  # type: ignore[arg-type]
             )
             try:
@@ -209,4 +212,4 @@ class Session:
 
     def script(self, text: str) -> None:
         """Run the text of one of the package's own migration files."""
-        self._connection.execute(text.encode())
+        self._connection.execute(text.encode(), prepare=False)

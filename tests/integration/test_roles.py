@@ -32,7 +32,7 @@ ALTERS = (
 )
 DELETE = sql.SQL("DELETE FROM visits.{} WHERE false")
 INSERT = sql.SQL("INSERT INTO visits.{} DEFAULT VALUES")
-KEPT = ("exposure", "raw_region", "consumer_offset", "visit_system", "schema_version")
+KEPT = ("retired_visit", "exposure", "raw_region", "consumer_offset", "visit_system", "schema_version")
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,11 @@ def test_a_flood_of_bad_messages_is_not_set_aside_until_an_operator_accepts_it(
             assert replica.metric("visit_consumer_breaker_open") == 1
             assert letters(dsn) == 0
             assert replica.get("/healthz").status == 200
+            replica.kill()
+            replica.start()
+            replica.wait_until(
+                lambda: replica.metric("visit_consumer_lag_messages") == len(bad), what="what the stopped are behind"
+            )
 
             shown = CliRunner().invoke(main, ["breaker", "show", "--config", str(config), "--output", "json"])
             assert shown.exit_code == 0, shown.output
