@@ -54,6 +54,10 @@ class Refusal(NamedTuple):
     """Whether an operator has to decide; otherwise the brokers could not be asked."""
     breaker: bool = False
     """Whether the circuit breaker stopped it."""
+    position: int | None = None
+    """As stored, next offset; None where that is not known."""
+    end: int | None = None
+    """Of the log: the offset after its last."""
 
 
 def claim_partitions(
@@ -99,10 +103,11 @@ def claim_partitions(
         position = store.claim(LogPartition(cluster_id, topic_id, partition))
         if position.next_offset is None:
             position = store.begin(position, high if start_at_end else low)
-        if position.breaker is not None:
-            outcome.append(Refusal(partition, position.breaker, lasting=True, breaker=True))
-            continue
         start = position.next_offset
+        if position.breaker is not None:
+            refusal = Refusal(partition, position.breaker, lasting=True, breaker=True, position=start, end=high)
+            outcome.append(refusal)
+            continue
         assert start is not None  # noqa: S101 -- `begin` has just stored one
         if start > high:
             # Whoever had it may have committed after we asked where the log ends.
@@ -125,7 +130,8 @@ def claim_partitions(
                 )
             )
         else:
-            outcome.append(Refusal(partition, _gap(partition, start, low, high), lasting=True))
+            detail = _gap(partition, start, low, high)
+            outcome.append(Refusal(partition, detail, lasting=True, position=start, end=high))
     return outcome
 
 
@@ -152,6 +158,24 @@ def still_at_end(log: Log, advances: Iterable[Advance]) -> set[int]:
     return clocks
 
 
+def of_another_log(log: Log, claims: Collection[Claim]) -> list[PartitionId]:
+    """Ask the brokers which partitions are of another log by now than was claimed, as far as they can be asked."""
+    return _strangers(claims, _identities(log, {claim.partition.topic for claim in claims}))
+
+
+def _strangers(claims: Collection[Claim], found: Mapping[str, tuple[str, str]]) -> list[PartitionId]:
+    return [c.partition for c in claims if found.get(c.partition.topic, c.log) != c.log]
+
+
+def _identities(log: Log, topics: Collection[str]) -> dict[str, tuple[str, str]]:
+    found = {}
+    for topic in topics:
+        # Brokers that cannot be asked say nothing about their topics.
+        with suppress(TransientError):
+            found[topic] = log.identify(topic)
+    return found
+
+
 def _gap(partition: PartitionId, stored: int, low: int, high: int) -> str:
     if stored < low:
         lost = f"offsets {stored} to {low - 1} were deleted before they were read"
@@ -167,7 +191,8 @@ class TopicWatch:
     """Asks again and again, in a thread of its own, whether the topics that are read are still the same logs.
 
     A topic that was deleted and made anew under its name has another id. Kafka's client does not tell: where the new
-    log is long enough already, it reads on in its middle. What was read of it by then is read again, from its start.
+    log is long enough already, it reads on in its middle. What was read of it by then is read again, from its start;
+    raws that are read twice change nothing, and what would be set aside twice waits for `of_another_log`.
 
     Parameters
     ----------
@@ -187,25 +212,16 @@ class TopicWatch:
         if asked is None:
             if claims and now_s >= self._next_s:
                 topics = {claim.partition.topic for claim in claims}
-                self._asked = self._worker.submit(lambda: self._ask(topics))
+                self._asked = self._worker.submit(lambda: _identities(self._log, topics))
             return []
         if not asked.done():
             return []
         self._asked, self._next_s = None, now_s + _WATCH_EVERY_S
-        found = asked.result()
-        return [c.partition for c in claims if found.get(c.partition.topic, c.log) != c.log]
+        return _strangers(claims, asked.result())
 
     def end(self) -> None:
         """End the thread; does not wait."""
         self._worker.end()
-
-    def _ask(self, topics: Collection[str]) -> dict[str, tuple[str, str]]:
-        found = {}
-        for topic in topics:
-            # Brokers that cannot be asked say nothing about their topics.
-            with suppress(TransientError):
-                found[topic] = self._log.identify(topic)
-        return found
 
 
 @dataclass(slots=True)

@@ -114,6 +114,12 @@ class Reporter:
             partition=partition, state="reading", position=position, lag=None, open_groups=0
         )
 
+    def refused(self, partition: PartitionId, position: int, end: int) -> None:
+        """Note where a partition stands that cannot be read: what it is behind grows all the same."""
+        lag = max(end - position, 0)
+        self._metrics.partition_progress(partition, position=position, lag=lag)
+        self._partitions[partition] = PartitionStatus(partition=partition, state="stalled", position=position, lag=lag)
+
     def behind(self, high_watermark: Callable[[PartitionId], int | None]) -> None:
         """Note how far the stored positions are behind the log: it grows while nothing can be committed."""
         for partition, known in self._partitions.items():

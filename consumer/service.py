@@ -16,7 +16,16 @@ from time import monotonic, time
 from typing import Protocol
 
 from consumer.breaker import Breaker, Judgement, Window
-from consumer.claims import Assignment, Log, Refusal, TopicWatch, claim_partitions, reread, still_at_end
+from consumer.claims import (
+    Assignment,
+    Log,
+    Refusal,
+    TopicWatch,
+    claim_partitions,
+    of_another_log,
+    reread,
+    still_at_end,
+)
 from consumer.errors import FencedError, TransientError
 from consumer.intake import Claim, Intake
 from consumer.kafka.source import Polled
@@ -285,7 +294,10 @@ class Service:
         elif (tick := self._due_tick(now_s)) is not None:
             self._close_at_ends(tick, now_s)
         elif (batch := self._intake.take()) is not None:
-            self._write(batch, now_s)
+            if batch.dead_letters:
+                self._confirm_logs(batch, now_s)
+            else:
+                self._write(batch, now_s)
         elif now_s >= self._next_ping_s:
             self._next_ping_s = now_s + _PING_EVERY_S
             self._look_at_claims(now_s)
@@ -379,6 +391,26 @@ class Service:
 
         self._pending = _Pending(asked, take, now_s)
 
+    def _confirm_logs(self, batch: Batch, now_s: float) -> None:
+        """Write a batch with dead letters, unless the brokers say that a topic was made anew.
+
+        Its bad messages would be set aside twice otherwise: under the name of the former log, where reading went on,
+        and again when the new one is read from its start.
+        """
+        partitions = {a.partition for a in batch.advances}
+        claims = [claim for claim in self._intake.claims if claim.partition in partitions]
+        asked = self._writer.ask(lambda: of_another_log(self._source, claims))
+
+        def take() -> None:
+            strangers = asked.result()
+            if strangers:
+                self._log.warning("the topic was made anew", partitions=_names(strangers))
+                self._reclaim(partitions)
+            else:
+                self._write(batch, monotonic())
+
+        self._pending = _Pending(asked, take, now_s, batch)
+
     def _write(self, batch: Batch, now_s: float) -> None:
         written = self._writer.write(batch)
         partitions = frozenset(a.partition for a in batch.advances)
@@ -420,6 +452,8 @@ class Service:
             else:
                 again_s = _REFUSED_AGAIN_S if each.lasting else _CLAIM_AGAIN_S
                 self._assignment.refuse(each.partition, each.detail, monotonic() + again_s, breaker=each.breaker)
+                if each.position is not None and each.end is not None:
+                    self._reporter.refused(each.partition, each.position, each.end)
                 log = self._log.error if each.lasting else self._log.warning
                 log("partition cannot be read", partition=each.partition, detail=each.detail)
 
@@ -450,7 +484,7 @@ class Service:
         self._pending = _Pending(asked, take, monotonic())
 
     def _reclaim(self, partitions: Collection[PartitionId]) -> None:
-        """Claim partitions anew whose next offset is no longer in the log: it was truncated, or is another log."""
+        """Claim partitions anew, and read them from where they are stored: their log was truncated, or is another."""
         self._intake.disown(partitions)
         self._source.stop(partitions)
         self._assignment.add(set(partitions) & self._assignment.assigned, monotonic())

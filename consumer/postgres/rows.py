@@ -11,6 +11,8 @@ Row = Sequence[object]
 Parameters = dict[str, object]
 
 _MAX_DETAIL = 4000
+_LAST_STAMP_MS = 253_402_300_799_000
+"""The last second of the year 9999: a later stamp PostgreSQL may not store, and Python cannot read."""
 _RANGE = re.compile(r"\[(\d+),(\d+)\)")
 
 
@@ -118,7 +120,7 @@ def dead_letter_columns(letters: Iterable[DeadLetter], clocks: Mapping[Partition
                 x.message.offset,
                 x.message.key,
                 x.message.value,
-                max(x.message.timestamp_ms, 0),
+                min(max(x.message.timestamp_ms, 0), _LAST_STAMP_MS),
             )
             for x in letters
             if x.message is not None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consumer.batch import MemoryStore
+from consumer.define_batch import MemoryStore
 from consumer.regions import decode
 from consumer.rows import visit_tables
 from tests.support.define_visits import load_night, night_names
