@@ -1,5 +1,6 @@
 """``visit-consumer demo``: the whole path on embedded parts."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def demo(directory: Path | None, output: Path, exposures: int, seed: int, stay: 
     """Run the whole path on an embedded broker and database, and compare with published visits."""
     options = DemoOptions(directory=directory, output=output, exposures=exposures, seed=seed, stay=stay)
     console = Console()
+    # As Ctrl-C does: the servers end with the demo.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if not console.is_terminal:
         console = Console(width=_WIDTH)
     if not run_demo(options, console):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.children import ended
 
 ROOT = Path(__file__).parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -60,6 +63,23 @@ def test_the_demo_passes_and_a_second_run_reads_as_much_and_touches_nothing(fold
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_the_servers_end_with_a_demo_that_is_told_to_end(folder: Path) -> None:
+    command = Path(sys.executable).with_name("visit-consumer")
+    with subprocess.Popen(
+        [command, "demo", "--stay", "--exposures", "2", "--directory", folder / "data", "--output", folder / "out"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        assert any("Metrics, health and status page" in line for line in demo.stdout)
+        (lock,) = (folder / "data").rglob("postmaster.pid")
+        postgres = int(lock.read_text().split()[0])
+        demo.terminate()
+        assert demo.wait(30) == 128 + signal.SIGTERM
+    assert ended(postgres)
+
+
 def test_the_wheel_carries_all_that_the_demo_needs(folder: Path) -> None:
     build: list[str | Path] = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
     subprocess.run(build, check=True, capture_output=True)
