@@ -1,10 +1,11 @@
-"""Encryption and identity towards Kafka and PostgreSQL: who is not who we expect is refused, and no secret is told."""
+"""Encryption and identity towards Kafka and PostgreSQL: no secret is told, and nothing is said in plaintext.
+
+Certificates that are not what we expect, and passwords that are revoked, are cases of the fault suite.
+"""
 
 import contextlib
-import os
 import re
 import secrets
-import shutil
 import socket
 import time
 from collections.abc import Collection, Iterator
@@ -14,7 +15,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from consumer.config import DatabaseSettings, KafkaSettings
 from consumer.errors import FatalError, TransientError, VisitConsumerError
@@ -22,20 +22,15 @@ from consumer.kafka.properties import connection_properties, consumer_properties
 from consumer.kafka.source import KafkaSource
 from consumer.model import PartitionId
 from consumer.postgres.connection import Database
-from tests.support.certificates import Authority, Certificate
+from tests.support.certificates import Authority
 from tests.support.exposures import exposure
-from tests.support.jars import JarsUnavailableError
 from tests.support.kafka_broker import KafkaCluster
-from tests.support.postgres import DEBIAN_15, PostgresServer
+from tests.support.postgres import PostgresServer
+from tests.support.secured import scram_cluster, set_password, tls_postgres, verified
 from tests.support.service import Replica, prepare_database, produce, raws_of, settings_for
 
 KAFKA_SECRET, DATABASE_SECRET, WRONG_SECRET = (f"s3cret-{secrets.token_hex(8)}" for _ in range(3))
 TOPIC = "secured"
-SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-HBA = """
-hostssl all visit_writer 127.0.0.1/32 scram-sha-256
-host all visit_writer 127.0.0.1/32 reject
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,65 +40,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def brokers(authority: Authority) -> Iterator[KafkaCluster]:
-    """One broker with a listener for each certificate; all want SCRAM over TLS."""
-    certificates = {
-        "good": authority.issue("kafka-good"),
-        "elsewhere": authority.issue("kafka-elsewhere", host="kafka.example.org"),
-        "expired": authority.issue("kafka-expired", expired=True),
-    }
-    properties: dict[str, str] = {}
-    for name, files in certificates.items():
-        own = f"listener.name.{name}"
-        properties |= {
-            f"{own}.ssl.keystore.type": "PEM",
-            f"{own}.ssl.keystore.location": str(files.both),
-            f"{own}.sasl.enabled.mechanisms": "SCRAM-SHA-512",
-            f"{own}.scram-sha-512.sasl.jaas.config": SCRAM,
-        }
-    try:
-        cluster = KafkaCluster(
-            listeners={name.upper(): "SASL_SSL" for name in certificates},
-            properties=properties,
-            format_arguments=["--add-scram", f"SCRAM-SHA-512=[name=alice,password={KAFKA_SECRET}]"],
-        )
-    except JarsUnavailableError as error:
-        if os.environ.get("REQUIRE_APACHE_KAFKA") == "1":
-            pytest.fail(f"REQUIRE_APACHE_KAFKA=1, but: {error}")
-        pytest.skip(f"no Apache Kafka: {error}")
-    with cluster:
+    with scram_cluster({"good": authority.issue("kafka-good")}, KAFKA_SECRET) as cluster:
         cluster.create_topic(TOPIC)
         cluster.create_topic("visit-defined")
         yield cluster
 
 
-@contextlib.contextmanager
-def postgres_with(files: Certificate) -> Iterator[PostgresServer]:
-    """Run a server with this certificate, where the writer needs TLS and a password; the wheel's knows no TLS."""
-    if not DEBIAN_15.is_dir():
-        message = f"no PostgreSQL 15 in {DEBIAN_15} (Debian: postgresql-15)"
-        if os.environ.get("REQUIRE_POSTGRES_15") == "1":
-            pytest.fail(f"REQUIRE_POSTGRES_15=1, but: {message}")
-        pytest.skip(message)
-    with PostgresServer(DEBIAN_15, fast=True) as server:
-        with server.connect() as superuser:
-            statement = sql.SQL("CREATE ROLE visit_writer LOGIN SUPERUSER PASSWORD {}")
-            superuser.execute(statement.format(sql.Literal(DATABASE_SECRET)))
-        owner = server.data_directory.stat()
-        for source, name in ((files.certificate, "server.crt"), (files.key, "server.key")):
-            target = server.data_directory / name
-            shutil.copy(source, target)
-            target.chmod(0o600)
-            os.chown(target, owner.st_uid, owner.st_gid)
-        hba = server.data_directory / "pg_hba.conf"
-        hba.write_text(HBA + hba.read_text())
-        server.settings["ssl"] = "on"
-        server.restart()
-        yield server
-
-
 @pytest.fixture(scope="module")
 def server(authority: Authority) -> Iterator[PostgresServer]:
-    with postgres_with(authority.issue("postgres-good")) as running:
+    with tls_postgres(authority.issue("postgres-good"), DATABASE_SECRET) as running:
         yield running
 
 
@@ -113,10 +58,6 @@ def kafka_settings(bootstrap: str, ca_file: Path, password: str = KAFKA_SECRET) 
         "topics": [TOPIC],
         "security": {"protocol": "SASL_SSL", "ca_file": str(ca_file), "username": "alice", "password": password},
     }
-
-
-def verified(server: PostgresServer, database: str = "postgres") -> str:
-    return server.dsn(database, user="visit_writer") + "?sslmode=verify-full"
 
 
 def database_complaint(dsn: str, ca_file: Path, password: str = DATABASE_SECRET) -> VisitConsumerError:
@@ -201,9 +142,7 @@ def test_a_replica_works_over_tls_and_tells_no_secret(
             # The command line as `ps` shows it to everybody; the environment is for the account's own eyes.
             told.append(Path(f"/proc/{replica.pid}/cmdline").read_text())
             # The password is revoked: the process ends, because only a person can put that right.
-            superuser.execute(
-                sql.SQL("ALTER ROLE visit_writer PASSWORD {}").format(sql.Literal(WRONG_SECRET)), prepare=False
-            )
+            set_password(server, WRONG_SECRET)
             try:
                 superuser.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'visit_writer'"
@@ -213,9 +152,7 @@ def test_a_replica_works_over_tls_and_tells_no_secret(
                     assert time.monotonic() < deadline, replica.log_tail()
                     time.sleep(0.05)
             finally:
-                superuser.execute(
-                    sql.SQL("ALTER ROLE visit_writer PASSWORD {}").format(sql.Literal(DATABASE_SECRET)), prepare=False
-                )
+                set_password(server, DATABASE_SECRET)
             assert replica.returncode == 1
             (last,) = replica.lines("cannot go on")
             assert "password authentication failed" in last["error"]
@@ -225,54 +162,8 @@ def test_a_replica_works_over_tls_and_tells_no_secret(
             assert secret not in text
 
 
-@pytest.mark.parametrize(
-    ("listener", "expected"),
-    [
-        # librdkafka does not say what is wrong with a certificate.
-        ("ELSEWHERE", "certificate verify failed"),
-        ("EXPIRED", "certificate verify failed"),
-        ("PLAINTEXT", "SSL handshake failed"),
-    ],
-)
-def test_a_broker_that_is_not_the_one_we_expect_is_refused(
-    brokers: KafkaCluster, authority: Authority, listener: str, expected: str
-) -> None:
-    kafka_complaints(kafka_settings(brokers.bootstrap_of(listener), authority.file), expected)
-
-
-def test_a_broker_of_another_authority_is_refused(brokers: KafkaCluster, tmp_path: Path) -> None:
-    other = Authority(tmp_path, "other")
-    kafka_complaints(kafka_settings(brokers.bootstrap_of("GOOD"), other.file), "certificate verify failed")
-
-
-def test_a_wrong_password_of_kafka_is_told(brokers: KafkaCluster, authority: Authority) -> None:
-    wrong = kafka_settings(brokers.bootstrap_of("GOOD"), authority.file, WRONG_SECRET)
-    kafka_complaints(wrong, "SASL authentication error: Authentication failed")
-
-
-def test_a_database_of_another_authority_is_refused(server: PostgresServer, tmp_path: Path) -> None:
-    error = database_complaint(verified(server), Authority(tmp_path, "other").file)
-    assert isinstance(error, TransientError)
-    assert "certificate verify failed" in str(error)
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        (
-            {"host": "postgres.example.org"},
-            'certificate for "postgres.example.org".* does not match host name "127.0.0.1"',
-        ),
-        ({"expired": True}, "certificate verify failed"),
-    ],
-)
-def test_a_database_that_is_not_the_one_we_expect_is_refused(
-    authority: Authority, kind: dict[str, Any], expected: str
-) -> None:
-    with postgres_with(authority.issue("postgres-bad", **kind)) as bad:
-        error = database_complaint(verified(bad), authority.file)
-    assert isinstance(error, TransientError)
-    assert re.search(expected, str(error)), error
+def test_a_broker_without_tls_is_refused(brokers: KafkaCluster, authority: Authority) -> None:
+    kafka_complaints(kafka_settings(brokers.bootstrap, authority.file), "SSL handshake failed")
 
 
 def test_a_wrong_password_of_the_database_is_fatal(server: PostgresServer, authority: Authority) -> None:
