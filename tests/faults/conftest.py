@@ -3,7 +3,11 @@
 A case gets a `Scene`: a topic of its own on real Kafka, a database of its own, and, where it asks for them, proxies
 before both. It harms something while a stream is read; then `Scene.judge` waits for the end of the log and holds the
 tables to a pure replay of it, every offset to be a row's or a dead letter's, and every stored position to have moved
-forward only.
+forward only. `set_scene` sets the same scene on servers that a case has made for itself; a case that has no scene adds
+its line by the fixture `faults_table`.
+
+The table is printed, and written to ``build/faults.md`` as Markdown; that of a run of long cases alone to
+``build/faults-long.md``.
 """
 
 import contextlib
@@ -17,20 +21,21 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from tests.support.exposures import exposure
 from tests.support.jars import JarsUnavailableError
 from tests.support.kafka_broker import KafkaCluster
 from tests.support.postgres import PostgresServer, wheel_binaries
 from tests.support.proxy import Proxy
-from tests.support.service import Replica, Wire, prepare_database, produce, raws_of, settings_for
+from tests.support.service import INSTRUMENTS, Replica, Wire, prepare_database, produce, raws_of, settings_for
 from tests.support.summary import note, note_missing_kafka
 from tests.support.tables import (
+    Log,
     assert_every_offset_is_explained,
     assert_no_way_back,
     difference,
-    names_of_logs,
-    read_log,
+    log_of,
     replay,
     snapshot,
     stored_positions,
@@ -45,12 +50,41 @@ class Line(NamedTuple):
 
     case: str
     events: int
-    recovery_s: float
+    recovery_s: float | None
+    """None: nothing was healed."""
     lost: int
     doubled: int
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line's columns as texts."""
+        recovery = "-" if self.recovery_s is None else f"{self.recovery_s:.1f}"
+        return (self.case, str(self.events), recovery, str(self.lost), str(self.doubled))
+
 
 _LINES = pytest.StashKey[list[Line]]()
+_LONG = " (long)"
+_COLUMNS = ("case", "events", "seconds to recover", "rows lost", "rows doubled")
+
+
+class FaultsTable:
+    """Where one case adds its line.
+
+    Parameters
+    ----------
+    node
+        The test, whose name is the case's.
+    """
+
+    def __init__(self, node: pytest.Item) -> None:
+        self._lines = node.config.stash.setdefault(_LINES, [])
+        self._case = node.name.removeprefix("test_").replace("_", " ")
+        if node.get_closest_marker("long") is not None:
+            self._case += _LONG
+
+    def add(self, events: int, recovery_s: float | None = None, *, lost: int = 0, doubled: int = 0) -> None:
+        """Add the line: events, seconds to recover (None: nothing was healed), and what the oracle found."""
+        self._lines.append(Line(self._case, events, recovery_s, lost, doubled))
 
 
 def night(first: int, last: int, detectors: int = 20, **changes: Any) -> list[Wire]:
@@ -58,22 +92,30 @@ def night(first: int, last: int, detectors: int = 20, **changes: Any) -> list[Wi
     return raws_of([exposure(n, instrument="LSSTCam", **changes) for n in range(first, last + 1)], range(detectors))
 
 
+def assert_undisturbed(replica: Replica) -> None:
+    """Hold a replica to have kept its partitions, and to have claimed each of the 4 once."""
+    assert not replica.lines("partitions lost")
+    assert not replica.lines("partitions revoked")
+    assert len(replica.lines("partition claimed")) == 4
+
+
 @dataclass
 class Scene:
     """What one case works with."""
 
-    case: str
+    table: FaultsTable
     kafka: KafkaCluster
     server: PostgresServer
     dsn: str
     folder: Path
-    config: pytest.Config
     topic: str
     database_proxy: Proxy
     broker_proxy: Proxy | None
     settings: dict[str, Any] = field(default_factory=dict)
     harmed_s: float | None = None
     """When the fault was over, of a monotonic clock."""
+    replicas: list[Replica] = field(default_factory=list)
+    """Made here; those that still run when the case ends are killed."""
 
     def configure(self, **sections: Mapping[str, Any]) -> dict[str, Any]:
         """Make the service's settings: through the database's proxy, with short timings, and what is given."""
@@ -93,7 +135,21 @@ class Scene:
 
     def replica(self, name: str = "replica", **sections: Mapping[str, Any]) -> Replica:
         """Make a replica that is not started yet."""
-        return Replica(self.folder, self.configure(**sections), name=name)
+        return self.replica_of(self.configure(**sections), name)
+
+    def replica_of(self, settings: dict[str, Any], name: str = "replica") -> Replica:
+        """Make a replica of the case's own settings, which the oracle goes by from then on."""
+        self.settings = settings
+        self.replicas.append(Replica(self.folder, settings, name=name))
+        return self.replicas[-1]
+
+    def replica_by_default(self, name: str = "replica") -> Replica:
+        """Make a replica of the default settings: no timing is shortened for the test, no proxy is in between."""
+        kafka = {"bootstrap_servers": self.kafka.bootstrap, "topics": [self.topic], "group": self.topic}
+        database = {"conninfo": self.dsn}
+        return self.replica_of(
+            {"kafka": kafka, "database": database, "instruments": INSTRUMENTS, "http": {"port": 0}}, name
+        )
 
     def produce(self, messages: Sequence[Wire]) -> None:
         """Append to the topic, past the proxy."""
@@ -111,8 +167,8 @@ class Scene:
         """Wait until so many messages are dealt with."""
         replica.wait_until(lambda: self.read() >= number, what=f"{number} messages", timeout_s=timeout_s)
 
-    def until_waiting(self, replica: Replica, kind: str = "Lock") -> None:
-        """Wait until the service's session waits inside PostgreSQL."""
+    def until_waiting(self, replica: Replica, kind: str = "Lock", number: int = 1) -> None:
+        """Wait until so many of the services' sessions wait inside PostgreSQL."""
 
         def waits() -> bool:
             with self.connect() as connection:
@@ -123,39 +179,81 @@ class Scene:
                     """,
                     [kind, self.dsn.rpartition("/")[2]],
                 ).fetchall()
-            return bool(rows)
+            return len(rows) >= number
 
-        replica.wait_until(waits, what=f"a session that waits for a {kind}")
+        replica.wait_until(waits, what=f"{number} sessions that wait for a {kind}")
 
     def harmed(self) -> None:
         """Note that the fault is over: from here on the seconds to recover are counted."""
         self.harmed_s = time.monotonic()
 
+    @property
+    def since_harmed_s(self) -> float | None:
+        """Seconds since the fault was over; None while it is not, or where nothing was healed."""
+        return None if self.harmed_s is None else time.monotonic() - self.harmed_s
+
     def tell(self, events: int) -> None:
         """Add the case's line to the table, where the case has judged by itself that nothing is lost or doubled."""
-        recovery_s = 0.0 if self.harmed_s is None else time.monotonic() - self.harmed_s
-        self.config.stash.setdefault(_LINES, []).append(Line(self.case, events, recovery_s, 0, 0))
+        self.table.add(events, self.since_harmed_s)
 
-    def judge(self, replica: Replica, *, timeout_s: float = 90, dead_letters: int = 0) -> None:
-        """Wait for the end of the log, and hold everything to the oracle; adds the case's line to the table."""
-        messages, ends = read_log(self.kafka.bootstrap, self.topic)
-        wanted = {partition.partition: end for partition, end in ends.items()}
+    def log(self) -> Log:
+        """Read the topic as it is now; the service must have claimed it."""
+        return log_of(self.dsn, self.kafka.bootstrap, self.topic)
+
+    def _ends(self) -> dict[int, int]:
+        """Ask the brokers where each partition ends."""
+        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": "ends", "log_level": 0})
+        try:
+            numbers = consumer.list_topics(self.topic, timeout=10).topics[self.topic].partitions
+            asked = {number: TopicPartition(self.topic, number) for number in numbers}
+            return {number: consumer.get_watermark_offsets(each, timeout=10)[1] for number, each in asked.items()}
+        finally:
+            consumer.close()
+
+    def judge(
+        self,
+        replica: Replica,
+        *,
+        timeout_s: float = 90,
+        dead_letters: int = 0,
+        recovery_s: float | None = None,
+        gone: Sequence[Log] = (),
+        clock_ms: int | None = None,
+    ) -> None:
+        """Wait for the end of the log, and hold everything to the oracle; adds the case's line to the table.
+
+        Parameters
+        ----------
+        replica
+            Has to live until the end of the log is reached.
+        timeout_s
+            For that.
+        dead_letters
+            How many the log must have made.
+        recovery_s
+            For the line, where a case measures something else than the time from `harmed` to the end of the log.
+        gone
+            What the brokers have no more, but had when it was read.
+        clock_ms
+            For `replay`.
+        """
+        wanted = self._ends()
         replica.wait_until(
             lambda: stored_positions(self.dsn) == wanted, what=f"positions {wanted}", timeout_s=timeout_s
         )
-        recovery_s = 0.0 if self.harmed_s is None else time.monotonic() - self.harmed_s
+        recovery_s = self.since_harmed_s if recovery_s is None else recovery_s
+        logs = [*gone, self.log()]
         with self.server.database(prepare_database) as calm:
-            replay(self.kafka.bootstrap, calm, self.settings, names_of_logs(self.dsn), self.topic)
+            replay(calm, self.settings, logs, clock_ms=clock_ms)
             found, expected = snapshot(self.dsn), snapshot(calm)
         result = difference(found, expected)
-        line = Line(self.case, len(messages), recovery_s, result.lost, result.doubled)
-        self.config.stash.setdefault(_LINES, []).append(line)
+        self.table.add(sum(len(log.messages) for log in logs), recovery_s, lost=result.lost, doubled=result.doubled)
         assert not result.example
         assert found == expected
         assert len(found["dead_letter"]) == dead_letters
         assert len(found["visit"]) > 0
         assert_no_way_back(self.dsn)
-        assert_every_offset_is_explained(self.dsn, self.kafka.bootstrap, self.topic)
+        assert_every_offset_is_explained(self.dsn, self.settings, logs)
 
 
 @pytest.fixture(scope="session")
@@ -182,41 +280,89 @@ def faulty_postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@contextlib.contextmanager
+def set_scene(
+    table: FaultsTable,
+    kafka: KafkaCluster,
+    server: PostgresServer,
+    folder: Path,
+    broker_proxy: Proxy | None = None,
+    *,
+    replication: int = 1,
+) -> Iterator[Scene]:
+    """Set the scene of one case: a topic of 4 partitions, a watched database, a proxy before PostgreSQL.
+
+    Parameters
+    ----------
+    table
+        For the case's line.
+    kafka, server
+        Run again afterwards, if the case has ended or frozen them.
+    folder
+        Of the case's own.
+    broker_proxy
+        Before the cluster's listener ``PROXIED``; None: the service reaches the brokers directly.
+    replication
+        Of the topic.
+    """
+    topic = f"fault-{next(_numbers)}"
+    kafka.create_topic(topic, replication=replication)
+    with contextlib.ExitStack() as stack:
+        dsn = stack.enter_context(server.database(prepare_database))
+        proxy = stack.enter_context(Proxy(server.port))
+        watch_positions(dsn)
+        scene = Scene(table, kafka, server, dsn, folder, topic, proxy, broker_proxy)
+        scene.configure()
+        try:
+            yield scene
+        finally:
+            for replica in scene.replicas:
+                replica.kill()
+            if broker_proxy is not None:
+                broker_proxy.heal()
+            for broker in kafka.brokers:
+                broker.resume() if broker.running else broker.start()
+            server.resume() if server.running else server.start()
+
+
+@pytest.fixture
+def faults_table(request: pytest.FixtureRequest) -> FaultsTable:
+    """Where a case without a `Scene` adds its line."""
+    return FaultsTable(request.node)
+
+
 @pytest.fixture
 def scene(
-    request: pytest.FixtureRequest,
+    faults_table: FaultsTable,
     proxied_kafka: tuple[KafkaCluster, Proxy],
     faulty_postgres: PostgresServer,
     tmp_path: Path,
 ) -> Iterator[Scene]:
-    """Set the scene of one case: a topic of 4 partitions, a watched database, proxies before both."""
-    cluster, broker_proxy = proxied_kafka
-    topic = f"fault-{next(_numbers)}"
-    cluster.create_topic(topic)
-    with contextlib.ExitStack() as stack:
-        dsn = stack.enter_context(faulty_postgres.database(prepare_database))
-        proxy = stack.enter_context(Proxy(faulty_postgres.port))
-        watch_positions(dsn)
-        name = request.node.name.removeprefix("test_").replace("_", " ")
-        scene = Scene(name, cluster, faulty_postgres, dsn, tmp_path, request.config, topic, proxy, broker_proxy)
-        scene.configure()
+    """Set the scene of one case on the faults' own servers, with proxies before both."""
+    kafka, broker_proxy = proxied_kafka
+    with set_scene(faults_table, kafka, faulty_postgres, tmp_path, broker_proxy) as scene:
         yield scene
-        broker_proxy.heal()
-        for broker in cluster.brokers:
-            if not broker.running:
-                broker.start()
-        if not faulty_postgres.running:
-            faulty_postgres.start()
+
+
+def _markdown(lines: Sequence[Line]) -> str:
+    """Write the table as the README has it."""
+    rows = ["".join(f"| {cell} " for cell in cells) + "|" for cells in (_COLUMNS, *(line.cells for line in lines))]
+    return "\n".join([rows[0], "|---" + "|---:" * (len(_COLUMNS) - 1) + "|", *rows[1:], ""])
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print one line for each case."""
+    """Print one line for each case, and write the table."""
     lines = config.stash.get(_LINES, [])
-    if lines:
-        terminalreporter.section("faults")
-        terminalreporter.write_line(f"{'case':<62}{'events':>7}{'recovery':>10}{'lost':>6}{'doubled':>8}")
-        for line in sorted(lines):
-            terminalreporter.write_line(
-                f"{line.case:<62}{line.events:>7}{line.recovery_s:>8.1f} s{line.lost:>6}{line.doubled:>8}"
-            )
+    if not lines:
+        return
+    lines.sort(key=lambda line: line.case)
+    terminalreporter.section("faults")
+    heads = ("case", "events", "recovery", "lost", "doubled")
+    for case, events, recovery, lost, doubled in (heads, *(line.cells for line in lines)):
+        terminalreporter.write_line(f"{case:<76}{events:>9}{recovery:>10}{lost:>6}{doubled:>9}")
+    only_long = all(line.case.endswith(_LONG) for line in lines)
+    file = config.rootpath / "build" / ("faults-long.md" if only_long else "faults.md")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(_markdown(lines), encoding="utf-8")
+    terminalreporter.write_line(f"written to {file.relative_to(config.rootpath)}")

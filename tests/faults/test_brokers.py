@@ -62,6 +62,7 @@ def _parted_for(scene: Scene, seconds: float) -> None:
         scene.produce(night(31, 60))
         time.sleep(seconds)
         assert replica.get("/healthz").status == 200
+        assert scene.read() <= 600
         scene.broker_proxy.refuse()
         time.sleep(1)
         scene.broker_proxy.heal()

@@ -43,9 +43,6 @@ def test_registry_away_for_more_than_a_batch_of_events(scene: Scene) -> None:
             proxy.heal()
             scene.harmed()
             scene.produce(night(31, 32))
-            scene.until(replica, 640)
-            found = snapshot(scene.dsn)
-            assert len(found["visit"]) == 32
-            assert not found["dead_letter"]
+            scene.judge(replica)
+            assert len(snapshot(scene.dsn)["visit"]) == 32
             assert len(replica.lines("partition claimed")) == 4
-        scene.tell(640)

@@ -17,10 +17,10 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported, but not in __all__
 from confluent_kafka.cimpl import NewTopic
 
 from tests.support import jars
@@ -30,6 +30,8 @@ POM = Path(__file__).parents[1] / "kafka" / "pom.xml"
 _START_TIMEOUT_S = 90
 _STOP_TIMEOUT_S = 60
 _ADMIN_TIMEOUT_S = 30
+_OFFSETS_TOPIC = "__consumer_offsets"
+_OFFSETS_PARTITIONS = 4
 # A broker of the tests lives for seconds and does little: start fast, stay small.
 _JVM = (
     "-Xms64m",
@@ -48,7 +50,7 @@ _PROPERTIES = {
     "group.min.session.timeout.ms": "1000",
     "group.consumer.min.session.timeout.ms": "1000",
     "group.consumer.min.heartbeat.interval.ms": "200",
-    "offsets.topic.num.partitions": "4",
+    "offsets.topic.num.partitions": str(_OFFSETS_PARTITIONS),
     "transaction.state.log.num.partitions": "4",
     # A restarted or lost broker is noticed in seconds instead of nine
     "broker.heartbeat.interval.ms": "500",
@@ -106,6 +108,7 @@ class KafkaBroker:
         self.ports = {name: free_port() for name in self._protocols}
         self._classpath = classpath
         self._child: Child | None = None
+        self._paused = False
         folder.mkdir(parents=True)
 
     def address(self, listener: str = "PLAINTEXT") -> str:
@@ -122,6 +125,11 @@ class KafkaBroker:
         """Whether the process is there (a paused one is)."""
         return self._child is not None and self._child.running
 
+    @property
+    def answers(self) -> bool:
+        """Whether the process is there and not paused."""
+        return self.running and not self._paused
+
     def format(self, cluster_id: str, arguments: Sequence[str] = ()) -> None:
         """Format the storage, once; ``arguments`` such as ``--add-scram`` are StorageTool's."""
         tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._write_properties())]
@@ -136,18 +144,31 @@ class KafkaBroker:
             raise ServerError(f"broker {self.node_id} runs already")
         command = self._java("kafka.Kafka", str(self._write_properties()))
         self._child = Child(command, self.folder / "broker.log")
+        self._paused = False
 
     def wait_ready(self) -> None:
-        """Wait until the broker answers and is one of the cluster's."""
+        """Wait until the broker answers, is one of the cluster's, and serves each partition that it is said to lead."""
         admin = AdminClient({"bootstrap.servers": self.address(), "log_level": 0, "reconnect.backoff.max.ms": 200})
 
-        def listed() -> bool:
+        end: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # theirs
+
+        def serves() -> bool:
             try:
-                return self.node_id in admin.list_topics(timeout=1).brokers
+                cluster = admin.list_topics(timeout=1)
+                led = [
+                    TopicPartition(name, number)
+                    for name, topic in cluster.topics.items()
+                    for number, partition in topic.partitions.items()
+                    if partition.leader == self.node_id
+                ]
+                if led:
+                    for asked in admin.list_offsets(dict.fromkeys(led, end)).values():
+                        asked.result(_ADMIN_TIMEOUT_S)
             except KafkaException:
                 return False
+            return self.node_id in cluster.brokers
 
-        self._running().wait_until(listed, what=f"Kafka broker {self.node_id}", timeout_s=_START_TIMEOUT_S)
+        self._running().wait_until(serves, what=f"Kafka broker {self.node_id}", timeout_s=_START_TIMEOUT_S)
 
     def start(self) -> None:
         """Start the broker and wait until it serves clients."""
@@ -174,14 +195,24 @@ class KafkaBroker:
     def pause(self) -> None:
         """Freeze the process (SIGSTOP): connections stay open, nothing answers."""
         self._running().signal(signal.SIGSTOP)
+        self._paused = True
+        # The signal takes the threads one by one, and one that still runs may still answer.
+        self._running().wait_until(self._all_threads_stopped, what="a frozen process", timeout_s=_ADMIN_TIMEOUT_S)
 
     def resume(self) -> None:
         """Let a frozen process go on (SIGCONT)."""
         self._running().signal(signal.SIGCONT)
+        self._paused = False
 
     def log_tail(self, lines: int = 50) -> str:
         """Return the last lines of the broker's output."""
         return self._running().log_tail(lines)
+
+    def _all_threads_stopped(self) -> bool:
+        states = [
+            file.read_text().rpartition(")")[2].split()[0] for file in Path(f"/proc/{self.pid}/task").glob("*/stat")
+        ]
+        return set(states) == {"T"}
 
     def _running(self) -> Child:
         if self._child is None:
@@ -313,7 +344,13 @@ class KafkaCluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def create_topic(
-        self, name: str, partitions: int = 4, config: Mapping[str, str] | None = None, replication: int = 1
+        self,
+        name: str,
+        partitions: int = 4,
+        config: Mapping[str, str] | None = None,
+        replication: int = 1,
+        *,
+        replicas: Sequence[KafkaBroker] = (),
     ) -> None:
         """Create a topic and wait until every partition has a leader.
 
@@ -323,6 +360,8 @@ class KafkaCluster:
             The topic; ``replication`` at most the number of brokers.
         config
             Topic settings such as ``{"message.timestamp.type": "LogAppendTime", "retention.ms": "1000"}``.
+        replicas
+            Who keeps every partition, the leader first; none: as the cluster likes.
 
         Raises
         ------
@@ -330,7 +369,10 @@ class KafkaCluster:
             When the brokers refuse, for example because the topic exists.
         """
         admin = self._admin()
-        topic = NewTopic(name, num_partitions=partitions, replication_factor=replication, config=dict(config or {}))
+        where: dict[str, Any] = {"replication_factor": replication}
+        if replicas:
+            where = {"replica_assignment": [[broker.node_id for broker in replicas]] * partitions}
+        topic = NewTopic(name, num_partitions=partitions, config=dict(config or {}), **where)
         admin.create_topics([topic])[name].result(_ADMIN_TIMEOUT_S)
         self._wait_for_leaders(admin, name, partitions)
 
@@ -340,8 +382,34 @@ class KafkaCluster:
         admin.delete_topics([name])[name].result(_ADMIN_TIMEOUT_S)
         _wait(lambda: name not in admin.list_topics(timeout=_ADMIN_TIMEOUT_S).topics, f"topic {name} is still listed")
 
+    def leaders(self, topic: str) -> dict[int, KafkaBroker | None]:
+        """Return who leads each partition of a topic; None where nobody does."""
+        described = self._admin().list_topics(topic, timeout=_ADMIN_TIMEOUT_S).topics[topic].partitions
+        brokers = {broker.node_id: broker for broker in self.brokers}
+        return {number: brokers.get(each.leader) for number, each in described.items()}
+
+    def in_sync(self, topic: str) -> dict[int, set[int]]:
+        """Return the ids of the brokers that have all messages of each partition of a topic."""
+        described = self._admin().list_topics(topic, timeout=_ADMIN_TIMEOUT_S).topics[topic].partitions
+        return {number: set(each.isrs) for number, each in described.items()}
+
+    def wait_in_sync(self, topic: str) -> None:
+        """Wait until every broker has all messages of a topic that all of them keep."""
+        everybody = {broker.node_id for broker in self.brokers}
+        _wait(lambda: all(each == everybody for each in self.in_sync(topic).values()), f"topic {topic} has laggards")
+
+    def coordinator(self, group: str) -> KafkaBroker | None:
+        """Return who coordinates a consumer group: the leader of the partition that keeps its offsets; None: nobody.
+
+        Not asked with ``describe_consumer_groups``: where the coordinator is dead, librdkafka 2.16 answers that with
+        the end of the process (an assertion of ``rd_kafka_enq_once_del_source_return``).
+        """
+        return self.leaders(_OFFSETS_TOPIC)[abs(_java_hash(group)) % _OFFSETS_PARTITIONS]
+
     def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        """Make a client that begins with those who answer: one that is frozen would take its time."""
+        answering = [broker.address() for broker in self.brokers if broker.answers]
+        return AdminClient({"bootstrap.servers": ",".join(answering), "log_level": 0})
 
     @staticmethod
     def _wait_for_leaders(admin: AdminClient, name: str, partitions: int) -> None:
@@ -375,3 +443,11 @@ def _wait(condition: Callable[[], bool], complaint: str) -> None:
         if time.monotonic() > deadline:
             raise ServerError(f"{complaint} after {_ADMIN_TIMEOUT_S} s")
         time.sleep(0.05)
+
+
+def _java_hash(text: str) -> int:
+    """Give Java's ``String.hashCode`` of an ASCII text."""
+    number = 0
+    for each in text:
+        number = (31 * number + ord(each)) & 0xFFFFFFFF
+    return number - 2**32 if number >= 2**31 else number

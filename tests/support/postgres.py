@@ -52,6 +52,9 @@ class PostgresServer:
         Give up durability against a crash of the machine (not of the server) for speed.
     settings
         Lines of ``postgresql.conf``, such as ``{"max_connections": "5"}``.
+    data_directory, wal_directory
+        Empty folders for the data and for ``pg_wal``, such as those of small file systems; the server's account gets
+        them. None: below a temporary folder.
 
     Attributes
     ----------
@@ -63,14 +66,24 @@ class PostgresServer:
         With ``pg_hba.conf`` in it. Belongs to the account that runs the server.
     """
 
-    def __init__(self, binaries: Path, *, fast: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        binaries: Path,
+        *,
+        fast: bool = False,
+        settings: Mapping[str, str] | None = None,
+        data_directory: Path | None = None,
+        wal_directory: Path | None = None,
+    ) -> None:
         self.port = free_port()
         self.settings = {**(_NOT_DURABLE if fast else {}), **(settings or {})}
         self._user = unprivileged_user()
         # Not pytest's tmp_path: root's has mode 700, and the server's account must get in
         self._folder = Path(tempfile.mkdtemp(prefix="visit-consumer-postgres-"))
-        self.data_directory = self._folder / "data"
+        self.data_directory = data_directory or self._folder / "data"
         self.log = self._folder / "postgres.log"
+        self._wal_directory = wal_directory
+        self._initialised = False
         self._binaries = self._reachable(binaries)
         self._child: Child | None = None
         self._templates: dict[object, str] = {}
@@ -106,8 +119,9 @@ class PostgresServer:
         """Initialise the data directory the first time, start the server and wait until it answers."""
         if self.running:
             raise ServerError(f"PostgreSQL on port {self.port} runs already")
-        if not self.data_directory.exists():
+        if not self._initialised:
             self._initialise()
+            self._initialised = True
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -132,8 +146,7 @@ class PostgresServer:
             return
         pids = [self.pid, *_children_of(self.pid)]  # a postmaster's orphans would hold its shared memory for a while
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
         self._started().wait(_STOP_TIMEOUT_S)
 
     def restart(self) -> None:
@@ -144,12 +157,12 @@ class PostgresServer:
     def pause(self) -> None:
         """Freeze the server and all its sessions (SIGSTOP)."""
         for pid in [self.pid, *_children_of(self.pid)]:
-            os.kill(pid, signal.SIGSTOP)
+            _signal(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a frozen server go on (SIGCONT)."""
         for pid in [*_children_of(self.pid), self.pid]:
-            os.kill(pid, signal.SIGCONT)
+            _signal(pid, signal.SIGCONT)
 
     def reload(self) -> None:
         """Let the server read ``pg_hba.conf`` and ``postgresql.conf`` again (SIGHUP)."""
@@ -215,6 +228,7 @@ class PostgresServer:
     def _initialise(self) -> None:
         command = [str(self._binaries / "initdb"), "-D", str(self.data_directory), "-U", "postgres", "-E", "UTF8"]
         command += ["--auth=trust", "--no-sync", "--locale=C.UTF-8"]
+        command += [f"--waldir={self._wal_directory}"] if self._wal_directory is not None else []
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=_START_TIMEOUT_S, user=self._user, cwd="/"
         )
@@ -226,7 +240,9 @@ class PostgresServer:
         if self._user is None:
             return binaries
         account = pwd.getpwnam(self._user)
-        os.chown(self._folder, account.pw_uid, account.pw_gid)
+        for folder in (self._folder, self.data_directory, self._wal_directory):
+            if folder is not None and folder.exists():
+                os.chown(folder, account.pw_uid, account.pw_gid)
         if all(folder.stat().st_mode & 0o001 for folder in (binaries, *binaries.parents)):
             return binaries
         # An environment below a closed home directory: a copy, rather than to open that home to everybody. The wheel's
@@ -252,6 +268,11 @@ class PostgresServer:
     ) -> None:
         """End the server and remove its data."""
         self.close()
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # a session may have ended since we looked
+        os.kill(pid, number)
 
 
 def _children_of(pid: int) -> list[int]:

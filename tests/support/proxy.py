@@ -10,7 +10,7 @@ from typing import Self
 
 from tests.support.children import free_port
 
-_CHUNK = 65536
+_CHUNK = 1 << 20
 _ACCEPT_POLL_S = 0.1
 _TO_ACT_S = 0.3
 """How long a server gets to act on a request whose answer will be lost."""
@@ -78,6 +78,7 @@ class Proxy:
         self._ended = False
         self._mark = b""
         self._reaction = _Reaction.NONE
+        self._left: int | None = None
         self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._listener.settimeout(_ACCEPT_POLL_S)
@@ -90,6 +91,11 @@ class Proxy:
         for pair in pairs:
             pair.close()
 
+    def lead_to(self, target_port: int) -> None:
+        """Pass bytes to another port from now on; who is connected is cut."""
+        self._target_port = target_port
+        self.cut()
+
     def refuse(self) -> None:
         """Break every connection, and accept none until `heal`."""
         self._refusing = True
@@ -99,9 +105,19 @@ class Proxy:
         """Pass nothing on, in either direction, until `heal`: a network that swallows, and says nothing."""
         self._flowing.clear()
 
+    def hold_after(self, number: int) -> None:
+        """Pass on so many more bytes of what clients say, and then nothing, until `heal`: also half a request."""
+        self._left = number
+
+    @property
+    def holding(self) -> bool:
+        """Whether nothing is passed on now."""
+        return not self._flowing.is_set()
+
     def heal(self) -> None:
         """Be an honest proxy again; bytes that were held arrive."""
         self._refusing = False
+        self._left = None
         self.delay_s = 0.0
         self.bytes_per_s = None
         self._reaction = _Reaction.NONE
@@ -159,6 +175,8 @@ class Proxy:
                     self._answering.wait()
                 elif self._reaction is not _Reaction.NONE and self._mark in data and not self._reacts(pair, data):
                     break
+                elif self._left is not None:
+                    data = self._begin_of(data, sink)
                 if self.delay_s:
                     time.sleep(self.delay_s)
                 if self.bytes_per_s:
@@ -169,6 +187,17 @@ class Proxy:
         with self._lock:
             self._pairs.discard(pair)
         pair.close()
+
+    def _begin_of(self, data: bytes, server: socket.socket) -> bytes:
+        """Pass on what may still be said, and return the rest once it may be said too."""
+        assert self._left is not None
+        now, rest = data[: self._left], data[self._left :]
+        self._left -= len(now)
+        server.sendall(now)
+        if rest:
+            self.hold()
+            self._flowing.wait()
+        return rest
 
     def _reacts(self, pair: _Pair, data: bytes) -> bool:
         """Do what was asked for at the mark; False when the connection is to be cut now."""

@@ -73,6 +73,11 @@ class Replica:
         Tells several replicas of one folder apart.
     environment
         Additional environment variables.
+
+    Attributes
+    ----------
+    config
+        The settings as a file, for commands.
     """
 
     def __init__(
@@ -83,8 +88,8 @@ class Replica:
         name: str = "replica",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._config = folder / f"{name}.yaml"
-        self._config.write_text(yaml.safe_dump(json.loads(json.dumps(settings))))
+        self.config = folder / f"{name}.yaml"
+        self.config.write_text(yaml.safe_dump(json.loads(json.dumps(settings))))
         self._log = folder / f"{name}.log"
         self._environment = environment
         self._child: Child | None = None
@@ -110,7 +115,7 @@ class Replica:
         if self.running:
             raise ServerError("the replica runs already")
         self._begin = self._log.stat().st_size if self._log.exists() else 0
-        command = [sys.executable, "-m", "consumer", "run", "--config", str(self._config)]
+        command = [sys.executable, "-m", "consumer", "run", "--config", str(self.config)]
         self._child = Child(command, self._log, environment=self._environment)
 
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:

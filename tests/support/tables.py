@@ -1,11 +1,12 @@
 """What the database holds, without its history, and the one oracle of the faults: a pure replay of the log.
 
 The replay is in this process and has no loop, no group, no retries and no fence to lose: it reads every partition from
-its start with a consumer of its own, and hands all of it to the store as one batch.
+its start with a consumer of its own, and hands all of it to the store as one batch. What the brokers have no more is
+replayed from what was read before, as a batch of its own.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 
 from consumer.config import Settings
 from consumer.errors import BadMessageError
-from consumer.events import Decoder
 from consumer.instruments import instrument_rules
 from consumer.intake import Claim, Intake
+from consumer.kafka.registry import event_decoder
 from consumer.model import Message, PartitionId
 from consumer.postgres.batch import BatchTransaction
 from consumer.postgres.connection import Database
@@ -59,9 +60,11 @@ TABLE_QUERIES = {
             deadline_ms
         FROM visits.open_group LEFT JOIN visits.consumer_offset AS log ON log.id = clock ORDER BY 1, 2""",
     "consumer_offset": """
-        SELECT cluster_id, topic, topic_id, partition, next_offset, stream_time_ms
-        FROM visits.consumer_offset ORDER BY 1, 2, 3, 4""",
+        SELECT DISTINCT ON (topic, partition) cluster_id, topic, topic_id, partition, next_offset, stream_time_ms
+        FROM visits.consumer_offset ORDER BY topic, partition, id DESC""",
 }
+"""Of a topic that was made anew the newest positions: nobody goes by those of a log that is no more, and until it is
+noticed that it is, they go on with the new one's messages."""
 
 
 def snapshot(dsn: str) -> Snapshot:
@@ -95,9 +98,9 @@ def difference(found: Snapshot, expected: Snapshot) -> Difference:
 
 
 def stored_positions(dsn: str) -> dict[int, int | None]:
-    """Read ``next_offset`` by partition."""
+    """Read ``next_offset`` by partition; where a topic was made anew, that of its newest log."""
     with psycopg.connect(dsn) as connection:
-        rows = connection.execute("SELECT partition, next_offset FROM visits.consumer_offset").fetchall()
+        rows = connection.execute("SELECT partition, next_offset FROM visits.consumer_offset ORDER BY id").fetchall()
     return dict(rows)
 
 
@@ -186,54 +189,69 @@ def read_log(bootstrap: str, topic: str = TOPIC) -> tuple[list[Message], dict[Pa
     return messages, ends
 
 
-def replay(
-    bootstrap: str, dsn: str, settings: Mapping[str, Any], logs: Mapping[int, tuple[str, str]], topic: str = TOPIC
-) -> None:
-    """Apply the whole of a log to a fresh database, as one batch.
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Messages of a topic, and where its partitions ended when they were read. A topic made anew is another log."""
+
+    names: Mapping[int, tuple[str, str]]
+    """Cluster and topic id of each partition, as the service stored them: they name the log, and say nothing of it."""
+    messages: list[Message]
+    ends: Mapping[PartitionId, int]
+
+
+def log_of(dsn: str, bootstrap: str, topic: str = TOPIC) -> Log:
+    """Read all committed messages of a topic that a service with this database has claimed."""
+    return Log(names_of_logs(dsn), *read_log(bootstrap, topic))
+
+
+def replay(dsn: str, settings: Mapping[str, Any], logs: Sequence[Log], *, clock_ms: int | None = None) -> None:
+    """Apply logs to a fresh database, each as one batch.
 
     Parameters
     ----------
-    bootstrap, topic
-        The log.
     dsn
         Of a database with the present schema and no rows.
     settings
         Of the service that is to be compared.
     logs
-        Cluster and topic id of each partition, as the service stored them: they name the log, and say nothing of it.
+        One after the other; the same log a second time goes on where it ended.
+    clock_ms
+        What the wall clock said, UTC milliseconds, for messages stamped ahead of it; None: no stamp is.
     """
     loaded = Settings(**{**settings, "database": {"conninfo": dsn}})
     database = Database(loaded.database, application_name="replay")
-    try:
+    skew_ms = 2**50 if clock_ms is None else round(loaded.closing.max_clock_skew_s * 1000)
+    with closing(database), event_decoder(loaded) as decoder:
         rules = instrument_rules(loaded)
         positions = Positions(database, consumer_group="visit-consumer", owner="replay")
         store_visit_systems(database, {name: each.rule.visit_systems for name, each in rules.items()})
-        intake = Intake(Decoder(max_message_bytes=loaded.kafka.max_message_bytes), rules, max_clock_skew_ms=2**50)
-        messages, ends = read_log(bootstrap, topic)
-        for partition in sorted(ends):
-            position = positions.claim(LogPartition(*logs[partition.partition], partition))
-            intake.own(Claim(partition, position.id, position.epoch, None, 0, 0))
-        intake.put(messages, ends, 0)
-        batch = intake.take()
-        assert batch is not None
-        with database.transaction() as session:
-            apply_batch(BatchTransaction(session), batch, rules)
-    finally:
-        database.close()
+        for log in logs:
+            intake = Intake(decoder, rules, max_clock_skew_ms=skew_ms)
+            for partition in sorted(log.ends):
+                at = positions.claim(LogPartition(*log.names[partition.partition], partition))
+                start = at.next_offset or 0
+                intake.own(Claim(partition, at.id, at.epoch, at.next_offset, at.stream_time_ms, start))
+            intake.put(log.messages, log.ends, clock_ms or 0)
+            batch = intake.take()
+            assert batch is not None
+            with database.transaction() as session:
+                apply_batch(BatchTransaction(session), batch, rules)
 
 
 def names_of_logs(dsn: str) -> dict[int, tuple[str, str]]:
-    """Read the cluster and topic ids under which the service stored its positions, by partition."""
+    """Read the cluster and topic ids under which the service stored its newest positions, by partition."""
+    query = "SELECT partition, cluster_id, topic_id FROM visits.consumer_offset ORDER BY id"
     with psycopg.connect(dsn) as connection:
-        rows = connection.execute("SELECT partition, cluster_id, topic_id FROM visits.consumer_offset").fetchall()
+        rows = connection.execute(query).fetchall()
     return {partition: (cluster, topic) for partition, cluster, topic in rows}
 
 
-def assert_every_offset_is_explained(dsn: str, bootstrap: str, topic: str = TOPIC) -> None:
-    """Hold every message of the log to be a stored raw or a dead letter, one by one, without the product's planning."""
-    decoder = Decoder()
+def assert_every_offset_is_explained(dsn: str, settings: Mapping[str, Any], logs: Sequence[Log]) -> None:
+    """Hold every message to be a stored raw or a dead letter, one by one, without the product's planning."""
     with psycopg.connect(dsn) as connection:
-        dead = set(connection.execute('SELECT partition, "offset" FROM visits.dead_letter WHERE "offset" >= 0'))
+        dead = set(
+            connection.execute('SELECT topic_id, partition, "offset" FROM visits.dead_letter WHERE "offset" >= 0')
+        )
         stored = {
             (instrument, exposure, detector)
             for instrument, exposure, detector in connection.execute(
@@ -244,10 +262,12 @@ def assert_every_offset_is_explained(dsn: str, bootstrap: str, topic: str = TOPI
                 """
             )
         }
-    messages, _ = read_log(bootstrap, topic)
-    assert messages
-    for each in messages:
-        if (each.partition.partition, each.offset) not in dead:
+    told = [(log.names[each.partition.partition][1], each) for log in logs for each in log.messages]
+    assert told
+    with event_decoder(Settings(**settings)) as decoder:
+        for topic_id, each in told:
+            if (topic_id, each.partition.partition, each.offset) in dead:
+                continue
             where = f"{each.partition.partition}/{each.offset}"
             try:
                 raw = decoder.decode(each.value)
