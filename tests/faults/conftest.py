@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from tests.support.exposures import exposure
 from tests.support.jars import JarsUnavailableError
@@ -200,16 +199,6 @@ class Scene:
         """Read the topic as it is now; the service must have claimed it."""
         return log_of(self.dsn, self.kafka.bootstrap, self.topic)
 
-    def _ends(self) -> dict[int, int]:
-        """Ask the brokers where each partition ends."""
-        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": "ends", "log_level": 0})
-        try:
-            numbers = consumer.list_topics(self.topic, timeout=10).topics[self.topic].partitions
-            asked = {number: TopicPartition(self.topic, number) for number in numbers}
-            return {number: consumer.get_watermark_offsets(each, timeout=10)[1] for number, each in asked.items()}
-        finally:
-            consumer.close()
-
     def judge(
         self,
         replica: Replica,
@@ -237,7 +226,7 @@ class Scene:
         clock_ms
             For `replay`.
         """
-        wanted = self._ends()
+        wanted = self.kafka.ends(self.topic)
         replica.wait_until(
             lambda: stored_positions(self.dsn) == wanted, what=f"positions {wanted}", timeout_s=timeout_s
         )

@@ -406,6 +406,32 @@ class KafkaCluster:
         """
         return self.leaders(_OFFSETS_TOPIC)[abs(_java_hash(group)) % _OFFSETS_PARTITIONS]
 
+    def ends(self, topic: str) -> dict[int, int]:
+        """Return where each partition of a topic ends, as soon as each has a leader that can tell.
+
+        A broker that was frozen for longer than its session serves clients before its controller has noticed, and then
+        for a moment leads nothing.
+        """
+        admin = self._admin()
+        found: dict[int, int] = {}
+
+        def told() -> bool:
+            try:
+                found.update(self._ends(admin, topic))
+            except KafkaException:
+                return False
+            return True
+
+        _wait(told, f"topic {topic} does not tell where it ends")
+        return found
+
+    @staticmethod
+    def _ends(admin: AdminClient, topic: str) -> dict[int, int]:
+        numbers = admin.list_topics(topic, timeout=_ADMIN_TIMEOUT_S).topics[topic].partitions
+        end: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # theirs
+        asked = admin.list_offsets({TopicPartition(topic, number): end for number in numbers})
+        return {each.partition: answer.result(_ADMIN_TIMEOUT_S).offset for each, answer in asked.items()}
+
     def _admin(self) -> AdminClient:
         """Make a client that begins with those who answer: one that is frozen would take its time."""
         answering = [broker.address() for broker in self.brokers if broker.answers]
