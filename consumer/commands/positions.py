@@ -1,4 +1,4 @@
-"""The commands ``positions show|set|accept-gap``."""
+"""The commands ``positions show|set|accept-gap|take-over``."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,12 +17,21 @@ from consumer.commands.options import (
     tool_settings,
 )
 from consumer.model import PartitionId
-from consumer.operations.positions import EARLIEST, LATEST, Move, Standing, accept_gaps, set_position, show_positions
+from consumer.operations.positions import (
+    EARLIEST,
+    LATEST,
+    Move,
+    Standing,
+    accept_gaps,
+    set_position,
+    show_positions,
+    take_over,
+)
 
 
 @click.group()
 def positions() -> None:
-    """Look at the stored positions in the log, set them, or accept that messages were lost."""
+    """Look at the stored positions in the log, set them, accept that messages were lost, or rename their group."""
 
 
 @positions.command()
@@ -94,6 +103,22 @@ def accept_gap(
     _tell(moves, output)
     if not moves and output != JSON:
         click.echo("There is no gap: every position lies inside its log.", err=True)
+
+
+@positions.command("take-over")
+@click.option("--from", "former", required=True, metavar="GROUP", help="The consumer group's former name.")
+@dry_run_option
+@config_option
+@dsn_option
+@output_option
+@reports_errors
+def take_over_(*, former: str, dry_run: bool, config: Path | None, dsn: str | None, output: str) -> None:
+    """Go on for another consumer group, after kafka.group was changed: from its positions, with its open groups.
+
+    End the replicas of the former name before. Where both have read a partition, the lesser position counts: what is
+    read twice changes no row.
+    """
+    _tell(take_over(tool_settings(config, dsn), former, dry_run=dry_run), output)
 
 
 def _row(standing: Standing) -> dict[str, object]:

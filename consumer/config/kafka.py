@@ -189,7 +189,7 @@ class KafkaSettings(Section):
     topics: Annotated[tuple[TopicName, ...], Field(min_length=1)] = ("raw-ingested",)
     """Topics that carry raw-ingested events."""
     group: Annotated[str, Field(min_length=1, max_length=249)] = "visit-consumer"
-    """Consumer group; the stored positions are kept under its name."""
+    """Consumer group; the stored positions are kept under its name. To another one: `positions take-over`."""
     group_protocol: Literal["classic", "consumer"] = "classic"
     """`classic` (cooperative-sticky) or `consumer` (KIP-848, Kafka 4.0 and later, whose session is the broker's)."""
     session_timeout_s: Annotated[float, Field(ge=1, le=1800)] = 10.0

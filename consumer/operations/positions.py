@@ -1,4 +1,4 @@
-"""What operators do with stored positions: look, set, accept a gap.
+"""What operators do with stored positions: look, set, accept a gap, take them over under another name.
 
 A position that is set raises the epoch of its row: a running reader finds itself fenced, drops what it holds, and
 claims the partition again, from the new position, one session timeout later.
@@ -61,7 +61,8 @@ class Move:
 
     log: LogPartition
     before: int | None
-    after: int
+    after: int | None
+    """None: nothing was read yet."""
     epoch: int | None
     """The new one; None where nothing was written."""
 
@@ -166,6 +167,52 @@ def accept_gaps(
             epoch = None if dry_run else positions.set(stored.log, target).epoch
             moves.append(Move(log=stored.log, before=stored.next_offset, after=target, epoch=epoch))
     return moves
+
+
+def take_over(settings: Settings, former: str, *, dry_run: bool = False) -> list[Move]:
+    """Go on for a consumer group of another name: from its positions, and with the groups of exposures it left open.
+
+    A partition that the configured group has read already is read again from the former position, where that is the
+    lesser; what is read twice changes no row.
+
+    Parameters
+    ----------
+    settings
+        Of Kafka, whose group goes on, and of the database.
+    former
+        The other name.
+    dry_run
+        Only tell.
+
+    Raises
+    ------
+    ConfigurationError
+        When `former` is the configured group, or has no positions.
+    TransientError
+        When the database does not answer.
+    """
+    group = settings.kafka.group
+    with open_positions(settings) as positions:
+        stored = positions.list_all()
+        theirs = {each.log: each.next_offset for each in stored if each.consumer_group == former}
+        if former == group or not theirs:
+            others = sorted({each.consumer_group for each in stored} - {group})
+            raise ConfigurationError(
+                f"consumer group {former!r} is no other than kafka.group {group!r} with stored positions; those are: "
+                f"{', '.join(others) or 'none'}"
+            )
+        ours = {each.log: each.next_offset for each in stored if each.consumer_group == group}
+        if dry_run:
+            return [
+                Move(log=log, before=ours.get(log), after=_lesser(ours.get(log), offset), epoch=None)
+                for log, offset in theirs.items()
+            ]
+        taken = positions.take_over(former)
+    return [Move(log=log, before=ours.get(log), after=after, epoch=epoch) for log, after, epoch in taken]
+
+
+def _lesser(ours: int | None, theirs: int | None) -> int | None:
+    return min((offset for offset in (ours, theirs) if offset is not None), default=None)
 
 
 def identify_topics(inspector: LogInspector, topics: Collection[str]) -> dict[str, tuple[str, str]]:

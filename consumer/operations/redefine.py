@@ -109,12 +109,16 @@ class Redefinition:
         with self._database.transaction() as session:
             tables = BatchTransaction(session)
             wanted, days = self._wanted(session)
-            around = sorted({day for each in days for day in _around(each)})
-            rows = session.rows("visits", "exposures_of_days", {"instrument": instrument, "days": around})
-            nights = [exposure_from_row(row) for row in rows]
-            if wanted is None:
-                wanted = {each.record.id for each in nights if each.record.day_obs in days}
-            known = in_scope(nights, wanted, self._rules)
+            reach = {day for each in days for day in _around(each)}
+            around: set[int] = set()
+            while not reach <= around:
+                around |= reach
+                rows = session.rows("visits", "exposures_of_days", {"instrument": instrument, "days": sorted(around)})
+                nights = [exposure_from_row(row) for row in rows]
+                if wanted is None:
+                    wanted = {each.record.id for each in nights if each.record.day_obs in days}
+                known = in_scope(nights, wanted, self._rules)
+                reach = {each.record.day_obs for each in tables.group_members({each.group for each in known})}
             defined = define_groups(known, self._rules, self._raws(tables, known))
             named = [(instrument, c.definition.id, c.definition.name) for c in defined.candidates]
             stored = tables.lock_visits(named, {each.group for each in known})
@@ -242,7 +246,7 @@ def _left(component: Component, kind: ChangeKind, detail: str) -> VisitChange:
 
 
 def _around(day_obs: int) -> Iterator[int]:
-    """Give the days before, of and after a night: a group may reach over the border."""
+    """Give the days before, of and after a night: a group by the present rule may reach over the border."""
     try:
         day = date(day_obs // 10000, day_obs // 100 % 100, day_obs % 100)
     except ValueError as error:

@@ -91,6 +91,23 @@ class Positions:
             parameters = self._named(log) | {"next_offset": offset}
             return _position(session.rows("positions", "set_position", parameters)[0])
 
+    def take_over(self, former: str) -> list[tuple[LogPartition, int | None, int]]:
+        """Go on for another consumer group, whose readers are fenced from here on, and whose open groups are ours.
+
+        Returns
+        -------
+        taken
+            Of each of its partitions: the log, where we read it next (the lesser of both positions), and the epoch.
+        """
+        with self._database.transaction() as session:
+            parameters = {"consumer_group": self._consumer_group, "former": former, "owner": self._owner}
+            rows = session.rows("positions", "take_over_positions", parameters)
+        taken = cast("list[tuple[str, str, str, int, int | None, int]]", rows)
+        return [
+            (LogPartition(cluster_id, topic_id, PartitionId(topic, partition)), next_offset, epoch)
+            for cluster_id, topic_id, topic, partition, next_offset, epoch in taken
+        ]
+
     def list_all(self) -> list[ListedPosition]:
         """Read the rows of all consumer groups, ordered by their keys."""
         with self._database.transaction() as session:

@@ -33,15 +33,26 @@ class Feeder:
         Of a migrated database.
     instruments
         The section of the settings.
+    partition
+        Which one.
+    group
+        The name in which it is read.
     """
 
-    def __init__(self, dsn: str, instruments: Mapping[str, Any], *, partition: PartitionId = PARTITION) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        instruments: Mapping[str, Any],
+        *,
+        partition: PartitionId = PARTITION,
+        group: str = "visit-consumer",
+    ) -> None:
         self.settings = Settings(**settings_for("nowhere:1", dsn, instruments=instruments))
         self._partition = partition
         self._database = Database(self.settings.database, application_name="feeder")
         self._rules = instrument_rules(self.settings)
         store_visit_systems(self._database, {name: each.rule.visit_systems for name, each in self._rules.items()})
-        self._positions = Positions(self._database, consumer_group="visit-consumer", owner="feeder")
+        self._positions = Positions(self._database, consumer_group=group, owner="feeder")
         self._intake = Intake(Decoder(), self._rules, max_clock_skew_ms=2**50)
         self.log = LogPartition(CLUSTER, "", partition)
         self.claim()

@@ -45,6 +45,39 @@ SET next_offset = excluded.next_offset, epoch = stored.epoch + 1, owner = exclud
     stream_time_ms = CASE WHEN excluded.next_offset < stored.next_offset THEN 0 ELSE stored.stream_time_ms END
 RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until;
 
+-- name: take_over_positions
+-- Another name of the consumer group goes on for a former one: from its positions, where its own are not behind them,
+-- and with the groups that it left open. Whoever still reads by the former name is fenced.
+WITH former AS (
+    UPDATE consumer_offset
+    SET epoch = epoch + 1, owner = %(owner)s, updated_at = now()
+    WHERE consumer_group = %(former)s
+    RETURNING *
+), ours AS (
+    INSERT INTO consumer_offset AS stored (
+        consumer_group, cluster_id, topic, topic_id, partition, next_offset, stream_time_ms, epoch, owner, breaker,
+        accept_until
+    )
+    SELECT
+        %(consumer_group)s, cluster_id, topic, topic_id, partition, next_offset, stream_time_ms, 1, owner, breaker,
+        accept_until
+    FROM former
+    ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
+    SET next_offset = least(stored.next_offset, excluded.next_offset), epoch = stored.epoch + 1,
+        owner = excluded.owner, updated_at = now(),
+        stream_time_ms = CASE
+            WHEN stored.next_offset IS NULL OR excluded.next_offset < stored.next_offset THEN excluded.stream_time_ms
+            ELSE stored.stream_time_ms
+        END
+    RETURNING *
+), moved AS (
+    UPDATE open_group
+    SET clock = ours.id
+    FROM former JOIN ours USING (cluster_id, topic, topic_id, partition)
+    WHERE open_group.clock = former.id
+)
+SELECT cluster_id, topic_id, topic, partition, next_offset, epoch FROM ours ORDER BY topic, partition, topic_id;
+
 -- name: trip_breaker
 UPDATE consumer_offset AS stored
 SET breaker = %(detail)s, updated_at = now()

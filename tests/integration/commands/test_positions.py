@@ -1,6 +1,7 @@
 """``positions``: shown beside the log, set, gaps accepted; and a running service follows."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,20 @@ import yaml
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from consumer.errors import FencedError
 from tests.support.brokers import MockBroker
 from tests.support.commands import invoke, invoke_json
 from tests.support.exposures import exposure
+from tests.support.feeding import Feeder
+from tests.support.feeding import raws_of as raws_by_feeder
 from tests.support.kafka_broker import KafkaCluster
 from tests.support.service import Replica, Wire, produce, raws_of, settings_for
 from tests.support.tables import snapshot
 
 PARTITION = 1
+NOON_MS = 1_793_600_000_000
+WAITING = {"LSSTComCam": {"group_exposures": "by-group-metadata", "group_id": "digits"}}
+"""Groups of exposures that wait for more."""
 
 
 def messages(count: int) -> list[Wire]:
@@ -140,6 +147,48 @@ def test_a_topic_that_was_deleted_keeps_no_gap_from_being_accepted(on_mock: Sett
         connection.execute("UPDATE visits.consumer_offset SET breaker = 'most were bad'")
     resets = invoke_json("breaker", "reset", "--accept", "--config", on_mock.config)
     assert {each["topic"]: each["accept_until"] for each in resets} == {on_mock.topic: 10, "a-deleted-topic": 0}
+
+
+def take_over(dsn: str, folder: Path, former: str, *options: str, exit_code: int = 0) -> Any:  # JSON or an error
+    config = folder / "renamed.yaml"
+    config.write_text(yaml.safe_dump(settings_for("nowhere:1", dsn, kafka={"group": "present"})))
+    command = ("positions", "take-over", "--from", former, "--config", config, *options)
+    return invoke_json(*command) if exit_code == 0 else invoke(*command, exit_code=exit_code).stderr
+
+
+def test_another_name_of_the_group_goes_on_for_the_former_one(dsn: str, tmp_path: Path) -> None:
+    with closing(Feeder(dsn, WAITING, group="former")) as former:
+        former.feed(raws_by_feeder([exposure(1, group="7")]), at_ms=NOON_MS)
+        (planned,) = take_over(dsn, tmp_path, "former", "--dry-run")
+        assert (planned["before"], planned["after"], planned["done"]) == (None, 1, False)
+        former.feed(raws_by_feeder([exposure(2, group="7")]), at_ms=NOON_MS)
+        (done,) = take_over(dsn, tmp_path, "former")
+        assert (done["before"], done["after"], done["done"]) == (None, 2, True)
+        with pytest.raises(FencedError):
+            former.feed(raws_by_feeder([exposure(3, group="7")]), at_ms=NOON_MS)
+    with closing(Feeder(dsn, WAITING, group="present")) as present:
+        assert present.offset == 2
+        present.feed(raws_by_feeder([exposure(4, group="8")]), at_ms=NOON_MS + 100_000_000)
+    assert [row[1] for row in snapshot(dsn)["visit"]] == [7]
+
+
+def test_of_two_positions_of_one_log_the_lesser_counts_with_its_clock(dsn: str, tmp_path: Path) -> None:
+    with closing(Feeder(dsn, WAITING, group="former")) as former:
+        former.feed(raws_by_feeder([exposure(1, group="7")]), at_ms=NOON_MS)
+    with closing(Feeder(dsn, WAITING, group="present")) as present:
+        present.feed(raws_by_feeder([exposure(n, group="8") for n in (2, 3)]), at_ms=NOON_MS + 1000)
+        (done,) = take_over(dsn, tmp_path, "former")
+        assert (done["before"], done["after"], done["epoch"]) == (2, 1, 2)
+        present.claim()
+        assert present.offset == 1
+        present.feed(raws_by_feeder([exposure(9, group="9")]), at_ms=NOON_MS + 100_000_000)
+    assert sorted(row[1] for row in snapshot(dsn)["visit"]) == [7, 8]
+
+
+def test_a_name_without_positions_is_not_taken_over(dsn: str, tmp_path: Path) -> None:
+    assert "those are: none" in take_over(dsn, tmp_path, "former", exit_code=78)
+    with closing(Feeder(dsn, WAITING, group="present")):
+        assert "no other" in take_over(dsn, tmp_path, "present", exit_code=78)
 
 
 @pytest.mark.kafka

@@ -119,6 +119,13 @@ def test_one_visit_with_what_shares_its_group(dsn: str, tmp_path: Path) -> None:
     assert "--day-obs" in invoke("redefine", "--instrument", "LSSTComCam", exit_code=2).stderr
 
 
+def test_a_group_of_many_nights_is_taken_whole(dsn: str, tmp_path: Path) -> None:
+    days = [exposure(1).day_obs + n for n in range(6)]
+    feed(dsn, GROUPS, [exposure(n, group="A12", day_obs=day) for n, day in enumerate(days, start=1)])
+    (change,) = redefine(tmp_path, dsn, {**GROUPS, "regions": {"padding": 1}}, "--day-obs", days[0])
+    assert (change["kind"], change["visit"]) == ("updated", 12)
+
+
 def test_a_group_that_waits_is_left_to_the_service(dsn: str, tmp_path: Path) -> None:
     with closing(Feeder(dsn, instruments(GROUPS))) as feeder:
         feeder.feed(raws_of([exposure(1, group="A12")]), at_ms=NOON_MS)
