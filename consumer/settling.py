@@ -92,6 +92,7 @@ def settle_visits(
     rules: Mapping[str, InstrumentRules],
     foreseen: Foreseen,
     *,
+    renamed: Collection[str] = (),
     announce: Announce | None,
     alone: bool,
 ) -> Settled:
@@ -107,6 +108,8 @@ def settle_visits(
         By instrument.
     foreseen
         Regions that were computed already.
+    renamed
+        Instruments in which the batch gave up visit ids or names, if only in between.
     announce
         Encodes announcements for the outbox; None: nothing is announced.
     alone
@@ -128,6 +131,8 @@ def settle_visits(
         in_order = in_order and not freed
         closings, opened = _refused_before(tables, rules, settled, freed, last_ms), []
     settled.contested = bool(settled.verdicts.conflicts) and not in_order
+    # One that was given up and taken again within the batch would have gone to a group that was refused it before.
+    settled.contested |= bool(renamed) and bool(tables.refused_groups(renamed))
     return settled
 
 

@@ -181,7 +181,9 @@ def apply_batch(
     result.closed = [(each.group.key.instrument, each.reason) for each in buffer.closings]
     _store_groups(tables, buffer, open_before, rules)
     result.group_s = perf_counter() - started
-    settled = settle_visits(tables, buffer, rules, batch.foreseen, announce=announce, alone=alone)
+    settled = settle_visits(
+        tables, buffer, rules, batch.foreseen, renamed=merged.renamed, announce=announce, alone=alone
+    )
     result.verdicts, result.written, result.region_s = settled.verdicts, settled.written, settled.region_s
     result.warnings, result.contested = settled.warnings, settled.contested
     result.off_sky += settled.off_sky

@@ -111,6 +111,8 @@ class Merged:
     """Instrument and reason of each exposure that since this batch defines no visit."""
     not_off_sky_any_more: set[ExposureKey] = field(default_factory=set)
     """Exposures that were off sky and are corrected: what was said of them holds no longer."""
+    renamed: set[str] = field(default_factory=set)
+    """Instruments of known exposures whose corrections give another visit id or name, or none."""
 
 
 def merge(
@@ -173,6 +175,8 @@ def _merge_one(
     merged.new[incoming.instrument] += new
     merged.repeated[incoming.instrument] += len(sighting.events) - new
     group = GroupKey(record.instrument, rules.rule.key(record)) if changed or known is None else known.group
+    if known is not None and _naming(record, group) != _naming(known.record, known.group):
+        merged.renamed.add(incoming.instrument)
     merged.before.setdefault(key, stored.get(key))
     merged.exposures[key] = KnownExposure(record, group, detectors)
     new_region = _keep_region(merged, sighting, stored_regions)
@@ -187,6 +191,11 @@ def _merge_one(
                 former_key=None if known is None else known.group,
             )
         )
+
+
+def _naming(record: Exposure, group: GroupKey) -> tuple[str, GroupKey, bool]:
+    """Give what an exposure's visits are named by, and whether there are any."""
+    return record.obs_id, group, record.off_sky_reason is None
 
 
 def _keep_region(merged: Merged, sighting: Sighting, stored_regions: Mapping[tuple[str, int, int], RawRegion]) -> bool:

@@ -178,7 +178,8 @@ def test_schemas_that_are_unknown_without_a_registry(scene: Scene) -> None:
     bad = [each.value for change in changes for each in events_of(change, 1, fits=True) if each.value != each.plain]
     wires = [*map(Wire, bad), *night(7, 18)]
     random.Random(7).shuffle(wires)  # noqa: S311 - a test's order
-    scene.produce(wires)
+    # Everywhere alike: where most of a batch is bad, the breaker holds it, which is another case.
+    scene.produce([each._replace(partition=number % 4) for number, each in enumerate(wires)])
     with scene.replica() as replica:
         scene.judge(replica, dead_letters=len(bad))
     reasons = {row[0] for row in snapshot(scene.dsn)["dead_letter"]}

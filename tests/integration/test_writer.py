@@ -69,6 +69,8 @@ def written(server: PostgresServer, exposures: Sequence[Exposure], *, max_batch:
         [(1, "X"), (3, "X"), (1, "Y"), (2, "X")],
         [(3, "X"), (1, "X"), (3, "Y"), (2, "X"), (3, "X")],
         [(1, "X"), (2, "Y"), (3, "X"), (1, "Y"), (2, "X")],
+        [(1, "X"), (2, "X"), (1, "Y"), (1, "X")],
+        [(1, "X"), (2, "X"), (3, "Z"), (1, "Y"), (3, "X"), (3, "Z"), (1, "X")],
     ],
 )
 def test_borders_do_not_decide_who_has_a_contested_name(
