@@ -91,6 +91,12 @@ def night(first: int, last: int, detectors: int = 20, **changes: Any) -> list[Wi
     return raws_of([exposure(n, instrument="LSSTCam", **changes) for n in range(first, last + 1)], range(detectors))
 
 
+def refusals(replica: Replica) -> dict[str, str]:
+    """Give why partitions are not read for good, by name; brokers that cannot be asked just now are a warning."""
+    lines = replica.lines("partition cannot be read")
+    return {str(line["partition"]): line["detail"] for line in lines if line["level"] == "error"}
+
+
 def assert_undisturbed(replica: Replica) -> None:
     """Hold a replica to have kept its partitions, and to have claimed each of the 4 once."""
     assert not replica.lines("partitions lost")

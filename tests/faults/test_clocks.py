@@ -76,7 +76,7 @@ def test_clock_of_one_replica_stepped_by_an_hour(scene: Scene, clock: WallClock,
             early = 2 if ahead_s > 0 else 0
             if early:
                 # By its clock nothing came for an hour: what waits at the end of its partitions is closed.
-                stepped.wait_until(lambda: _closed(stepped, "idle") == early, what="two groups closed")
+                stepped.wait_until(lambda: _closed(stepped, "idle") >= early, what="two groups closed")
             else:
                 # Stamps from its future move its clock no further than a minute past its own.
                 clamped = "visit_consumer_clock_skew_clamped_total"

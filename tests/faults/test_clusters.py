@@ -14,7 +14,7 @@ from consumer.errors import TransientError
 from consumer.kafka.inspector import LogInspector
 from consumer.kafka.properties import Properties
 from consumer.model import PartitionId
-from tests.faults.conftest import FaultsTable, Scene, night, set_scene
+from tests.faults.conftest import FaultsTable, Scene, night, refusals, set_scene
 from tests.support.commands import invoke_json
 from tests.support.jars import JarsUnavailableError
 from tests.support.kafka_broker import KafkaBroker, KafkaCluster
@@ -183,11 +183,12 @@ def test_leader_killed(scene: Scene) -> None:
         replica.wait_until(
             lambda: all((stored_positions(scene.dsn)[number] or 0) > ends[number] for number in led),
             what=f"partitions {led} read of another leader",
+            timeout_s=90,
         )
         recovery_s = scene.since_harmed_s
         assert recovery_s is not None
         _judge_all(scene, replica, load, recovery_s=recovery_s)
-        assert not _refusals(replica)
+        assert not refusals(replica)
 
 
 def test_rolling_restart(scene: Scene) -> None:
@@ -198,7 +199,7 @@ def test_rolling_restart(scene: Scene) -> None:
             scene.kafka.wait_in_sync(scene.topic)
         scene.harmed()
         _judge_all(scene, replica, load)
-        assert not _refusals(replica)
+        assert not refusals(replica)
 
 
 def test_failover_that_loses_its_tail(scene: Scene) -> None:
@@ -218,8 +219,8 @@ def test_failover_that_loses_its_tail(scene: Scene) -> None:
         scene.until(replica, 600)
         leader.kill()
         laggard.resume()
-        replica.wait_until(lambda: len(_refusals(replica)) == 4, what="four partitions that are not read")
-        for detail in _refusals(replica):
+        replica.wait_until(lambda: len(refusals(replica)) == 4, what="four partitions not read", timeout_s=90)
+        for detail in refusals(replica).values():
             assert "the log ends before it, at 100: it lost its tail" in detail
             assert "accept-gap" in detail
         replica.wait_until(lambda: replica.get("/readyz").status == 503, what="unready", timeout_s=5)
@@ -231,7 +232,8 @@ def test_failover_that_loses_its_tail(scene: Scene) -> None:
         replica.start()
         scene.harmed()
         scene.produce(_over_all_partitions(31, 50))
-        replica.wait_until(lambda: stored_positions(scene.dsn) == dict.fromkeys(range(4), 200), what="the end")
+        ends = dict.fromkeys(range(4), 200)
+        replica.wait_until(lambda: stored_positions(scene.dsn) == ends, what="the end", timeout_s=90)
         replica.wait_ready()
         assert_every_offset_is_explained(scene.dsn, scene.settings, [scene.log()])
         # What had been stored of the tail is kept.
@@ -240,11 +242,6 @@ def test_failover_that_loses_its_tail(scene: Scene) -> None:
         # The one way back is the operator's, by an epoch of its own.
         assert [move[2:] for move in moves(scene.dsn) if move[3] < (move[2] or 0)] == [(150, 100)] * 4
         scene.tell(1000)
-
-
-def _refusals(replica: Replica) -> list[str]:
-    """Give why partitions are not read for good; brokers that cannot be asked just now are a warning."""
-    return [line["detail"] for line in replica.lines("partition cannot be read") if line["level"] == "error"]
 
 
 def _over_all_partitions(first: int, last: int) -> list[Wire]:

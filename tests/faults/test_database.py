@@ -21,13 +21,25 @@ EXPOSURES_PER_S = 10
 """In the ten minutes without a database: 2,050 events a second, 1.2 million in all."""
 
 
-def _under_load(scene: Scene, **sections: dict[str, Any]) -> Replica:
-    """Start a replica that is in the middle of a stream."""
+def _reading(scene: Scene, **sections: dict[str, Any]) -> Replica:
+    """Start a replica that reads; `_more` comes once it is harmed, when reading must be under way then."""
     scene.produce(night(1, 30))
-    replica = scene.replica("replica", **sections)
+    # Long enough for a busy machine: where a case is judged to have kept its partitions, only the fault may cost them.
+    kafka = {"session_timeout_s": 6, **sections.pop("kafka", {})}
+    replica = scene.replica("replica", kafka=kafka, **sections)
     replica.start()
     scene.until(replica, 100)
+    return replica
+
+
+def _more(scene: Scene) -> None:
     scene.produce(night(31, 60))
+
+
+def _under_load(scene: Scene, **sections: dict[str, Any]) -> Replica:
+    """Start a replica that is in the middle of a stream."""
+    replica = _reading(scene, **sections)
+    _more(scene)
     return replica
 
 
@@ -113,9 +125,10 @@ def test_postgresql_locked_for_a_minute(scene: Scene) -> None:
 
 
 def _locked_for(scene: Scene, seconds: float) -> None:
-    with _under_load(scene, database={"lock_timeout_s": 1}) as replica:
+    with _reading(scene, database={"lock_timeout_s": 1}) as replica:
         with scene.connect() as holder:
             holder.execute("LOCK TABLE visits.visit IN ACCESS EXCLUSIVE MODE")
+            _more(scene)
             replica.wait_for_line("the database is unwell, retrying")
             time.sleep(seconds)
         scene.harmed()
@@ -125,10 +138,11 @@ def _locked_for(scene: Scene, seconds: float) -> None:
 
 def test_postgresql_read_only(scene: Scene) -> None:
     name = scene.dsn.rpartition("/")[2]
-    with _under_load(scene) as replica:
+    with _reading(scene) as replica:
         with scene.server.connect() as admin:
             admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
             scene.database_proxy.cut()
+            _more(scene)
             replica.wait_until(
                 lambda: replica.metric("visit_consumer_db_errors_total", **{"class": "25"}) > 0,
                 what="the refusal to write",
@@ -209,9 +223,11 @@ def test_connections_to_the_database_cut_again_and_again(scene: Scene) -> None:
 
 def test_an_orphaned_session_blocks_a_takeover_for_no_longer_than_stated(scene: Scene) -> None:
     # A replica's machine vanishes in mid transaction: its session stays, with its locks, until PostgreSQL gives it up.
-    replica = _under_load(scene, database={"idle_in_transaction_timeout_s": 3, "client_check_interval_s": 1})
+    bounds = {"idle_in_transaction_timeout_s": 3, "client_check_interval_s": 1}
+    replica = _reading(scene, database=bounds, kafka={"session_timeout_s": 2})
     with scene.connect() as holder:
         holder.execute("LOCK TABLE visits.visit_detector_region IN SHARE MODE")
+        _more(scene)
         scene.until_waiting(replica)
         scene.database_proxy.hold()  # nothing of what the dead say arrives any more, also not their end
         replica.kill()
@@ -230,7 +246,7 @@ def test_role_barred_and_let_in_again(scene: Scene) -> None:
     with psycopg.connect(scene.dsn, autocommit=True) as admin:
         admin.execute("DROP ROLE IF EXISTS short_lived")
         admin.execute("CREATE ROLE short_lived SUPERUSER LOGIN")
-        with _under_load(scene) as first:
+        with _under_load(scene, kafka={"session_timeout_s": 2}) as first:
             scene.until(first, 200)
             first.kill()
         settings = scene.configure()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # it names its exports only to readers
     AdminClient,
     ScramCredentialInfo,
@@ -51,18 +52,40 @@ class SecuredKafka(NamedTuple):
 
     cluster: KafkaCluster
     proxy: Proxy
+    ca_file: Path
 
     def show(self, certificate: str) -> None:
         """Let the broker show this certificate to who connects next; who is connected is cut."""
         self.proxy.lead_to(self.cluster.brokers[0].ports[certificate.upper()])
 
     def set_password(self, password: str) -> None:
-        """Change the password; who is connected notices when it connects again."""
+        """Change the password, and wait until who connects needs the new one; who is connected stays so."""
         admin = AdminClient({"bootstrap.servers": self.cluster.bootstrap, "log_level": 0})
         mechanism = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(KAFKA_USER, mechanism, password.encode())
         for future in admin.alter_user_scram_credentials([change]).values():
             future.result(30)
+        # The controller has answered; the broker hears of it a moment later.
+        deadline = time.monotonic() + 30
+        while not self._lets_in(password):
+            assert time.monotonic() < deadline, "the new password is not known to the broker"
+
+    def _lets_in(self, password: str) -> bool:
+        client = AdminClient(
+            {
+                "bootstrap.servers": f"127.0.0.1:{self.proxy.port}",
+                "security.protocol": "SASL_SSL",
+                "ssl.ca.location": str(self.ca_file),
+                "sasl.mechanisms": "SCRAM-SHA-512",
+                "sasl.username": KAFKA_USER,
+                "sasl.password": password,
+                "log_level": 0,
+            }
+        )
+        try:
+            return bool(client.list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +106,14 @@ def ca_file(certificates: dict[str, Certificate]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def secured_kafka(certificates: dict[str, Certificate]) -> Iterator[SecuredKafka]:
+def secured_kafka(certificates: dict[str, Certificate], ca_file: Path) -> Iterator[SecuredKafka]:
     cluster = scram_cluster(certificates, KAFKA_SECRET)
     (broker,) = cluster.brokers
     with Proxy(broker.ports["GOOD"]) as proxy:
         # Clients hear of one address only, whichever listener it leads to.
         broker.advertised = {name.upper(): f"127.0.0.1:{proxy.port}" for name in certificates}
         with cluster:
-            yield SecuredKafka(cluster, proxy)
+            yield SecuredKafka(cluster, proxy, ca_file)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """The process dies at each moment of a batch's life. The moments are made from outside: by locks, and by a proxy."""
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 
 from tests.faults.conftest import Scene, night
@@ -25,6 +28,16 @@ def _killed_while(scene: Scene, lock: str) -> Replica:
         replica.kill()
         assert scene.read() == before
     return replica
+
+
+@contextlib.contextmanager
+def _in_a_batch(scene: Scene, replica: Replica) -> Iterator[None]:
+    """Hold a replica in the middle of the first batch of the second half: the next COMMIT is that batch's."""
+    with scene.connect() as holder:
+        holder.execute("LOCK TABLE visits.visit_detector_region IN SHARE MODE")
+        scene.produce(night(N_EXPOSURES // 2 + 1, N_EXPOSURES))
+        scene.until_waiting(replica)
+        yield
 
 
 def _recovers(scene: Scene, replica: Replica) -> None:
@@ -67,9 +80,9 @@ def test_kill_9_after_commit(scene: Scene) -> None:
     scene.produce(night(1, N_EXPOSURES // 2))
     replica.start()
     scene.until(replica, EVENTS // 2)
-    # PostgreSQL commits, and its answer never arrives.
-    scene.database_proxy.hold_answers_after(b"COMMIT")
-    scene.produce(night(N_EXPOSURES // 2 + 1, N_EXPOSURES))
+    with _in_a_batch(scene, replica):
+        # PostgreSQL commits, and its answer never arrives.
+        scene.database_proxy.hold_answers_after(b"COMMIT")
     scene.until(replica, EVENTS // 2 + 1)
     committed = scene.read()
     replica.kill()
@@ -106,8 +119,8 @@ def _cut_at_commit(scene: Scene, *, arrives: bool) -> Replica:
     with replica:
         scene.produce(night(1, N_EXPOSURES // 2))
         scene.until(replica, EVENTS // 2)
-        scene.database_proxy.cut_at(b"COMMIT", arrives=arrives)
-        scene.produce(night(N_EXPOSURES // 2 + 1, N_EXPOSURES))
+        with _in_a_batch(scene, replica):
+            scene.database_proxy.cut_at(b"COMMIT", arrives=arrives)
         replica.wait_for_line("the database is unwell, retrying")
         scene.harmed()
         assert scene.database_proxy.cuts == 1

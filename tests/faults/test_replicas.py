@@ -14,6 +14,8 @@ from tests.support.tables import moves
 pytestmark = pytest.mark.kafka
 
 TAKEOVER_S = 15
+SLOW_S = 0.005
+"""Delay of each message to the database and back: work is left when a replica is harmed, on a fast machine too."""
 FENCED = "batch fenced, nothing of it was written"
 
 
@@ -87,9 +89,11 @@ def test_a_zombie_writes_nothing(scene: Scene) -> None:
     zombie, heir = scene.replica("zombie", **settings), scene.replica("heir", **settings)
     with zombie:
         _until_claimed(zombie, 4)
+        scene.database_proxy.delay_s = SLOW_S
         scene.produce(night(1, 100))
         scene.until(zombie, 200)
         zombie.signal(signal.SIGSTOP)
+        scene.database_proxy.delay_s = 0
         at_stop = scene.read()
         assert at_stop < 2000, "stopped too late to be in the middle of anything"
         with heir:
@@ -107,6 +111,7 @@ def test_a_zombie_writes_nothing(scene: Scene) -> None:
 
 def test_two_processes_that_claim_one_partition_take_turns_at_most(scene: Scene) -> None:
     # Another reader of the same positions that the group knows nothing of: it claims, again and again.
+    scene.database_proxy.delay_s = SLOW_S
     scene.produce(night(1, 150))
     with scene.replica("first", batch={"max_messages": 50}) as first:
         scene.until(first, 100)
@@ -123,6 +128,7 @@ def test_two_processes_that_claim_one_partition_take_turns_at_most(scene: Scene)
                     assert first.get("/readyz").status in {200, 503}
                     _until_claimed(first, claims + 1)
         assert len(first.lines(FENCED)) >= 2
+        scene.database_proxy.delay_s = 0
         scene.harmed()
         scene.judge(first)
 
@@ -138,7 +144,7 @@ def test_two_processes_forced_onto_one_partition(scene: Scene) -> None:
                 FOR EACH ROW EXECUTE FUNCTION watch.one_group();
             """.encode()
         )
-    scene.produce(night(1, 150))
+    scene.produce(night(1, 20))
     settings: dict[str, dict[str, Any]] = {"batch": {"max_messages": 50}, "database": {"lock_timeout_s": 20}}
     left = scene.replica("left", **settings)
     right = scene.replica("right", **settings, kafka={"group": f"{scene.topic}-other"})
@@ -147,6 +153,7 @@ def test_two_processes_forced_onto_one_partition(scene: Scene) -> None:
         with scene.connect() as holder:
             # The one waits in the middle of a batch, and the other for what the batch has locked: its claim is next.
             holder.execute("LOCK TABLE visits.visit_detector_region IN SHARE MODE")
+            scene.produce(night(21, 150))
             scene.until_waiting(left)
             right.start()
             scene.until_waiting(right, number=2)

@@ -32,7 +32,9 @@ def _serving(scene: Scene) -> Iterator[Replica]:
 def _ends_in_order(replica: Replica, since_s: float | None = None) -> float:
     """End the process, hold it to the limit, and return how long it took, seconds, since an earlier signal if any."""
     begin_s = time.monotonic() if since_s is None else since_s
-    code, _ = replica.terminate()
+    if since_s is None:
+        replica.signal_end()
+    code = replica.wait_end()
     took_s = time.monotonic() - begin_s
     assert code == 0, replica.log_tail()
     assert took_s < LIMIT_S

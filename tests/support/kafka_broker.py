@@ -209,10 +209,11 @@ class KafkaBroker:
         return self._running().log_tail(lines)
 
     def _all_threads_stopped(self) -> bool:
-        states = [
-            file.read_text().rpartition(")")[2].split()[0] for file in Path(f"/proc/{self.pid}/task").glob("*/stat")
-        ]
-        return set(states) == {"T"}
+        try:
+            threads = [file.read_text() for file in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # one ended while it was looked at
+        return {each.rpartition(")")[2].split()[0] for each in threads} == {"T"}
 
     def _running(self) -> Child:
         if self._child is None:
@@ -394,9 +395,24 @@ class KafkaCluster:
         return {number: set(each.isrs) for number, each in described.items()}
 
     def wait_in_sync(self, topic: str) -> None:
-        """Wait until every broker has all messages of a topic that all of them keep."""
+        """Wait until every broker has all messages of a topic that all of them keep, and knows it.
+
+        One that was frozen says at first what it knew before; so each is asked, and all have to agree.
+        """
         everybody = {broker.node_id for broker in self.brokers}
-        _wait(lambda: all(each == everybody for each in self.in_sync(topic).values()), f"topic {topic} has laggards")
+
+        def agreed() -> bool:
+            first, *others = (self._view(topic, broker) for broker in self.brokers)
+            return all(in_sync == everybody for _, in_sync in first.values()) and all(each == first for each in others)
+
+        _wait(agreed, f"topic {topic} has laggards")
+
+    @staticmethod
+    def _view(topic: str, broker: KafkaBroker) -> dict[int, tuple[int, set[int]]]:
+        """Ask one broker who leads each partition of a topic, and who has all messages of it."""
+        admin = AdminClient({"bootstrap.servers": broker.address(), "log_level": 0})
+        described = admin.list_topics(topic, timeout=_ADMIN_TIMEOUT_S).topics[topic].partitions
+        return {number: (each.leader, set(each.isrs)) for number, each in described.items()}
 
     def coordinator(self, group: str) -> KafkaBroker | None:
         """Return who coordinates a consumer group: the leader of the partition that keeps its offsets; None: nobody.
@@ -416,10 +432,7 @@ class KafkaCluster:
         found: dict[int, int] = {}
 
         def told() -> bool:
-            try:
-                found.update(self._ends(admin, topic))
-            except KafkaException:
-                return False
+            found.update(self._ends(admin, topic))
             return True
 
         _wait(told, f"topic {topic} does not tell where it ends")
@@ -464,10 +477,17 @@ class KafkaCluster:
 
 
 def _wait(condition: Callable[[], bool], complaint: str) -> None:
+    """Wait for an answer that is yes; brokers that cannot answer just now are asked again."""
     deadline = time.monotonic() + _ADMIN_TIMEOUT_S
-    while not condition():
+    while True:
+        said = ""
+        try:
+            if condition():
+                return
+        except KafkaException as error:
+            said = f": {error.args[0].str()}"
         if time.monotonic() > deadline:
-            raise ServerError(f"{complaint} after {_ADMIN_TIMEOUT_S} s")
+            raise ServerError(f"{complaint} after {_ADMIN_TIMEOUT_S} s{said}")
         time.sleep(0.05)
 
 

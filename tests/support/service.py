@@ -172,10 +172,14 @@ class Replica:
         """Ask the process to end (SIGTERM); return its exit code and how long it took, seconds."""
         begin = time.monotonic()
         self.signal_end()
+        return self.wait_end(timeout_s=timeout_s), time.monotonic() - begin
+
+    def wait_end(self, *, timeout_s: float = 20) -> int:
+        """Wait until the process has ended, and return its exit code."""
         self._started().wait(timeout_s)
         code = self._started().returncode
         assert code is not None
-        return code, time.monotonic() - begin
+        return code
 
     def signal_end(self) -> None:
         """Ask the process to end (SIGTERM), and return at once."""
