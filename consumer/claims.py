@@ -15,12 +15,11 @@ from consumer.intake import Claim
 from consumer.model import PartitionId
 from consumer.positions import Advance
 from consumer.postgres.positions import LogPartition, StoredPosition
+from consumer.transaction import Batch
 from consumer.worker import Worker
 
 _WATCH_EVERY_S = 5.0
 """How often topics are asked for their ids."""
-
-
 _ENOUGH_FAILURES = 2
 """Unanswered questions after which no further partition is asked about in one go."""
 
@@ -34,6 +33,9 @@ class Log(Protocol):
     def watermarks(self, partition: PartitionId) -> tuple[int, int]:
         """Give the first offset of the log and the one after its last."""
 
+    def ends(self, topic: str) -> dict[int, int]:
+        """Give the offset after the last of each partition of a topic."""
+
 
 class PositionStore(Protocol):
     """What a claim asks of PostgreSQL; see `consumer.postgres.positions.Positions`."""
@@ -43,6 +45,12 @@ class PositionStore(Protocol):
 
     def begin(self, position: StoredPosition, offset: int) -> StoredPosition:
         """Store where a partition that was never read starts."""
+
+    def begin_topic(self, position: StoredPosition, log: LogPartition, ends: Mapping[int, int]) -> StoredPosition:
+        """Store where all partitions of a topic start that was never read."""
+
+    def has_read(self, topic: str) -> bool:
+        """Tell whether anything is stored of a topic of this name."""
 
 
 class Refusal(NamedTuple):
@@ -77,7 +85,8 @@ def claim_partitions(
     partitions
         Assigned to us.
     start_at_end
-        Where a partition without a stored position starts: at the end of its log, or at its first offset.
+        Where a topic that was never read starts: at the end of each partition's log, or at its first offset. What is
+        added to a topic later, or is made anew under its name, always starts at the first: nobody decided to skip that.
     wanted
         Whether a partition is still ours: a claim that had to wait for the database must not take it from whoever got
         it meanwhile.
@@ -88,74 +97,58 @@ def claim_partitions(
         When the database cannot be asked now; partitions that were claimed before that are claimed again.
     """
     outcome: list[Claim | Refusal] = []
-    identities: dict[str, tuple[str, str]] = {}
+    topics: dict[str, _Topic] = {}
     for partition in sorted(partitions):
         if not wanted(partition):
             continue
+        topic = partition.topic
+        skipped = start_at_end and topic not in topics and not store.has_read(topic)
         try:
-            if partition.topic not in identities:
-                identities[partition.topic] = log.identify(partition.topic)
-            cluster_id, topic_id = identities[partition.topic]
+            if topic not in topics:
+                topics[topic] = _Topic(*log.identify(topic), log.ends(topic) if skipped else {})
             low, high = log.watermarks(partition)
         except TransientError as error:
             outcome.append(Refusal(partition, str(error), lasting=False))
             continue
-        position = store.claim(LogPartition(cluster_id, topic_id, partition))
-        if position.next_offset is None:
-            position = store.begin(position, high if start_at_end else low)
-        start = position.next_offset
-        if position.breaker is not None:
-            refusal = Refusal(partition, position.breaker, lasting=True, breaker=True, position=start, end=high)
-            outcome.append(refusal)
-            continue
-        assert start is not None  # noqa: S101 -- `begin` has just stored one
-        if start > high:
-            # Whoever had it may have committed after we asked where the log ends.
-            try:
-                low, high = log.watermarks(partition)
-            except TransientError as error:
-                outcome.append(Refusal(partition, str(error), lasting=False))
-                continue
-        if low <= start <= high:
-            outcome.append(
-                Claim(
-                    partition,
-                    position.id,
-                    position.epoch,
-                    start,
-                    position.stream_time_ms,
-                    start,
-                    position.accept_until,
-                    identities[partition.topic],
-                )
-            )
-        else:
-            detail = _gap(partition, start, low, high)
-            outcome.append(Refusal(partition, detail, lasting=True, position=start, end=high))
+        if wanted(partition):  # it may have gone away while the brokers were asked
+            outcome.append(_claim(log, store, partition, topics[topic], low, high))
     return outcome
 
 
-def still_at_end(log: Log, advances: Iterable[Advance]) -> set[int]:
-    """Ask the brokers at which stored positions their logs end now; where they cannot be asked, that is not known.
+class _Topic(NamedTuple):
+    """What the brokers say of a topic."""
 
-    Returns
-    -------
-    clocks
-        Ids of the positions' rows.
-    """
-    clocks: set[int] = set()
-    failures = 0
-    for advance in advances:
-        if failures == _ENOUGH_FAILURES:
-            break  # the others would time out too, one after the other
+    cluster_id: str
+    topic_id: str
+    ends: Mapping[int, int]
+    """Of its partitions, where reading starts at them."""
+
+
+def _claim(
+    log: Log, store: PositionStore, partition: PartitionId, topic: _Topic, low: int, high: int
+) -> Claim | Refusal:
+    """Claim one partition whose log goes from `low` to `high`."""
+    where = LogPartition(topic.cluster_id, topic.topic_id, partition)
+    position = store.claim(where)
+    if position.next_offset is None and topic.ends:
+        position = store.begin_topic(position, where, topic.ends)
+    if position.next_offset is None:
+        position = store.begin(position, low)
+    start = position.next_offset
+    if position.breaker is not None:
+        return Refusal(partition, position.breaker, lasting=True, breaker=True, position=start, end=high)
+    assert start is not None  # noqa: S101 -- one has just been stored
+    if start > high:
+        # Whoever had it may have committed after we asked where the log ends.
         try:
-            _, high = log.watermarks(advance.partition)
-        except TransientError:
-            failures += 1
-            continue
-        if advance.next_offset is not None and advance.next_offset >= high:
-            clocks.add(advance.clock)
-    return clocks
+            low, high = log.watermarks(partition)
+        except TransientError as error:
+            return Refusal(partition, str(error), lasting=False)
+    if low <= start <= high:
+        identity = (topic.cluster_id, topic.topic_id)
+        time_ms = position.stream_time_ms
+        return Claim(partition, position.id, position.epoch, start, time_ms, start, position.accept_until, identity)
+    return Refusal(partition, _gap(partition, start, low, high), lasting=True, position=start, end=high)
 
 
 def of_another_log(log: Log, claims: Collection[Claim]) -> list[PartitionId]:
@@ -222,6 +215,64 @@ class TopicWatch:
     def end(self) -> None:
         """End the thread; does not wait."""
         self._worker.end()
+
+
+class EndWatch:
+    """Asks, in a thread of its own, whether logs still end where a tick says: only then it may close groups.
+
+    We may have been frozen, or cut off from the brokers, since we read to the end; then groups seem idle whose
+    exposures wait in the log. A partition whose broker did not answer comes last the next time, after the others.
+
+    Parameters
+    ----------
+    log
+        Kafka.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._worker = Worker("ends")
+        self._silent: set[int] = set()
+        self._tick: Batch | None = None
+        self._asked: Future[set[int]] | None = None
+
+    @property
+    def asking(self) -> bool:
+        """Whether there is no answer yet, or nobody has taken it."""
+        return self._asked is not None
+
+    def ask(self, tick: Batch) -> None:
+        """Ask about the partitions of a tick; returns at once."""
+        self._tick, self._asked = tick, self._worker.submit(lambda: self._at_end(tick.advances))
+
+    def answer(self) -> Batch | None:
+        """Take the part of the tick that is confirmed; None while that is not known, or where nothing is."""
+        if self._asked is None or self._tick is None or not self._asked.done():
+            return None
+        tick, asked = self._tick, self._asked
+        self._tick = self._asked = None
+        return tick.of(asked.result())
+
+    def end(self) -> None:
+        """End the thread; does not wait."""
+        self._worker.end()
+
+    def _at_end(self, advances: Iterable[Advance]) -> set[int]:
+        clocks: set[int] = set()
+        silent: set[int] = set()
+        for advance in sorted(advances, key=lambda each: each.clock in self._silent):
+            if len(silent) == _ENOUGH_FAILURES:
+                break  # the others might time out too, one after the other
+            try:
+                _, high = self._log.watermarks(advance.partition)
+            except TransientError:
+                silent.add(advance.clock)
+                continue
+            self._silent.discard(advance.clock)
+            if advance.next_offset is not None and advance.next_offset >= high:
+                clocks.add(advance.clock)
+        self._silent |= silent
+        return clocks
 
 
 @dataclass(slots=True)

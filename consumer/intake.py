@@ -106,6 +106,11 @@ class Intake:
         return [reader.claim for reader in self._readers.values()]
 
     @property
+    def expected(self) -> dict[int, int | None]:
+        """What is to be stored as next offset once everything that was taken is committed, by clock."""
+        return {reader.claim.clock: reader.expected for reader in self._readers.values()}
+
+    @property
     def caught_up(self) -> bool:
         """Whether every partition that is ours was read to its end."""
         return all(reader.at_end for reader in self._readers.values())
@@ -232,6 +237,12 @@ class Intake:
         if not idle:
             return None
         return Batch(advances=_advances(idle), clocks={r.claim.clock: max(r.clock_ms, now_ms) for r in idle})
+
+    def unmoved(self, tick: Batch) -> Batch | None:
+        """Give the part of an earlier tick whose partitions are where they were, with nothing gathered since."""
+        present = self.tick(0)
+        same = set(tick.advances) & set(() if present is None else present.advances)
+        return tick.of({advance.clock for advance in same})
 
     def _decode_waiting(self, latest_ms: int) -> None:
         """Decode what waits, in order; this loop runs for every event.

@@ -18,13 +18,13 @@ from typing import Protocol
 from consumer.breaker import Breaker, Judgement, Window
 from consumer.claims import (
     Assignment,
+    EndWatch,
     Log,
     Refusal,
     TopicWatch,
     claim_partitions,
     of_another_log,
     reread,
-    still_at_end,
 )
 from consumer.errors import FencedError, TransientError
 from consumer.intake import Claim, Intake
@@ -171,6 +171,7 @@ class Service:
         self._log = get_logger(__name__)
         self._source = connect(self)
         self._topics = TopicWatch(self._source)
+        self._ends = EndWatch(self._source)
 
     def run(self) -> None:
         """Turn until `stop`, then leave the group.
@@ -291,9 +292,9 @@ class Service:
         # Claims and ticks are rare, and come first: a partition with a backlog must not hold up the others for hours.
         if due := self._assignment.due(now_s):
             self._ask_for(due, now_s)
-        elif (tick := self._due_tick(now_s)) is not None:
-            self._close_at_ends(tick, now_s)
-        elif (batch := self._intake.take()) is not None:
+        elif (tick := self._confirmed_tick(now_s)) is not None:
+            self._write(tick, now_s)
+        elif (batch := self._take()) is not None:
             if batch.dead_letters:
                 self._confirm_logs(batch, now_s)
             else:
@@ -302,10 +303,17 @@ class Service:
             self._next_ping_s = now_s + _PING_EVERY_S
             self._look_at_claims(now_s)
 
+    def _confirmed_tick(self, now_s: float) -> Batch | None:
+        """Give a tick for the partitions whose end the brokers confirm, once they do; what moved since is left out."""
+        if not self._ends.asking and now_s >= self._next_tick_s:
+            tick = self._due_tick(now_s)
+            if tick is not None:
+                self._ends.ask(tick)
+        confirmed = self._ends.answer()
+        return None if confirmed is None else self._intake.unmoved(confirmed)
+
     def _due_tick(self, now_s: float) -> Batch | None:
         """Make a tick for the partitions at whose end a group may be due by the wall clock."""
-        if now_s < self._next_tick_s:
-            return None
         tick = self._intake.tick(_now_ms())
         if tick is None:
             return None
@@ -315,40 +323,29 @@ class Service:
         # A clock that we have not written by yet may have groups from before we took it over.
         return tick.of({clock for clock, at_ms in tick.clocks.items() if self._deadlines.get(clock, 0) <= at_ms})
 
-    def _close_at_ends(self, tick: Batch, now_s: float) -> None:
-        """Write a tick for those of its partitions whose end the brokers confirm.
-
-        We may have been frozen, or cut off from the brokers, since we read to the end: then groups seem idle whose
-        exposures wait in the log.
-        """
-        asked = self._writer.ask(lambda: still_at_end(self._source, tick.advances))
-
-        def take() -> None:
-            ours = self._intake.partitions
-            confirmed = tick.of({a.clock for a in tick.advances if a.partition in ours and a.clock in asked.result()})
-            if confirmed is not None:
-                self._write(confirmed, monotonic())
-
-        self._pending = _Pending(asked, take, now_s)
-
     def _breaker_holds(self, now_s: float) -> bool:
         """Judge what is gathered; False when it may be written."""
         bad = self._intake.unaccepted
         if not bad:
-            self._breaker.wrote(messages=self._intake.decoded, bad=0)
             self._held_since_s = None
             return False
         self._held_since_s = self._held_since_s or now_s
         held_s = now_s - self._held_since_s
         judgement = self._breaker.judge(messages=self._intake.decoded, bad=len(bad), held_s=held_s)
-        if judgement is not Judgement.HOLD:
-            self._held_since_s = None
         if judgement is Judgement.TRIP:
+            self._held_since_s = None
             self._trip(bad, now_s)
             self._breaker.forget()
-        elif judgement is Judgement.WRITE:
-            self._breaker.wrote(messages=self._intake.decoded, bad=len(bad))
         return judgement is not Judgement.WRITE
+
+    def _take(self) -> Batch | None:
+        """Take what was gathered, which was judged just now, to be written."""
+        messages, bad = self._intake.decoded, len(self._intake.unaccepted)
+        batch = self._intake.take()
+        if batch is not None:
+            self._breaker.wrote(messages=messages, bad=bad)
+            self._held_since_s = None
+        return batch
 
     def _trip(self, bad: Sequence[DeadLetter], now_s: float) -> None:
         """Drop what is gathered, and read no more of the partitions that the bad messages came from."""
@@ -370,11 +367,12 @@ class Service:
         self._pending = _Pending(tripped, lambda: self._reporter.answered(tripped.result()), now_s)
 
     def _look_at_claims(self, now_s: float) -> None:
-        """Ask whether the database is there, and whether somebody else, an operator too, has moved what we hold.
+        """Ask whether the database is there, and whether somebody else has moved what we hold.
 
-        Who writes finds out by the fence; who stands at the end of a log would not until the next message.
+        That may be another replica, an operator, or a failover to a server that has lost the last transactions. Who
+        writes finds out by the fence; who stands at the end of a log would not until the next message.
         """
-        held = self._intake.claims
+        held, expected = self._intake.claims, self._intake.expected
         asked = self._writer.ask(lambda: self._positions.read([claim.clock for claim in held]))
 
         def take() -> None:
@@ -383,7 +381,8 @@ class Service:
             moved = {
                 claim.partition
                 for claim in held
-                if claim.clock not in stored or stored[claim.clock].epoch != claim.epoch
+                if claim.clock not in stored
+                or (stored[claim.clock].epoch, stored[claim.clock].next_offset) != (claim.epoch, expected[claim.clock])
             }
             if moved & self._intake.partitions:
                 self._log.warning("position claimed or moved by another", partitions=_names(moved))
@@ -521,6 +520,7 @@ class Service:
         with ExitStack() as steps:
             steps.callback(self._leave_group, end_s)
             steps.callback(self._topics.end)
+            steps.callback(self._ends.end)
             steps.callback(self._writer.close, timeout_s / 8)
             steps.callback(self._wait_for_writer, timeout_s / 4)
             steps.callback(self._writer.stop)

@@ -197,7 +197,8 @@ class KafkaSettings(Section):
     max_poll_interval_s: Annotated[float, Field(ge=10, le=86400)] = 300.0
     """After so long without a poll the replica leaves the group."""
     start: Literal["earliest", "latest"] = "earliest"
-    """Where to start a partition that has no stored position: the start of the log, or its end."""
+    """Where to start a topic that was never read: the start of its log, or its end. Partitions that are added to it
+    later, and a topic that is made anew under its name, are read from their start."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
     """A longer message becomes a dead letter without being decoded."""
     queue_max_bytes: Annotated[int, Field(ge=1_048_576, le=2_000_000_000)] = 16_777_216

@@ -56,6 +56,20 @@ class LogInspector:
             raise TransientError(f"offsets of {partition}: {error.args[0].str()}") from error
         return (low, high)
 
+    def ends(self, topic: str) -> dict[int, int]:
+        """Ask for the offset after the last of each partition of a topic.
+
+        Raises
+        ------
+        TransientError
+            When the brokers cannot be asked now.
+        """
+        try:
+            numbers = self._asker.list_topics(topic, timeout=_REQUEST_TIMEOUT_S).topics[topic].partitions
+        except KafkaException as error:
+            raise TransientError(f"partitions of topic {topic}: {error.args[0].str()}") from error
+        return {number: self.watermarks(PartitionId(topic, number))[1] for number in sorted(numbers)}
+
     def identify(self, topic: str) -> tuple[str, str]:
         """Give the ids of the cluster and of the topic, which together name a log for good.
 

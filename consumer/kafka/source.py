@@ -168,6 +168,10 @@ class KafkaSource:
         """Ask for the first offset of the log and the one after its last; see `LogInspector`."""
         return self._inspector.watermarks(partition)
 
+    def ends(self, topic: str) -> dict[int, int]:
+        """Ask for the offset after the last of each partition; see `LogInspector`."""
+        return self._inspector.ends(topic)
+
     def identify(self, topic: str) -> tuple[str, str]:
         """Give the ids of the cluster and of the topic, which together name a log for good; see `LogInspector`."""
         return self._inspector.identify(topic)

@@ -121,6 +121,29 @@ class Positions:
             )
         return position._replace(next_offset=offset)
 
+    def begin_topic(self, position: StoredPosition, log: LogPartition, ends: Mapping[int, int]) -> StoredPosition:
+        """Store where all partitions of a topic start that was never read, where nobody did meanwhile.
+
+        Parameters
+        ----------
+        position
+            Of one of its partitions.
+        log
+            The same partition's.
+        ends
+            Offsets by partition.
+        """
+        with self._database.transaction() as session:
+            rows = columns(("partitions", "next_offsets"), sorted(ends.items()))
+            session.run("positions", "begin_topic", self._named(log) | rows)
+            return _position(session.rows("positions", "read_positions", {"ids": [position.id]})[0])
+
+    def has_read(self, topic: str) -> bool:
+        """Tell whether a position of a topic of this name is stored, of whichever log."""
+        with self._database.transaction() as session:
+            named = {"consumer_group": self._consumer_group, "topic": topic}
+            return bool(session.rows("positions", "has_read", named))
+
     def trip(self, epochs: Mapping[int, int], detail: str) -> None:
         """Note that the circuit breaker stopped reading these partitions, where they are still at our epochs."""
         parameters = columns(("ids", "epochs"), sorted(epochs.items())) | {"detail": storable(detail)}

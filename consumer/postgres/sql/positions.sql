@@ -23,6 +23,22 @@ UPDATE consumer_offset
 SET next_offset = %(next_offset)s, updated_at = now()
 WHERE id = %(id)s AND epoch = %(epoch)s AND next_offset IS NULL;
 
+-- name: has_read
+SELECT FROM consumer_offset
+WHERE consumer_group = %(consumer_group)s AND topic = %(topic)s AND next_offset IS NOT NULL
+LIMIT 1;
+
+-- name: begin_topic
+-- Where reading starts at the ends of a topic: all its partitions at once, so that one which is added later is told from
+-- them, and read whole.
+INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_id, partition, next_offset)
+SELECT %(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, given.partition, given.next_offset
+FROM unnest(%(partitions)s::integer[], %(next_offsets)s::bigint[]) AS given (partition, next_offset)
+ORDER BY given.partition
+ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
+SET next_offset = excluded.next_offset, updated_at = now()
+WHERE stored.next_offset IS NULL;
+
 -- name: read_positions
 SELECT id, epoch, next_offset, stream_time_ms, breaker, accept_until
 FROM consumer_offset

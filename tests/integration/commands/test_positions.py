@@ -218,3 +218,19 @@ def test_a_running_service_that_stands_idle_reads_again_from_where_it_was_set(on
         assert replica.lines("position claimed or moved by another")
         assert replica.wait_for_line("partition claimed", number=5)["start"] == 0
         assert snapshot(on_mock.dsn) == before
+
+
+def test_a_database_that_lost_its_last_transactions_is_noticed_without_a_message(
+    on_mock: Setting, tmp_path: Path
+) -> None:
+    with Replica(tmp_path, on_mock.settings) as replica:
+        replica.wait_until(lambda: bool(on_mock.command("show")), what="a position")
+        replica.wait_until(lambda: on_mock.row()[0] == 10, what="the end of the log")
+        before, (_, epoch, _) = snapshot(on_mock.dsn), on_mock.row()
+        # As after a failover to a standby that was behind.
+        with psycopg.connect(on_mock.dsn) as connection:
+            connection.execute("UPDATE visits.consumer_offset SET next_offset = 4 WHERE partition = %s", (PARTITION,))
+            connection.execute("UPDATE visits.exposure SET detectors = '{[0,4)}'")
+        replica.wait_until(lambda: on_mock.row()[0] == 10, what="the end of the log again")
+        assert on_mock.row()[1] == epoch
+        assert snapshot(on_mock.dsn) == before

@@ -1,0 +1,125 @@
+"""How partitions become readable: where a topic begins, and whose logs are asked for their ends."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pytest
+
+from consumer.claims import EndWatch, claim_partitions
+from consumer.config import DatabaseSettings
+from consumer.errors import TransientError
+from consumer.intake import Claim
+from consumer.model import PartitionId
+from consumer.positions import Advance
+from consumer.postgres.connection import Database
+from consumer.postgres.positions import Positions
+from consumer.transaction import Batch
+from tests.support.postgres import PostgresServer
+from tests.support.service import prepare_database
+
+TOPIC = "raw-ingested"
+
+
+class Logs:
+    """A topic, as the brokers tell of it."""
+
+    def __init__(self, ends: Mapping[int, int], topic_id: str = "first", silent: frozenset[int] = frozenset()) -> None:
+        self.found = dict(ends)
+        self.topic_id = topic_id
+        self.silent = silent
+        self.asked: list[int] = []
+
+    def identify(self, topic: str) -> tuple[str, str]:
+        assert topic == TOPIC
+        return "cluster", self.topic_id
+
+    def watermarks(self, partition: PartitionId) -> tuple[int, int]:
+        self.asked.append(partition.partition)
+        if partition.partition in self.silent:
+            raise TransientError("no answer")
+        return 0, self.found[partition.partition]
+
+    def ends(self, topic: str) -> dict[int, int]:
+        assert topic == TOPIC
+        return dict(self.found)
+
+
+@pytest.fixture
+def store(postgres18: PostgresServer) -> Iterator[Positions]:
+    """Give the stored positions, of which there are none yet."""
+    with postgres18.database(prepare_database) as dsn, _positions(dsn) as store:
+        yield store
+
+
+@contextmanager
+def _positions(dsn: str) -> Iterator[Positions]:
+    database = Database(DatabaseSettings(conninfo=dsn))  # type: ignore[arg-type] # pydantic makes it a secret
+    try:
+        yield Positions(database, consumer_group="visit-consumer", owner="test")
+    finally:
+        database.close()
+
+
+def starts(logs: Logs, store: Positions, *numbers: int, at_end: bool = True) -> list[int]:
+    """Claim partitions, and tell where each is read from."""
+    claimed = claim_partitions(logs, store, [PartitionId(TOPIC, each) for each in numbers], start_at_end=at_end)
+    assert all(isinstance(each, Claim) for each in claimed)
+    return [each.start for each in claimed if isinstance(each, Claim)]
+
+
+def test_only_a_topic_that_was_never_read_begins_at_its_end(store: Positions) -> None:
+    assert starts(Logs({0: 10, 1: 20}), store, 0) == [10]
+    # What another replica claims a little later begins where the topic ended for the first.
+    assert starts(Logs({0: 11, 1: 25}), store, 1) == [20]
+    # Nobody decided to skip what is written to a partition that is added, or to a topic that is made anew.
+    assert starts(Logs({0: 11, 1: 25, 2: 7}), store, 0, 2) == [10, 0]
+    assert starts(Logs({0: 5, 1: 5, 2: 5}, topic_id="second"), store, 0, 1, 2) == [0, 0, 0]
+
+
+def test_a_topic_begins_at_its_start_where_nothing_else_is_said(store: Positions) -> None:
+    assert starts(Logs({0: 10, 1: 20}), store, 0, 1, at_end=False) == [0, 0]
+
+
+def test_a_partition_that_went_away_while_the_brokers_were_asked_is_not_claimed(store: Positions) -> None:
+    logs = Logs({0: 10})
+    partition = PartitionId(TOPIC, 0)
+    claimed = claim_partitions(logs, store, [partition], start_at_end=False, wanted=lambda _: not logs.asked)
+    assert (claimed, logs.asked, store.list_all()) == ([], [0], [])
+
+
+def _answer(watch: EndWatch, tick: Batch) -> set[int]:
+    watch.ask(tick)
+    deadline = time.monotonic() + 10
+    while watch.asking:
+        answer = watch.answer()
+        if answer is not None:
+            return {each.clock for each in answer.advances}
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return set()
+
+
+def test_brokers_that_do_not_answer_keep_no_other_log_from_being_asked() -> None:
+    advances = tuple(Advance(PartitionId(TOPIC, n), n, 1, 10, 10, 0) for n in range(6))
+    tick = Batch(advances=advances, clocks=dict.fromkeys(range(6), 1))
+    logs = Logs(dict.fromkeys(range(6), 10) | {5: 11}, silent=frozenset({0, 1}))
+    watch = EndWatch(logs)
+    try:
+        assert _answer(watch, tick) == set()
+        assert logs.asked == [0, 1]
+        assert _answer(watch, tick) == {2, 3, 4}
+        logs.silent = frozenset()
+        assert _answer(watch, tick) == {0, 1, 2, 3, 4}
+    finally:
+        watch.end()
+
+
+@pytest.mark.parametrize("gone", [0, 3])
+def test_one_silent_broker_costs_its_own_partitions_alone(gone: int) -> None:
+    advances = tuple(Advance(PartitionId(TOPIC, n), n, 1, 10, 10, 0) for n in range(4))
+    watch = EndWatch(Logs(dict.fromkeys(range(4), 10), silent=frozenset({gone})))
+    try:
+        assert _answer(watch, Batch(advances=advances, clocks=dict.fromkeys(range(4), 1))) == set(range(4)) - {gone}
+    finally:
+        watch.end()
