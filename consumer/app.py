@@ -19,8 +19,8 @@ from consumer.events import Decoder
 from consumer.http import HttpServer
 from consumer.instruments import instrument_rules
 from consumer.intake import Intake
-from consumer.kafka.announcer import ACKNOWLEDGED_WITHIN_S, KafkaAnnouncer
-from consumer.kafka.properties import connection_properties, consumer_properties
+from consumer.kafka.announcer import KafkaAnnouncer
+from consumer.kafka.properties import ACKNOWLEDGED_WITHIN_S, connection_properties, consumer_properties
 from consumer.kafka.registry import event_decoder
 from consumer.kafka.source import KafkaSource, RebalanceListener, librdkafka_version
 from consumer.logs import get_logger

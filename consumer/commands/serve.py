@@ -8,6 +8,8 @@ from consumer.app import Application, migrate_database
 from consumer.commands.options import config_option, reports_errors, settings_from
 from consumer.errors import VisitConsumerError
 from consumer.instruments import instrument_rules
+from consumer.kafka.clients import check_clients
+from consumer.kafka.registry import event_decoder
 from consumer.logs import get_logger
 
 
@@ -28,10 +30,13 @@ def run(config: Path | None) -> None:
 @config_option
 @reports_errors
 def check_config(config: Path | None) -> None:
-    """Check the settings, and that every rule, algorithm and camera that they name can be had."""
+    """Check the settings, and that all they name can be had: rules, algorithms, cameras, librdkafka's properties."""
     settings = settings_from(config)
     for name, rules in instrument_rules(settings).items():
         click.echo(f"{name}: {rules.rule.name}, {rules.algorithm.name}, padding {rules.algorithm.padding} pixels")
+    with event_decoder(settings):
+        pass
+    check_clients(settings.kafka, announces=settings.announce.topic is not None)
     click.echo("The configuration is good.")
 
 

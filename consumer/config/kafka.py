@@ -39,6 +39,7 @@ PROMISED_PROPERTIES: Mapping[str, str] = {
     "enable.partition.eof": "groups close by the wall clock only where the end of the log is known",
     "allow.auto.create.topics": "a mistyped topic must be an error",
     "check.crcs": "damaged messages must be seen",
+    "default.topic.config": "its properties stand here by themselves",
     "plugin.library.paths": "it would run foreign code in this process",
     "security.protocol": "use kafka.security.protocol",
     "enable.sasl.oauthbearer.unsecure.jwt": "it would let anybody in",

@@ -4,25 +4,16 @@ Delivery: an announcement that `KafkaAnnouncer.send` returns was acknowledged by
 have arrived or not, and is to be sent again.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from time import monotonic
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.announcements import Announcement, Sent
-from consumer.kafka.properties import Properties
+from consumer.kafka.clients import new_client
+from consumer.kafka.properties import ACKNOWLEDGED_WITHIN_S, Properties, announcer_properties
 
-_LOGGER = logging.getLogger("librdkafka")
-ACKNOWLEDGED_WITHIN_S = 30.0
-"""How long the brokers have to acknowledge a message, librdkafka's own repetitions included."""
 _LOOK_EVERY_S = 0.1
-_TUNED: Properties = {"linger.ms": 0, "compression.type": "lz4"}
-_PROMISED: Properties = {
-    "enable.idempotence": True,
-    "acks": "all",
-    "message.timeout.ms": round(ACKNOWLEDGED_WITHIN_S * 1000),
-}
 
 
 class KafkaAnnouncer:
@@ -39,7 +30,7 @@ class KafkaAnnouncer:
     def __init__(self, connection: Properties, topic: str) -> None:
         self._topic = topic
         self._complaint = "no answer"
-        self._producer = Producer({**_TUNED, **connection, **_PROMISED, "error_cb": self._on_error}, logger=_LOGGER)
+        self._producer = new_client(Producer, {**announcer_properties(connection), "error_cb": self._on_error})
 
     def send(self, announcements: Sequence[Announcement], stopping: Callable[[], bool]) -> Sent:
         """Send announcements and wait for the acknowledgements.

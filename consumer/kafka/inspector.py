@@ -1,16 +1,15 @@
 """Questions about logs: which log a topic is, and where its partitions begin and end. Reads nothing of them."""
 
-import logging
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import TransientError
+from consumer.kafka.clients import new_client
 from consumer.kafka.properties import Properties
 from consumer.model import PartitionId
 
-_LOGGER = logging.getLogger("librdkafka")
 _REQUEST_TIMEOUT_S = 5.0
 _BROKER_TIMEOUT_S = 3.0
 """A broker that leaves a request unanswered for so long loses its connection, and the next question goes to another.
@@ -39,7 +38,7 @@ class LogInspector:
     def __init__(self, connection: Properties, *, group: str) -> None:
         self._connection: Properties = {"socket.timeout.ms": round(_BROKER_TIMEOUT_S * 1000), **connection}
         self._admin = self._new_admin()
-        self._asker = Consumer({**self._connection, "group.id": group, "enable.auto.commit": False}, logger=_LOGGER)
+        self._asker = new_client(Consumer, {**self._connection, "group.id": group, "enable.auto.commit": False})
 
     def watermarks(self, partition: PartitionId) -> tuple[int, int]:
         """Ask for the first offset of the log and the one after its last.
@@ -108,7 +107,7 @@ class LogInspector:
 
     def _new_admin(self) -> AdminClient:
         """Make an admin client; one that got no answer keeps asking for the controller that it knew, for minutes."""
-        return AdminClient(dict(self._connection), logger=_LOGGER)
+        return new_client(AdminClient, self._connection)
 
     def close(self) -> None:
         """End the clients."""

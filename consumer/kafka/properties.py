@@ -10,6 +10,8 @@ _FETCH_BYTES = 262_144
 """Of one partition in one fetch, unless ``kafka.client`` says otherwise. A fetch counts against the bound of what is
 read ahead only after it was unpacked, and raws of one exposure pack well: librdkafka's 1 MB become 40 MB of four
 partitions. A larger message comes all the same."""
+ACKNOWLEDGED_WITHIN_S = 30.0
+"""How long the brokers have to acknowledge an announcement, librdkafka's own repetitions included."""
 
 
 def connection_properties(settings: KafkaSettings) -> Properties:
@@ -44,6 +46,18 @@ def consumer_properties(settings: KafkaSettings, *, client_id: str) -> Propertie
         properties["session.timeout.ms"] = round(settings.session_timeout_s * 1000)
         properties["heartbeat.interval.ms"] = max(round(settings.session_timeout_s * 1000 / 5), 100)
     return properties
+
+
+def announcer_properties(connection: Properties) -> Properties:
+    """Give the properties of the announcements' producer; see `consumer.kafka.announcer` for what they promise."""
+    return {
+        "linger.ms": 0,
+        "compression.type": "lz4",
+        **connection,
+        "enable.idempotence": True,
+        "acks": "all",
+        "message.timeout.ms": round(ACKNOWLEDGED_WITHIN_S * 1000),
+    }
 
 
 def _security(security: KafkaSecuritySettings) -> Properties:

@@ -31,6 +31,11 @@ class RegistryClient:
     ----------
     settings
         With a URL.
+
+    Raises
+    ------
+    ConfigurationError
+        When the file of the certificate authority holds none.
     """
 
     def __init__(self, settings: RegistrySettings) -> None:
@@ -45,7 +50,10 @@ class RegistryClient:
             properties["ssl.ca.location"] = str(settings.ca_file)
         if settings.username is not None and password is not None:
             properties["basic.auth.user.info"] = f"{settings.username}:{password.get_secret_value()}"
-        self._client = SchemaRegistryClient(properties)
+        try:
+            self._client = SchemaRegistryClient(properties)
+        except OSError as error:
+            raise ConfigurationError(f"registry.ca_file: {settings.ca_file} is of no use: {error}") from error
         self._unknown: dict[int, float] = {}
 
     def fetch(self, schema_id: int) -> str:
@@ -100,7 +108,7 @@ def event_decoder(settings: Settings, *, max_message_bytes: int | None = None) -
     Raises
     ------
     ConfigurationError
-        When a schema's file has become unusable since.
+        When a schema's file has become unusable since, or the registry's certificate authority is none.
     """
     try:
         texts = [file.read_text(encoding="utf-8") for file in settings.kafka.writer_schema_files]

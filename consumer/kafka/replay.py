@@ -3,19 +3,18 @@
 Delivery: a message that `ReplayProducer.send` does not name as failed was acknowledged by every in-sync replica.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import TransientError
+from consumer.kafka.clients import new_client
 from consumer.kafka.properties import Properties
 
 ORIGIN_HEADER = "visit-consumer-replay-of"
 """Header of a message that was produced again; its value is ``topic/partition/offset`` of the first one."""
 
-_LOGGER = logging.getLogger("librdkafka")
 _TIMEOUT_S = 30.0
 _LARGEST_BYTES = 1_000_000_000
 """What librdkafka may send at most. Whether a message is too large is for the broker to say, which had it once."""
@@ -48,7 +47,7 @@ class ReplayProducer:
             "message.timeout.ms": round(_TIMEOUT_S * 1000),
             "message.max.bytes": _LARGEST_BYTES,
         }
-        self._producer = Producer({**properties, "error_cb": self._on_error}, logger=_LOGGER)
+        self._producer = new_client(Producer, {**properties, "error_cb": self._on_error})
         self._complaint = "no answer"
         self._partitions: dict[str, int] = {}
         self._cluster_id: str | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, Message, Producer
 
 from consumer.errors import ConfigurationError, TransientError
+from consumer.kafka.clients import new_client
 from consumer.kafka.properties import Properties
 from consumer.simulation import MessageWriter, SimulatedRaw
 
@@ -90,10 +91,13 @@ def produce_night(
 
     Raises
     ------
+    ConfigurationError
+        librdkafka refuses a property.
     TransientError
         The broker did not take a message, or did not answer within a minute after the last.
     """
-    return _Production(Producer({**_PRODUCER, **connection}), topic, pace, MessageWriter(schema_id)).run(raws, progress)
+    producer = new_client(Producer, {**_PRODUCER, **connection})
+    return _Production(producer, topic, pace, MessageWriter(schema_id)).run(raws, progress)
 
 
 _PRODUCER: Properties = {

@@ -7,7 +7,6 @@ Kafka's own committed offsets are a mirror for lag tools and are never read.
 Delivery: each message of a started partition at least once, in order, from the given offset, until it is stopped.
 """
 
-import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
@@ -23,11 +22,10 @@ from confluent_kafka import (
 from confluent_kafka import Message as KafkaMessage
 
 from consumer.errors import FatalError
+from consumer.kafka.clients import new_client
 from consumer.kafka.inspector import LogInspector
 from consumer.kafka.properties import Properties
 from consumer.model import Message, PartitionId, new_message
-
-_LOGGER = logging.getLogger("librdkafka")
 
 
 class RebalanceListener(Protocol):
@@ -81,7 +79,7 @@ class KafkaSource:
         self._paused = False
         self.last_error: str | None = None
         """What librdkafka complained of last; None when nothing since the last message."""
-        self._consumer = Consumer({**properties, "error_cb": self._on_error}, logger=_LOGGER)
+        self._consumer = new_client(Consumer, {**properties, "error_cb": self._on_error})
         self._consumer.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
