@@ -110,7 +110,6 @@ def dsn(postgres18: PostgresServer) -> Iterator[str]:
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize="VISIT_CONSUMER_EXAMPLES" not in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -49,7 +49,7 @@ def test_regions_contain_every_corner(name: str) -> None:
     camera = built_in_camera(name)
     assert len(camera.detectors) in {1, 205}
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(right_ascensions, declinations, angles, st.sampled_from([0, 250, 4000]), st.booleans())
     def check(ra: float, dec: float, angle: float, padding: int, merge: bool) -> None:
         _check_containment(camera, (ra, dec, angle), padding, merge=merge)
@@ -81,7 +81,7 @@ coordinates = st.floats(-0.05, 0.05).map(lambda x: round(x, 4))
 quads = st.lists(st.lists(st.tuples(coordinates, coordinates), min_size=4, max_size=4), min_size=1, max_size=5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(quads, right_ascensions, declinations)
 def test_quads_are_encoded_as_sphgeom_does(shapes: list[list[tuple[float, float]]], ra: float, dec: float) -> None:
     # Of every shape: convex either way, crossed, with a dent, with repeated corners or three in a line.

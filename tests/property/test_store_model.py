@@ -305,7 +305,6 @@ def test_the_store_against_the_model(machine: type[StoreMachine]) -> None:
         settings=settings(
             max_examples=25,
             stateful_step_count=30,
-            deadline=None,
             derandomize=True,
             phases=(
                 Phase.explicit,
@@ -322,7 +321,5 @@ def test_the_store_against_the_model(machine: type[StoreMachine]) -> None:
 def test_the_store_against_the_model_for_longer(machine: type[StoreMachine]) -> None:
     run_state_machine_as_test(
         machine,
-        settings=settings(
-            max_examples=500, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=500, stateful_step_count=60, suppress_health_check=list(HealthCheck)),
     )

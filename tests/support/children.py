@@ -38,10 +38,20 @@ def free_port() -> int:
 
 def ended(pid: int) -> bool:
     """Tell whether a process is gone, or waits only for its parent to take note (containers' first process may not)."""
+    return _state(pid) in {"", "Z"}
+
+
+def frozen(pid: int) -> bool:
+    """Tell whether a process has heard SIGSTOP: the signal is only on its way when ``kill`` returns."""
+    return _state(pid) == "T"
+
+
+def _state(pid: int) -> str:
+    """Return Linux' letter for a process' state; empty when it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        return ""
 
 
 def unprivileged_user() -> str | None:

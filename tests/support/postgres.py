@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from typing import Self
 import psycopg
 from psycopg import sql
 
-from tests.support.children import Child, ServerError, free_port, unprivileged_user
+from tests.support.children import Child, ServerError, ended, free_port, frozen, unprivileged_user
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 _START_TIMEOUT_S = 60
@@ -144,10 +145,12 @@ class PostgresServer:
         """Kill every process of the server (SIGKILL): as when the machine's memory ran out."""
         if not self.running:
             return
-        pids = [self.pid, *_children_of(self.pid)]  # a postmaster's orphans would hold its shared memory for a while
+        pids = self._freeze()
         for pid in pids:
             _signal(pid, signal.SIGKILL)
         self._started().wait(_STOP_TIMEOUT_S)
+        # The postmaster's orphans hold its shared memory until they have ended, and a new one would not start.
+        _wait_until(lambda: all(ended(pid) for pid in pids), what="the end of the server's processes")
 
     def restart(self) -> None:
         """Shut down fast, and start again on the same port and data."""
@@ -156,8 +159,7 @@ class PostgresServer:
 
     def pause(self) -> None:
         """Freeze the server and all its sessions (SIGSTOP)."""
-        for pid in [self.pid, *_children_of(self.pid)]:
-            _signal(pid, signal.SIGSTOP)
+        self._freeze()
 
     def resume(self) -> None:
         """Let a frozen server go on (SIGCONT)."""
@@ -218,6 +220,19 @@ class PostgresServer:
             raise ServerError(f"PostgreSQL on port {self.port} was never started")
         return self._child
 
+    def _freeze(self) -> list[int]:
+        """Freeze the postmaster, which then starts no more children, and then these; return the pids of all."""
+        postmaster = self.pid
+        _signal(postmaster, signal.SIGSTOP)
+        _wait_until(lambda: frozen(postmaster) or ended(postmaster), what="the frozen postmaster")
+        children: set[int] = set()
+        # Linux may leave one out of the list while another one ends; those that were found do not end any more.
+        while found := set(_children_of(postmaster)) - children:
+            for pid in found:
+                _signal(pid, signal.SIGSTOP)
+            children |= found
+        return [postmaster, *children]
+
     def _answers(self) -> bool:
         try:
             self.connect().close()
@@ -273,6 +288,14 @@ class PostgresServer:
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):  # a session may have ended since we looked
         os.kill(pid, number)
+
+
+def _wait_until(condition: Callable[[], bool], *, what: str) -> None:
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ServerError(f"{what}: not after {_STOP_TIMEOUT_S} s")
+        time.sleep(0.002)
 
 
 def _children_of(pid: int) -> list[int]:

@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.merging import Contradiction, merge_record
@@ -111,7 +111,6 @@ def merged_in_order(records: list[Exposure]) -> Exposure:
     return kept
 
 
-@settings(deadline=None)  # another process may hold the processor
 @given(agreeing_records(), st.randoms(use_true_random=False))
 def test_order_and_repetition_do_not_show(records: list[Exposure], order: random.Random) -> None:
     shuffled = [*records, *order.choices(records, k=2)]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from consumer.model import (
@@ -140,7 +140,6 @@ def test_azimuths_across_north() -> None:
     assert circular_mean_deg([350.0, 355.0]) == pytest.approx(352.5, abs=1e-12)
 
 
-@settings(deadline=None)  # another process may hold the processor
 @given(st.lists(angles, min_size=1, max_size=6))
 def test_circular_mean_is_the_argument_of_the_sum(values: list[float]) -> None:
     total = np.exp(1j * np.asarray(values, dtype=np.longdouble) * (np.longdouble(np.pi) / 180)).sum()
@@ -151,7 +150,6 @@ def test_circular_mean_is_the_argument_of_the_sum(values: list[float]) -> None:
     assert abs((mean - float(expected) + 180.0) % 360.0 - 180.0) < 1e-9
 
 
-@settings(deadline=None)  # another process may hold the processor
 @given(st.lists(angles, min_size=1, max_size=6))
 def test_circular_mean_lies_in_the_circle_even_when_angles_cancel(values: list[float]) -> None:
     opposite = [v + 180.0 for v in values]
@@ -179,7 +177,6 @@ def visits_members(draw: st.DrawFn) -> list[Exposure]:
     ]
 
 
-@settings(deadline=None)  # another process may hold the processor
 @given(visits_members(), st.randoms(use_true_random=False))
 def test_order_of_arrival_does_not_show(members: list[Exposure], order: random.Random) -> None:
     shuffled = list(members)
@@ -188,7 +185,6 @@ def test_order_of_arrival_does_not_show(members: list[Exposure], order: random.R
     assert hash_of(visit_of(*shuffled)) == hash_of(visit_of(*members))
 
 
-@settings(deadline=None)  # another process may hold the processor
 @given(visits_members())
 def test_sums_follow_the_order_of_time(members: list[Exposure]) -> None:
     found = aggregate(members)
@@ -259,7 +255,6 @@ def test_hash_does_not_depend_on_the_order_of_raws_or_systems() -> None:
     assert hash_of(visit_of(one), raws=raws) == hash_of(visit_of(one, visit_systems=(2, 0)), raws=raws[::-1])
 
 
-@settings(deadline=None)  # another process may hold the processor
 @given(st.text(max_size=3), st.text(max_size=3), st.text(max_size=3), st.text(max_size=3))
 def test_neighbouring_texts_do_not_run_together(a: str, b: str, c: str, d: str) -> None:
     one = hash_of(visit_of(exposure(1, physical_filter=a, target_name=b)))
