@@ -113,7 +113,7 @@ class WatchedNight:
         prometheus.wait_for(lambda: _value(prometheus, wanted) == 10, what="ten visits", timeout_s=30)
         until = time.monotonic() + 6
         while time.monotonic() < until:
-            self._seen.alerts_when_quiet |= prometheus.active_alerts()
+            self._seen.alerts_when_quiet |= prometheus.active_alerts("firing")
             time.sleep(0.3)
 
     def _bad_data(self, prometheus: PrometheusServer) -> None:

@@ -1,5 +1,6 @@
 """The circuit breaker: a topic full of what is no event stops the reader, and waits for an operator's word."""
 
+import re
 from pathlib import Path
 
 import psycopg
@@ -56,7 +57,10 @@ def test_a_flood_of_bad_messages_is_not_set_aside_until_an_operator_accepts_it(
 
             shown = CliRunner().invoke(main, ["breaker", "show", "--config", str(config), "--output", "json"])
             assert shown.exit_code == 0, shown.output
-            assert "300 of 300 messages are bad" in shown.output
+            # As many as came with one poll, and the good ones before them count as well.
+            told = re.search(r"\b(\d+) of \1 messages are bad", shown.output)
+            assert told is not None, shown.output
+            assert 100 - len(good) <= int(told[1]) <= len(bad)
 
             done = CliRunner().invoke(main, ["breaker", "reset", "--accept", "--config", str(config)])
             assert done.exit_code == 0, done.output
