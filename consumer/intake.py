@@ -87,7 +87,7 @@ class Intake:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the values of all messages that are gathered or wait."""
+        """Bytes of the keys and values of all messages that are gathered or wait."""
         return self._bytes
 
     @property
@@ -305,7 +305,7 @@ class Intake:
 
 
 def _bytes_of(messages: Iterable[Message | None]) -> int:
-    return sum(len(m.value) for m in messages if m is not None and m.value is not None)
+    return sum(len(m.key or b"") + len(m.value or b"") for m in messages if m is not None)
 
 
 def _advances(readers: Sequence[_Reader]) -> tuple[Advance, ...]:

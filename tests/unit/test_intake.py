@@ -228,3 +228,17 @@ def test_the_first_half_does_not_move_a_partition_that_begins_in_the_second() ->
     assert whole((first,)) == {A: [(None, 1)], B: [(None, 0)]}
     assert whole((second,)) == {A: [(1, 1)], B: [(0, 1)]}
     assert first.clocks[11] == 0
+
+
+def test_keys_count_as_values_do_until_they_are_taken() -> None:
+    intake = an_intake()
+    good = message(0)._replace(key=b"k" * 1000)
+    bad = Message(A, 1, 5, b"k" * 50, None)
+    other = Message(B, 0, 5, None, b"junk")
+    assert good.value is not None
+    intake.put([good, bad, other], {}, NOW_MS)
+    assert intake.bytes == 1000 + len(good.value) + 50 + 4
+    intake.disown([B])
+    assert intake.bytes == 1000 + len(good.value) + 50
+    intake.take()
+    assert intake.bytes == 0
