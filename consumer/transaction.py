@@ -62,6 +62,11 @@ class Tables(VisitTables, Protocol):
     def lock_due_groups(self, clocks: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
         """Read and lock the groups that fall due, or that later exposures supersede."""
 
+    def lock_first_due_groups(
+        self, clocks: Mapping[int, int], instruments: Collection[str], most: int
+    ) -> list[OpenGroup]:
+        """Read and lock the groups of these instruments that fall due, at most so many: the earliest."""
+
     def store_groups(self, groups: Iterable[tuple[OpenGroup, Deadline]]) -> None:
         """Store groups that stay open."""
 
@@ -73,6 +78,11 @@ class Tables(VisitTables, Protocol):
 
     def waiting(self, clocks: Collection[int]) -> dict[int, Waiting]:
         """Tell what waits on each of these clocks."""
+
+
+MOST_GROUPS_OF_A_TICK = 1_000
+"""So many groups one tick closes at most, those that were due first; the others stay due, for the next tick. After an
+outage all open groups may be due at once, which would be more than a transaction has time for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +181,7 @@ def apply_batch(
     result.new, result.repeated, result.contradicting = merged.new, merged.repeated, merged.contradicting
     result.off_sky = merged.off_sky
     result.dead_letters += merged.dead_letters
-    buffer, open_before = _fill_buffer(tables, merged, batch.clocks, rules)
+    buffer, open_before = _fill_buffer(tables, merged, batch, rules)
     for change in merged.changes:
         buffer.advance(change.clock, change.clock_ms)
         buffer.apply(change)
@@ -221,7 +231,7 @@ def _store_exposures(tables: Tables, sightings: list[Sighting], rules: Mapping[s
 
 
 def _fill_buffer(
-    tables: Tables, merged: Merged, clocks: Mapping[int, int], rules: Mapping[str, InstrumentRules]
+    tables: Tables, merged: Merged, batch: Batch, rules: Mapping[str, InstrumentRules]
 ) -> tuple[GroupBuffer, set[GroupKey]]:
     """Load the open groups that the batch may concern, and their members as they were before it."""
     if not any(each.buffers for each in rules.values()):
@@ -235,7 +245,12 @@ def _fill_buffer(
             if begin is not None:
                 later.add(Later(change.clock, change.key.instrument, begin))
     groups = {g.key: g for g in tables.open_groups(touched)} if touched else {}
-    groups |= {g.key: g for g in tables.lock_due_groups(clocks, _latest(later)) if g.key not in touched}
+    if batch.events:
+        # All of them, before the events are applied: whether one comes too late must not depend on the batch's borders.
+        due = tables.lock_due_groups(batch.clocks, _latest(later))
+    else:
+        due = tables.lock_first_due_groups(batch.clocks, rules.keys(), MOST_GROUPS_OF_A_TICK)
+    groups |= {g.key: g for g in due if g.key not in touched}
     # A group of an instrument that is not configured any more waits until it is again.
     known = {key: group for key, group in groups.items() if key.instrument in rules}
     wanted = touched | known.keys()

@@ -36,7 +36,9 @@ _GROWTH = 2.0
 
 
 _TOO_LONG_ATTEMPTS = 3
-"""After so many attempts that the server ended for their length, the batch is halved."""
+"""After so many attempts that the server ended for their length, the batch is halved. One that cannot be halved gets
+twice as long, and again twice as long at each further attempt."""
+_MOST_DOUBLINGS = 4
 _ROLLED_BACK = "40"
 _ROLLED_BACK_ATTEMPTS = 5
 
@@ -177,7 +179,7 @@ class Writer:
         def attempt() -> BatchResult:
             nonlocal last, too_long
             try:
-                with self._database.transaction() as session:
+                with self._database.transaction(patience=_patience(too_long)) as session:
                     tables = BatchTransaction(session)
                     applied = apply_batch(tables, batch, self._rules, announce=self._announce, alone=visits_alone)
                     if applied.contested and len(batch.events) > 1:
@@ -231,3 +233,8 @@ class Writer:
                     self._log.info("the database is well again")
                 self.unwell = None
                 return answer
+
+
+def _patience(too_long: int) -> int:
+    """Tell how many times the usual bounds a transaction gets after so many attempts that took too long."""
+    return 1 << min(max(too_long - _TOO_LONG_ATTEMPTS + 1, 0), _MOST_DOUBLINGS)

@@ -105,6 +105,14 @@ class BatchTransaction:
         parameters |= columns(("later_clocks", "later_instruments", "later_begins"), sorted(later))
         return [_open_group(row) for row in self._rows("lock_due_groups", parameters)]
 
+    def lock_first_due_groups(
+        self, clocks: Mapping[int, int], instruments: Collection[str], most: int
+    ) -> list[OpenGroup]:
+        """Read under a lock the groups of these instruments that fall due by these clocks, the earliest `most`."""
+        parameters = columns(("clocks", "clocks_ms"), sorted(clocks.items()))
+        parameters |= {"instruments": sorted(instruments), "most": most}
+        return [_open_group(row) for row in self._rows("lock_first_due_groups", parameters)]
+
     def group_members(self, keys: Collection[GroupKey]) -> list[KnownExposure]:
         """Read the stored exposures of groups."""
         return [exposure_from_row(row) for row in self._rows("group_members", group_columns(keys))]

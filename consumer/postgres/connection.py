@@ -116,8 +116,13 @@ class Database:
         return self._settings.schema_name
 
     @contextmanager
-    def transaction(self) -> Iterator["Session"]:
+    def transaction(self, *, patience: int = 1) -> Iterator["Session"]:
         """Run the body in one transaction.
+
+        Parameters
+        ----------
+        patience
+            So many times as long as the settings say may a statement take, and a pause between two.
 
         Raises
         ------
@@ -132,7 +137,10 @@ class Database:
         try:
             connection = self._connected()
             with connection.transaction():
-                yield Session(connection)
+                session = Session(connection)
+                if patience > 1:
+                    session.rows("session", "be_patient", {"times": patience})
+                yield session
         except psycopg.Error as error:
             if self._connection is not None and self._connection.info.transaction_status != pq.TransactionStatus.IDLE:
                 self.close()

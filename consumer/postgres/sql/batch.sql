@@ -132,6 +132,27 @@ WHERE (instrument, group_key) IN (
 ORDER BY instrument, group_key
 FOR UPDATE;
 
+-- name: lock_first_due_groups
+-- Of the groups that fall due by the clocks of a tick those with the earliest deadlines. Groups of an instrument that is
+-- not configured stay due for ever, and must not take the others' places.
+SELECT instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms
+FROM open_group
+WHERE (instrument, group_key) IN (
+    SELECT waiting.instrument, waiting.group_key
+    FROM unnest(%(clocks)s::bigint[], %(clocks_ms)s::bigint[]) AS due (clock, clock_ms)
+    CROSS JOIN LATERAL (
+        SELECT instrument, group_key, deadline_ms
+        FROM open_group
+        WHERE clock = due.clock AND deadline_ms <= due.clock_ms AND instrument = ANY(%(instruments)s::text[])
+        ORDER BY deadline_ms, instrument, group_key
+        LIMIT %(most)s
+    ) AS waiting
+    ORDER BY waiting.deadline_ms, waiting.instrument, waiting.group_key
+    LIMIT %(most)s
+)
+ORDER BY instrument, group_key
+FOR UPDATE;
+
 -- name: group_members
 SELECT
     instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,

@@ -2,3 +2,9 @@
 
 -- name: configure
 SELECT set_config(name, value, false) FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting (name, value);
+
+-- name: be_patient
+-- Raises the bounds of one transaction; one that is off stays so.
+SELECT set_config(name, least(setting::bigint * %(times)s, 2147483647)::text, true)
+FROM pg_settings
+WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout');
