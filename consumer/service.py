@@ -34,7 +34,7 @@ from consumer.metrics import Metrics, Rebalance
 from consumer.model import DeadLetter, Message, PartitionId
 from consumer.postgres.positions import Positions, StoredPosition
 from consumer.reporting import LoopState, Reporter
-from consumer.transaction import Batch
+from consumer.transaction import MOST_GROUPS_OF_A_TICK, Batch
 from consumer.worker import Worker
 from consumer.writer import StoppedError, Writer, Written
 
@@ -429,6 +429,8 @@ class Service:
                 waiting = each.result.waiting.get(clock)
                 self._deadlines[clock] = _NEVER_MS if waiting is None else waiting.next_deadline_ms
             self._reporter.committed(each.batch, each.result, self._source.high_watermark)
+            if not batch.events and len(each.result.closed) == MOST_GROUPS_OF_A_TICK:
+                self._next_tick_s = 0.0  # more may be due already
 
     def _ask_for(self, partitions: set[PartitionId], now_s: float) -> None:
         asked = self._writer.ask(
