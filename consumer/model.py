@@ -39,6 +39,20 @@ new_message = cast(
 """Make a `Message` of a tuple of its fields."""
 
 
+class Advance(NamedTuple):
+    """One partition's part of the fence."""
+
+    partition: PartitionId
+    clock: int
+    """Id of the position's row; also the id of the partition's stream clock."""
+    epoch: int
+    expected: int | None
+    """The stored ``next_offset`` before the batch; None where nothing was written yet."""
+    next_offset: int | None
+    stream_time_ms: int
+    """Largest message timestamp read, UTC milliseconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
     """One opening of the shutter: the Butler's ``exposure`` dimension record (universe 8), and two fields more.
@@ -229,7 +243,7 @@ class VisitRegions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisitAggregate:
-    """What a visit's row says of its exposures together; see `consumer.visits.aggregate`."""
+    """What a visit's row says of its exposures together; see `consumer.domain.visit_records.aggregate`."""
 
     day_obs: int
     seq_num: int | None
@@ -253,7 +267,7 @@ class VisitRecords:
     aggregate: VisitAggregate
     regions: VisitRegions
     inputs_hash: bytes
-    """Equal hash, row untouched; see `consumer.visits.inputs_hash`."""
+    """Equal hash, row untouched; see `consumer.domain.visit_records.inputs_hash`."""
     rule: str
     algorithm: str
     padding: int

@@ -1,4 +1,4 @@
-"""The subcommands, one module for each subject: options in, one call of `consumer.operations`, text out.
+"""The subcommands, one module for each subject: options in, one call of `consumer.admin`, text out.
 
 Nothing is decided here. `consumer.cli` loads a module when its command is asked for.
 """

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from consumer.admin.breaker import reset, tripped
 from consumer.commands.options import (
     config_option,
     dry_run_option,
@@ -13,7 +14,6 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
-from consumer.operations.breaker import reset, tripped
 
 
 @click.group()

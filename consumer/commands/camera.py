@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 from consumer.commands.options import EXIT_FAILED, reports_errors
-from consumer.plots import plot_focal_plane
+from consumer.demo.plots import plot_focal_plane
 from consumer.regions import find_or_load
-from consumer.regions.camera_check import Severity, check_camera
+from consumer.regions.camera.check import Severity, check_camera
 
 
 @click.group()
 def camera() -> None:
-    """Check and draw camera geometry; the format is described in consumer/cameras/README.md."""
+    """Check and draw camera geometry; the format is described in consumer/regions/camera/data/README.md."""
 
 
 @camera.command()

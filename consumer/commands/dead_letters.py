@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from consumer.admin.dead_letters import Settled, decoded, discard, hex_dump, list_dead_letters, replay
 from consumer.commands.options import (
     EXIT_FAILED,
     JSON,
@@ -23,7 +24,6 @@ from consumer.commands.options import (
     tool_settings,
 )
 from consumer.errors import DeadLetterReason
-from consumer.operations.dead_letters import Settled, decoded, discard, hex_dump, list_dead_letters, replay
 from consumer.postgres.dead_letters import Choice, Status, StoredDeadLetter
 
 Command = TypeVar("Command", bound=Callable[..., object])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from time import time_ns
 from typing import TextIO
 
 import click
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from consumer.admin.define import Defined, define_visits, instrument_settings
+from consumer.admin.exposure_files import parse_exposures
 from consumer.commands.options import (
     JSON,
     config_option,
@@ -22,13 +25,11 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
-from consumer.define_batch import BatchOptions
-from consumer.define_visits import Progress
+from consumer.events.visit_defined import announcer
 from consumer.model import VisitRecords
-from consumer.operations.define import Defined, define_visits, instrument_settings
-from consumer.operations.exposure_files import parse_exposures
-from consumer.relay import announcer
-from consumer.rows import visit_tables
+from consumer.task.butler_rows import visit_tables
+from consumer.task.define import BatchOptions
+from consumer.task.define_visits import Progress
 
 _STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter", "check_detector_regions")
 
@@ -98,7 +99,7 @@ def define(  # noqa: PLR0913  # one argument for each option
             given,
             own,
             database=None if dsn is None else settings.database,
-            announce=announcer(settings.announce),
+            announce=announcer(settings.announce.topic, now_ns=time_ns),
             options=BatchOptions(**stored),
             processes=processes,
             progress=progress,

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from consumer.commands.options import reports_errors
-from consumer.demo import DemoOptions, run_demo
+from consumer.demo.run import DemoOptions, run_demo
 
 _WIDTH = 110
 """Columns where the output goes to a file or a log."""

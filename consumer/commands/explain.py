@@ -15,7 +15,7 @@ from consumer.commands.options import (
     shown,
     tool_settings,
 )
-from consumer.operations.explain import explain as explain_exposure
+from consumer.read.explain import explain as explain_exposure
 
 
 @click.command()

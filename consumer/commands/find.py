@@ -13,7 +13,7 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
-from consumer.operations.find import Found, find_visits
+from consumer.read.find import Found, find_visits
 from consumer.regions import s_region
 
 

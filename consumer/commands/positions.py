@@ -6,6 +6,16 @@ from pathlib import Path
 
 import click
 
+from consumer.admin.positions import (
+    EARLIEST,
+    LATEST,
+    Move,
+    Standing,
+    accept_gaps,
+    set_position,
+    show_positions,
+    take_over,
+)
 from consumer.commands.options import (
     JSON,
     config_option,
@@ -17,16 +27,6 @@ from consumer.commands.options import (
     tool_settings,
 )
 from consumer.model import PartitionId
-from consumer.operations.positions import (
-    EARLIEST,
-    LATEST,
-    Move,
-    Standing,
-    accept_gaps,
-    set_position,
-    show_positions,
-    take_over,
-)
 
 
 @click.group()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from consumer.admin.redefine import Scope, redefinition
 from consumer.commands.options import (
     EXIT_FAILED,
     JSON,
@@ -19,8 +20,7 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
-from consumer.operations.redefine import Scope, redefinition
-from consumer.redefinition import ChangeKind, VisitChange
+from consumer.domain.redefinition import ChangeKind, VisitChange
 
 _BAD = frozenset({ChangeKind.CONFLICT, ChangeKind.FAILED})
 

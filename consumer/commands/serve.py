@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from consumer.app import Application, migrate_database
 from consumer.commands.options import config_option, reports_errors, settings_from
+from consumer.config.resolve import instrument_rules
 from consumer.errors import VisitConsumerError
-from consumer.instruments import instrument_rules
 from consumer.kafka.clients import check_clients
-from consumer.kafka.registry import event_decoder
+from consumer.kafka.schema_registry import event_decoder
 from consumer.logs import get_logger
+from consumer.service.app import Application, migrate_database
 
 
 @click.command()

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from consumer.commands.options import config_option, reports_errors, settings_from
+from consumer.kafka.night_producer import Pace, produce_night
 from consumer.kafka.properties import Properties, connection_properties
-from consumer.kafka.simulate import Pace, produce_night
 from consumer.simulation import INSTRUMENTS, SimulationSettings, simulate_night
 
 _DEFAULTS = SimulationSettings()

@@ -9,7 +9,7 @@ from time import monotonic
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from consumer.announcements import Announcement, Sent
+from consumer.events.visit_defined import Announcement, Sent
 from consumer.kafka.clients import new_client
 from consumer.kafka.properties import ACKNOWLEDGED_WITHIN_S, Properties, announcer_properties
 

@@ -23,7 +23,7 @@ from confluent_kafka import Message as KafkaMessage
 
 from consumer.errors import FatalError
 from consumer.kafka.clients import new_client
-from consumer.kafka.inspector import LogInspector
+from consumer.kafka.log_inspector import LogInspector
 from consumer.kafka.properties import Properties
 from consumer.model import Message, PartitionId, new_message
 

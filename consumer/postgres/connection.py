@@ -8,7 +8,7 @@ from psycopg import pq
 
 from consumer.config import DatabaseSettings
 from consumer.errors import DataRefusedError, FatalError, TransientError, VisitConsumerError
-from consumer.postgres.statements import statements
+from consumer.postgres.sql_files import statements
 
 _TRANSIENT_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
 """Connection lost, wrong transaction state (a read-only server among them), rolled back, out of resources, shut down,

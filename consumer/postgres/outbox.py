@@ -6,7 +6,7 @@ was sent but not yet marked, and never leaves anything out.
 
 from typing import NamedTuple, cast
 
-from consumer.announcements import Announcement
+from consumer.events.visit_defined import Announcement
 from consumer.postgres.connection import Database
 
 _REMOVED_AT_ONCE = 5000

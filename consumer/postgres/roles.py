@@ -1,7 +1,7 @@
 """The group roles of least privilege: their SQL for a schema, as a script or applied."""
 
 from consumer.postgres.connection import Database
-from consumer.postgres.statements import statements
+from consumer.postgres.sql_files import statements
 
 _BLOCKS = ("create", "default_privileges", "privileges")
 

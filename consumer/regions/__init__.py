@@ -4,19 +4,7 @@ The package computes; it reads no file but cameras, and no clock. ``lsst.sphgeom
 `consumer.regions.polygons` alone.
 """
 
-from consumer.regions.camera import Camera, CameraSet, Detector, DetectorType, find_camera
-from consumer.regions.camera_files import (
-    built_in_camera,
-    built_in_names,
-    camera_set,
-    find_or_load,
-    load_camera,
-    parse_camera,
-)
-from consumer.regions.polygons import contains, decode, htm7_around, htm7_ids, overlaps_circle, s_region, vertices_deg
-from consumer.regions.projection import Pointing, detector_corners, detector_corners_many
-from consumer.regions.registry import ENTRY_POINT_GROUP, algorithm_names, get_algorithm
-from consumer.regions.settings import (
+from consumer.regions.algorithm import (
     ComputesMany,
     RegionAlgorithm,
     RegionSettings,
@@ -24,6 +12,18 @@ from consumer.regions.settings import (
     WcsSource,
     compute_each,
 )
+from consumer.regions.camera.files import (
+    built_in_camera,
+    built_in_names,
+    camera_set,
+    find_or_load,
+    load_camera,
+    parse_camera,
+)
+from consumer.regions.camera.model import Camera, CameraSet, Detector, DetectorType, find_camera
+from consumer.regions.plugins import ENTRY_POINT_GROUP, algorithm_names, get_algorithm
+from consumer.regions.polygons import contains, decode, htm7_around, htm7_ids, overlaps_circle, s_region, vertices_deg
+from consumer.regions.projection import Pointing, detector_corners, detector_corners_many
 
 __all__ = [
     "ENTRY_POINT_GROUP",

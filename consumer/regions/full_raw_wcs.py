@@ -13,10 +13,10 @@ import numpy as np
 
 from consumer.errors import BadMessageError, DeadLetterReason, RegionError
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
-from consumer.regions.camera import Floats
-from consumer.regions.headers import RawWcs, read_wcs
+from consumer.regions.algorithm import RegionSettings
+from consumer.regions.camera.model import Floats
 from consumer.regions.polygons import decode, encode_quads, htm7_ids, hull
-from consumer.regions.settings import RegionSettings
+from consumer.regions.wcs.cards import RawWcs, read_wcs
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ import numpy as np
 
 from consumer.errors import ConfigurationError, RegionError
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
-from consumer.regions.camera import Camera, CameraSet, Floats, find_camera
+from consumer.regions.algorithm import RegionSettings, VisitInputs, WcsSource
+from consumer.regions.camera.model import Camera, CameraSet, Floats, find_camera
 from consumer.regions.hull_order import visit_hull_order
-from consumer.regions.pointing import pointing_from_header
 from consumer.regions.polygons import encode_hulls, encode_quads, htm7_ids, hull
 from consumer.regions.projection import Pointing, detector_corners, detector_corners_many
-from consumer.regions.settings import RegionSettings, VisitInputs, WcsSource
+from consumer.regions.wcs.pointing import pointing_from_header
 
 _VISITS_AT_ONCE = 8
 

@@ -1,4 +1,4 @@
-"""Believable nights of raw-ingested events, seeded; `consumer.kafka.simulate` sends them."""
+"""Believable nights of raw-ingested events, seeded; `consumer.kafka.night_producer` sends them."""
 
 from consumer.simulation.exposures import simulate_exposures
 from consumer.simulation.settings import INSTRUMENTS, SimulatedInstrument, SimulationSettings

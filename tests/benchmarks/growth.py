@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from consumer.kafka.simulate import FLAT_OUT
+from consumer.kafka.night_producer import FLAT_OUT
 from consumer.simulation import simulate_night
 from tests.benchmarks.servers import DETECTORS, INSTRUMENT, Servers, night
 from tests.benchmarks.throughput import Throughput, flat_out

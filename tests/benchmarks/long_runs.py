@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from consumer.kafka.simulate import Pace
+from consumer.kafka.night_producer import Pace
 from tests.benchmarks import growth as growth_benchmark
 from tests.benchmarks.processes import memory_mb
 from tests.benchmarks.report import rounded, show

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from consumer.kafka.simulate import FLAT_OUT, Pace, produce_night
+from consumer.kafka.night_producer import FLAT_OUT, Pace, produce_night
 from consumer.simulation import SimulatedRaw, SimulationSettings, simulate_night
 from tests.support.kafka_broker import KafkaCluster
 from tests.support.postgres import DEBIAN_15, PostgresServer, wheel_binaries

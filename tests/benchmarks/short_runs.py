@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from consumer.config import Settings
-from consumer.instruments import instrument_rules
+from consumer.config.resolve import instrument_rules
 from consumer.model import VisitRegions
 from consumer.simulation import simulate_exposures
 from tests.benchmarks import ceiling

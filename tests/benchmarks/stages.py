@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from consumer.app import _tune_interpreter
 from consumer.config import Settings
+from consumer.config.resolve import instrument_rules
 from consumer.events import Decoder
-from consumer.instruments import instrument_rules
-from consumer.intake import Claim, Intake
 from consumer.kafka.properties import connection_properties, consumer_properties
 from consumer.kafka.source import KafkaSource
 from consumer.model import PartitionId
-from consumer.postgres.batch import BatchTransaction
+from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
-from consumer.postgres.positions import LogPartition, Positions
-from consumer.transaction import Tables, apply_batch
+from consumer.postgres.offsets import LogPartition, Positions
+from consumer.service.app import _tune_interpreter
+from consumer.service.apply_batch import Tables, apply_batch
+from consumer.service.batch_builder import Claim, Intake
 from tests.benchmarks.servers import Servers
 
 _MAX_MESSAGES, _MAX_WAIT_S = 10_000, 0.02

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from psycopg import sql
 
-from consumer.app import migrate_database
 from consumer.config import Settings, load_settings
+from consumer.service.app import migrate_database
 from tests.deploy.charts import CHART, DEPLOY
 from tests.deploy.prometheus_server import program
 from tests.deploy.tools import go_module, needed

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from consumer.asyncapi import asyncapi_document, asyncapi_text
+from deploy.reference.asyncapi import asyncapi_document, asyncapi_text
 from tests.deploy.tools import asyncapi_schema, needed
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -30,7 +30,7 @@ def references(node: Any) -> Iterator[str]:
 
 def test_the_asyncapi_document_follows_from_the_schemas() -> None:
     assert (SCHEMAS / "asyncapi.yaml").read_text(encoding="utf-8") == asyncapi_text(), (
-        "run: python -m consumer.asyncapi > schemas/asyncapi.yaml"
+        "run: python -m deploy.reference.asyncapi > schemas/asyncapi.yaml"
     )
 
 

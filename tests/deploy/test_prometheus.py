@@ -11,7 +11,7 @@ from psycopg import sql
 
 from consumer.config import DatabaseSettings
 from consumer.postgres.connection import Database
-from consumer.postgres.schema import migrate
+from consumer.postgres.migrate import migrate
 from tests.deploy.boards import expressions, sql_queries
 from tests.deploy.night_with_faults import Observed, WatchedNight
 from tests.deploy.prometheus_server import RULES, program

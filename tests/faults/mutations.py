@@ -32,7 +32,7 @@ STORE = "tests/property/test_store_model.py"
 MUTATIONS = (
     Mutation(
         "the fence: fewer rows than partitions are accepted",
-        "consumer/postgres/batch.py",
+        "consumer/postgres/batch_tables.py",
         "if moved != len(advances):",
         "if moved > len(advances):",
         (STORE,),
@@ -53,14 +53,14 @@ MUTATIONS = (
     ),
     Mutation(
         "the offset row: it does not move with the rows",
-        "consumer/transaction.py",
+        "consumer/service/apply_batch.py",
         "    tables.advance(batch.advances)\n",
         "",
         (STORE,),
     ),
     Mutation(
         "the bisecting: a refused batch is a dead letter as a whole",
-        "consumer/writer.py",
+        "consumer/service/writer.py",
         "if len(batch.events) > 1:",
         "if len(batch.events) > 10**9:",
         ("tests/integration/test_service_bad_messages.py", "-k", "refused_exposure"),

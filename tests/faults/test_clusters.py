@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import TransientError
-from consumer.kafka.inspector import LogInspector
+from consumer.kafka.log_inspector import LogInspector
 from consumer.kafka.properties import Properties
 from consumer.model import PartitionId
 from tests.faults.conftest import FaultsTable, Scene, night, refusals, set_scene

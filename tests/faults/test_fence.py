@@ -4,12 +4,12 @@ import pytest
 
 from consumer.config import Settings
 from consumer.errors import FencedError
-from consumer.model import PartitionId
-from consumer.positions import Advance
-from consumer.postgres.batch import BatchTransaction
+from consumer.model import Advance, PartitionId
+from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
-from consumer.postgres.positions import LogPartition, Positions, StoredPosition
-from consumer.transaction import Batch, apply_batch
+from consumer.postgres.offsets import LogPartition, Positions, StoredPosition
+from consumer.service.apply_batch import apply_batch
+from consumer.service.batch import Batch
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database, settings_for
 

@@ -18,7 +18,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from consumer.config import Settings
 from consumer.events import VISIT_DEFINED, schema_text
-from consumer.kafka.embedded import PARTITIONS_PER_TOPIC, EmbeddedBroker
+from consumer.kafka.mock_cluster import PARTITIONS_PER_TOPIC, EmbeddedBroker
 from consumer.postgres.connection import Database
 from consumer.postgres.outbox import Outbox
 from tests.support.exposures import exposure

@@ -6,15 +6,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from consumer.claims import EndWatch, claim_partitions
 from consumer.config import DatabaseSettings
 from consumer.errors import TransientError
-from consumer.intake import Claim
-from consumer.model import PartitionId
-from consumer.positions import Advance
+from consumer.model import Advance, PartitionId
 from consumer.postgres.connection import Database
-from consumer.postgres.positions import Positions
-from consumer.transaction import Batch
+from consumer.postgres.offsets import Positions
+from consumer.service.batch import Batch
+from consumer.service.batch_builder import Claim
+from consumer.service.partitions import EndWatch, claim_partitions
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database
 

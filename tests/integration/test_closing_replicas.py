@@ -9,15 +9,15 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer.closing import Later, OpenGroup
 from consumer.config import DatabaseSettings
-from consumer.intake import Intake
+from consumer.domain.closing import Later, OpenGroup
 from consumer.metrics import Metrics
 from consumer.model import PartitionId
-from consumer.postgres.batch import BatchTransaction
+from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
-from consumer.postgres.positions import Positions
-from consumer.writer import Writer, Written
+from consumer.postgres.offsets import Positions
+from consumer.service.batch_builder import Intake
+from consumer.service.writer import Writer, Written
 from tests.support.define_visits import Night, load_night
 from tests.support.exposures import exposure
 from tests.support.night_rows import assert_rows_of

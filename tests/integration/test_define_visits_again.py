@@ -8,8 +8,8 @@ import numpy as np
 import psycopg
 import pytest
 
+from consumer.domain import InstrumentRules
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
-from consumer.planning import InstrumentRules
 from consumer.regions import RegionAlgorithm, decode
 from consumer.regions.polygons import encode_hull
 from tests.support.exposures import exposure

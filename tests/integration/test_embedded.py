@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from consumer.embedded import EmbeddedPostgres
+from consumer.demo.embedded_postgres import EmbeddedPostgres
 from consumer.errors import ConfigurationError
-from consumer.kafka.embedded import PARTITIONS_PER_TOPIC, EmbeddedBroker
+from consumer.kafka.mock_cluster import PARTITIONS_PER_TOPIC, EmbeddedBroker
 from tests.support.children import ended
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from consumer.config import DatabaseSettings
 from consumer.model import GroupKey
-from consumer.postgres.batch import BatchTransaction
+from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database, Session
 from tests.support.nights import prepare
 from tests.support.postgres import PostgresServer

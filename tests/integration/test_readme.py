@@ -10,12 +10,12 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from consumer.announcements import Announcement, encode_announcement
-from consumer.app import migrate_database
 from consumer.config import Settings, load_settings
+from consumer.events.visit_defined import Announcement, encode_announcement
 from consumer.kafka.announcer import KafkaAnnouncer
-from consumer.kafka.embedded import EmbeddedBroker
+from consumer.kafka.mock_cluster import EmbeddedBroker
 from consumer.metrics import Metrics
+from consumer.service.app import migrate_database
 from tests.support.exposures import exposure
 from tests.support.records import records_of
 

@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
-from consumer.kafka.embedded import EmbeddedBroker
+from consumer.kafka.mock_cluster import EmbeddedBroker
 from tests.deploy.boards import sql_queries
 from tests.support.commands import invoke
 from tests.support.exposures import DAY_OBS, exposure

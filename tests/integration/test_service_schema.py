@@ -11,7 +11,7 @@ import yaml
 
 from consumer.config import Settings
 from consumer.postgres.connection import Database
-from consumer.postgres.schema import check_schema, migrate, migrations
+from consumer.postgres.migrate import check_schema, migrate, migrations
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database, settings_for
 

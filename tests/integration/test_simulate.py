@@ -5,8 +5,8 @@ from confluent_kafka import Consumer
 
 from consumer.errors import BadMessageError, ConfigurationError, TransientError
 from consumer.events import Decoder
-from consumer.kafka.embedded import EmbeddedBroker
-from consumer.kafka.simulate import Pace, produce_night
+from consumer.kafka.mock_cluster import EmbeddedBroker
+from consumer.kafka.night_producer import Pace, produce_night
 from consumer.model import RawIngested
 from consumer.simulation import SimulationSettings, simulate_night
 

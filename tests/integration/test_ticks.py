@@ -6,15 +6,15 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer import transaction
-from consumer.closing import OpenGroup
 from consumer.config import DatabaseSettings
+from consumer.domain.closing import OpenGroup
 from consumer.metrics import Metrics
 from consumer.model import GroupKey, PartitionId
-from consumer.postgres.batch import BatchTransaction
+from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
-from consumer.postgres.positions import Positions
-from consumer.writer import Writer
+from consumer.postgres.offsets import Positions
+from consumer.service import apply_batch
+from consumer.service.writer import Writer
 from tests.support.exposures import exposure
 from tests.support.nights import FAR_MS, START_MS, TOPIC, NightLog, canonical, prepare, raws_of, reader, rules_of, wipe
 from tests.support.postgres import PostgresServer
@@ -70,7 +70,7 @@ def test_a_tick_closes_some_groups_the_earliest_first_and_the_next_one_the_other
     assert len(closed_by_ticks(dsn, 1)[0]) == GROUPS
     whole = canonical(dsn)
     wipe(dsn)
-    monkeypatch.setattr(transaction, "MOST_GROUPS_OF_A_TICK", 3)
+    monkeypatch.setattr(apply_batch, "MOST_GROUPS_OF_A_TICK", 3)
     assert [sorted(each) for each in closed_by_ticks(dsn, 3)] == [["5", "6", "7"], ["2", "3", "4"], ["1"]]
     assert canonical(dsn) == whole
 
@@ -78,7 +78,7 @@ def test_a_tick_closes_some_groups_the_earliest_first_and_the_next_one_the_other
 def test_groups_of_an_instrument_that_is_not_configured_take_nobodys_place(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transaction, "MOST_GROUPS_OF_A_TICK", 2)
+    monkeypatch.setattr(apply_batch, "MOST_GROUPS_OF_A_TICK", 2)
     log = night()
     with reader(dsn, RULES) as one:
         one.claim(PARTITIONS)

@@ -8,13 +8,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.config import DatabaseSettings
+from consumer.domain import InstrumentRules
 from consumer.metrics import Metrics
 from consumer.model import Exposure, Message, PartitionId
-from consumer.planning import InstrumentRules
 from consumer.postgres.connection import Database
 from consumer.postgres.dead_letters import Choice, DeadLetters
-from consumer.postgres.positions import Positions
-from consumer.writer import Writer
+from consumer.postgres.offsets import Positions
+from consumer.service.writer import Writer
 from tests.support.exposures import exposure
 from tests.support.nights import START_MS, TOPIC, NightLog, Reader, Rows, canonical, prepare, raws_of, reader, rules_of
 from tests.support.postgres import PostgresServer

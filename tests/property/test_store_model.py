@@ -21,15 +21,16 @@ from hypothesis.stateful import (
 )
 
 from consumer.config import Settings
+from consumer.config.resolve import instrument_rules
 from consumer.errors import FencedError
 from consumer.events import Decoder
-from consumer.instruments import instrument_rules
-from consumer.intake import Claim, Intake
 from consumer.model import Message, PartitionId
-from consumer.postgres.batch import BatchTransaction
+from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
-from consumer.postgres.positions import LogPartition, Positions
-from consumer.transaction import Batch, apply_batch
+from consumer.postgres.offsets import LogPartition, Positions
+from consumer.service.apply_batch import apply_batch
+from consumer.service.batch import Batch
+from consumer.service.batch_builder import Claim, Intake
 from tests.support.exposures import exposure
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database, raws_of, settings_for

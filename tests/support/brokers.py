@@ -7,7 +7,7 @@ from typing import Protocol
 import confluent_kafka
 import pytest
 
-from consumer.kafka.embedded import PARTITIONS_PER_TOPIC, EmbeddedBroker
+from consumer.kafka.mock_cluster import PARTITIONS_PER_TOPIC, EmbeddedBroker
 from tests.support.jars import JarsUnavailableError
 from tests.support.kafka_broker import KafkaCluster
 from tests.support.summary import note, note_missing_kafka

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consumer.config import Settings
+from consumer.config.resolve import instrument_rules
 from consumer.events import Decoder, encode
-from consumer.instruments import instrument_rules
-from consumer.intake import Claim, Intake
 from consumer.model import Exposure, Message, PartitionId, RawIngested
-from consumer.postgres.batch import BatchTransaction
+from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
-from consumer.postgres.positions import LogPartition, Positions
-from consumer.postgres.schema import store_visit_systems
-from consumer.transaction import apply_batch
+from consumer.postgres.migrate import store_visit_systems
+from consumer.postgres.offsets import LogPartition, Positions
+from consumer.service.apply_batch import apply_batch
+from consumer.service.batch_builder import Claim, Intake
 from tests.support.service import settings_for
 
 CLUSTER = "cluster-of-the-tests"

@@ -14,17 +14,18 @@ from typing import Any
 import psycopg
 
 from consumer.config import ClosingSettings, DatabaseSettings, InstrumentSettings
+from consumer.config.resolve import resolve_instrument
+from consumer.domain import InstrumentRules
 from consumer.errors import TransientError
 from consumer.events import Decoder, encode
-from consumer.instruments import resolve_instrument
-from consumer.intake import Claim, Intake
 from consumer.model import CloseReason, Exposure, Message, PartitionId, RawIngested
-from consumer.planning import InstrumentRules
-from consumer.postgres.batch import BatchTransaction
+from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
-from consumer.postgres.positions import LogPartition, Positions
-from consumer.postgres.schema import migrate, store_visit_systems
-from consumer.transaction import Batch, BatchResult, apply_batch
+from consumer.postgres.migrate import migrate, store_visit_systems
+from consumer.postgres.offsets import LogPartition, Positions
+from consumer.service.apply_batch import apply_batch
+from consumer.service.batch import Batch, BatchResult
+from consumer.service.batch_builder import Claim, Intake
 from tests.support.tables import TABLE_QUERIES
 
 TOPIC = "raw-ingested"

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from consumer.domain.visit_records import make_records
 from consumer.model import CloseReason, Exposure, GroupKey, VisitDefinition, VisitRecords, VisitRegions
 from consumer.regions.polygons import encode_hull
-from consumer.visits import make_records
 from tests.support.skies import unit_vectors
 
 

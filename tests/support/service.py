@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, Self
 import yaml
 from confluent_kafka import Producer
 
-from consumer.app import migrate_database
 from consumer.config import Settings
 from consumer.events import encode
 from consumer.model import Exposure, RawIngested
+from consumer.service.app import migrate_database
 from tests.support.children import Child, ServerError
 
 TOPIC = "raw-ingested"

@@ -43,7 +43,7 @@ def cards_of(path: Path) -> str:
 
 def published() -> dict[str, Any]:  # JSON
     """Read the visits that were published."""
-    text = resources.files("consumer").joinpath("demo_data", "published_visits.json").read_text(encoding="utf-8")
+    text = resources.files("consumer.demo").joinpath("published_visits.json").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text)  # JSON
     return content
 

@@ -14,16 +14,16 @@ import psycopg
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from consumer.config import Settings
+from consumer.config.resolve import instrument_rules
 from consumer.errors import BadMessageError
-from consumer.instruments import instrument_rules
-from consumer.intake import Claim, Intake
-from consumer.kafka.registry import event_decoder
+from consumer.kafka.schema_registry import event_decoder
 from consumer.model import Message, PartitionId
-from consumer.postgres.batch import BatchTransaction
+from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
-from consumer.postgres.positions import LogPartition, Positions
-from consumer.postgres.schema import store_visit_systems
-from consumer.transaction import apply_batch
+from consumer.postgres.migrate import store_visit_systems
+from consumer.postgres.offsets import LogPartition, Positions
+from consumer.service.apply_batch import apply_batch
+from consumer.service.batch_builder import Claim, Intake
 from tests.support.service import TOPIC
 
 Snapshot = dict[str, list[tuple[Any, ...]]]

@@ -34,7 +34,7 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 def test_json_lines_carry_facts_logger_level_and_utc_time() -> None:
     out = io.StringIO()
     configure_logging("json", "info", stream=out)
-    get_logger("consumer.service").info("batch written", messages=205, partitions=["raw-ingested/3"], late=None)
+    get_logger("consumer.service.loop").info("batch written", messages=205, partitions=["raw-ingested/3"], late=None)
     (line,) = lines(out)
     stamp = str(line.pop("timestamp"))
     assert stamp.endswith("Z")
@@ -45,18 +45,18 @@ def test_json_lines_carry_facts_logger_level_and_utc_time() -> None:
         "partitions": ["raw-ingested/3"],
         "late": None,
         "level": "info",
-        "logger": "consumer.service",
+        "logger": "consumer.service.loop",
     }
 
 
 def test_human_lines_are_no_json_and_without_colour_off_a_terminal() -> None:
     out = io.StringIO()
     configure_logging("human", "info", stream=out)
-    get_logger("consumer.service").warning("partition stalled", partition=3)
+    get_logger("consumer.service.loop").warning("partition stalled", partition=3)
     text = out.getvalue()
     time, _, rest = text.partition(" ")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", time)
-    assert re.fullmatch(r"\[warning *\] partition stalled +\[consumer\.service\] partition=3\n", rest)
+    assert re.fullmatch(r"\[warning *\] partition stalled +\[consumer\.service\.loop\] partition=3\n", rest)
     assert "\x1b" not in text
 
 

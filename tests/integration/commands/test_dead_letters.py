@@ -10,7 +10,7 @@ import pytest
 import yaml
 from confluent_kafka import Consumer, TopicPartition
 
-from consumer.kafka.replay import ORIGIN_HEADER
+from consumer.kafka.dead_letter_replay import ORIGIN_HEADER
 from tests.support.brokers import MockBroker
 from tests.support.commands import invoke, invoke_json
 from tests.support.exposures import exposure

@@ -8,7 +8,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from consumer.postgres.statements import statements
+from consumer.postgres.sql_files import statements
 from consumer.regions import contains, htm7_around, overlaps_circle
 from tests.support.commands import invoke, invoke_json
 from tests.support.exposures import exposure

@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from consumer.admin.redefine import Scope, redefinition
 from consumer.config import Settings
+from consumer.domain.redefinition import ChangeKind
 from consumer.model import Exposure
-from consumer.operations.redefine import Scope, redefinition
-from consumer.redefinition import ChangeKind
 from tests.support.commands import invoke, invoke_json
 from tests.support.define_visits import load_night
 from tests.support.exposures import exposure, run_of

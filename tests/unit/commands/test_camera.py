@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.support.commands import invoke
 
-LATISS = resources.files("consumer").joinpath("cameras", "latiss.json").read_text(encoding="utf-8")
+LATISS = resources.files("consumer.regions.camera").joinpath("data", "latiss.json").read_text(encoding="utf-8")
 
 
 def test_good_and_bad_camera_files(tmp_path: Path) -> None:

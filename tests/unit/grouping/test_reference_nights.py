@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import pytest
 
+from consumer.domain.visit_records import aggregate
 from consumer.grouping import GroupingRule, get_rule
 from consumer.model import Exposure, Group, GroupKey, VisitDefinition
-from consumer.visits import aggregate
 from tests.support.define_visits import DATA, Night, exposure_of, load_night, members_of, night_names, orders
 
 ANGLES = ("azimuth", "zenith_angle")

@@ -23,11 +23,11 @@ from consumer.regions import (
     get_algorithm,
     projection,
 )
-from consumer.regions.camera import RadialFieldAngle
-from consumer.regions.camera_files import load_camera
-from consumer.regions.pointing import _fit_frame, _pointing_of_frame
+from consumer.regions.camera.files import load_camera
+from consumer.regions.camera.model import RadialFieldAngle
 from consumer.regions.polygons import hull
 from consumer.regions.projection import boresight_frame, field_angles, to_sky
+from consumer.regions.wcs.pointing import _fit_frame, _pointing_of_frame
 from tests.support.skies import boresight_algorithm, exposure_at, raw_with
 
 HEADER = WcsSource.HEADER
@@ -149,7 +149,7 @@ def test_merging_exposures_covers_both_and_one_uses_the_first() -> None:
 
 def versions(tmp_path: Path, *ranges: tuple[str | None, str | None]) -> CameraSet:
     """Make versions of LATISS whose plate scale tells them apart."""
-    source = json.loads(Path("consumer/cameras/latiss.json").read_text())
+    source = json.loads(Path("consumer/regions/camera/data/latiss.json").read_text())
     cameras = []
     for number, (start, end) in enumerate(ranges):
         content = source | {"version": f"v{number}", "valid_from_tai": start, "valid_until_tai": end}

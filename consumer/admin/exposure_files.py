@@ -1,0 +1,83 @@
+"""Exposures from JSON: an array, or one object a line, with the event's field names."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from consumer.errors import BadMessageError
+from consumer.events import exposure_from_json
+from consumer.model import Exposure, RawIngested
+from consumer.task.define import BatchError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExposureList:
+    """What a file of exposures holds."""
+
+    exposures: tuple[Exposure, ...]
+    """In the file's order, copies included."""
+    raws: tuple[RawIngested, ...]
+    """Of the entries that are raws with a WCS of their own."""
+
+
+def parse_exposures(text: str, *, instrument: str, source: str) -> ExposureList:
+    """Read exposures.
+
+    Parameters
+    ----------
+    text
+        A JSON array of objects, or JSON lines. An object has the event's fields, ``id`` or ``exposure`` for the id.
+        Whole events may stand there too, one for each raw.
+    instrument
+        Of all of them; an object need not repeat it.
+    source
+        Name of the file, for errors.
+
+    Raises
+    ------
+    BatchError
+        When the text is not JSON, or an object is no exposure of this instrument; names its place.
+    """
+    exposures: list[Exposure] = []
+    raws: list[RawIngested] = []
+    for place, document in _documents(text, source):
+        if not isinstance(document, dict):
+            raise BatchError(f"{place}: an exposure is a JSON object, not {type(document).__name__}")
+        try:
+            exposure = exposure_from_json({"instrument": instrument} | document)
+        except BadMessageError as error:
+            raise BatchError(f"{place}: {error.detail}") from error
+        if exposure.instrument != instrument:
+            raise BatchError(f"{place}: the exposure is of {exposure.instrument}; all must be of {instrument}")
+        exposures.append(exposure)
+        if document.get("wcs") is not None and document.get("detector") is not None:
+            raws.append(
+                RawIngested(
+                    exposure=exposure,
+                    detector=document["detector"],
+                    wcs=document["wcs"],
+                    naxis1=document.get("naxis1"),
+                    naxis2=document.get("naxis2"),
+                )
+            )
+    return ExposureList(exposures=tuple(exposures), raws=tuple(raws))
+
+
+def _documents(text: str, source: str) -> Iterator[tuple[str, Any]]:  # JSON
+    """Yield each entry with its place."""
+    if text.lstrip().startswith("["):
+        try:
+            entries = json.loads(text)
+        except ValueError as error:
+            raise BatchError(f"{source}: not JSON: {error}") from error
+        yield from ((f"{source}, entry {number}", entry) for number, entry in enumerate(entries, start=1))
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise BatchError(f"{source}, line {number}: not JSON: {error}") from error
+        yield f"{source}, line {number}", entry

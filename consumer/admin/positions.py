@@ -1,0 +1,258 @@
+"""What operators do with stored positions: look, set, accept a gap, take them over under another name.
+
+A position that is set raises the epoch of its row: a running reader finds itself fenced, drops what it holds, and
+claims the partition again, from the new position, one session timeout later.
+"""
+
+import os
+import socket
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+
+from consumer.config import Settings
+from consumer.errors import ConfigurationError
+from consumer.kafka.log_inspector import LogInspector, UnknownTopicError
+from consumer.kafka.properties import connection_properties
+from consumer.model import PartitionId
+from consumer.postgres.connection import Database
+from consumer.postgres.offsets import ListedPosition, LogPartition, Positions
+
+EARLIEST = "earliest"
+LATEST = "latest"
+
+
+class State(StrEnum):
+    """How a stored position stands to its log."""
+
+    GOOD = "good"
+    GAP = "gap"
+    """The log begins after it: messages were deleted before they were read."""
+    BEYOND_END = "beyond_end"
+    """The log ends before it: it lost its tail."""
+    ANOTHER_LOG = "another_log"
+    """The topic was deleted or recreated, or it is on another cluster: this row is of a log that is no more."""
+    UNREAD = "unread"
+    """Nothing was written yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One stored position beside its log."""
+
+    stored: ListedPosition
+    state: State | None = None
+    """None where the log was not asked."""
+    low: int | None = None
+    high: int | None = None
+
+    @property
+    def lag(self) -> int | None:
+        """Messages that are still to be read."""
+        if self.high is None or self.stored.next_offset is None:
+            return None
+        return max(self.high - max(self.stored.next_offset, self.low or 0), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One position that was set, or would be."""
+
+    log: LogPartition
+    before: int | None
+    after: int | None
+    """None: nothing was read yet."""
+    epoch: int | None
+    """The new one; None where nothing was written."""
+
+
+def show_positions(settings: Settings, *, ask_log: bool) -> list[Standing]:
+    """Read the stored positions of every consumer group, and how they stand to the log where the brokers are asked.
+
+    Raises
+    ------
+    TransientError
+        When the database, or a broker that is asked, does not answer.
+    """
+    with open_positions(settings) as positions:
+        stored = positions.list_all()
+    if not ask_log:
+        return [Standing(stored=each) for each in stored]
+    with open_inspector(settings) as inspector:
+        identities = identify_topics(inspector, {each.topic for each in stored})
+        return [_standing(inspector, each, identities.get(each.topic)) for each in stored]
+
+
+def set_position(
+    settings: Settings, partition: PartitionId, where: int | str, *, force: bool = False, dry_run: bool = False
+) -> Move:
+    """Set where a partition is read next.
+
+    Parameters
+    ----------
+    settings
+        Of Kafka, whose group's position it is, and of the database.
+    partition
+        Of a topic as the brokers have it now.
+    where
+        An offset, or ``earliest`` or ``latest``: the log's first offset, or the one after its last.
+    force
+        Accept an offset outside the log.
+    dry_run
+        Only tell.
+
+    Raises
+    ------
+    ConfigurationError
+        When the offset is outside the log, and `force` is not given.
+    TransientError
+        When brokers or database do not answer, or there is no such partition.
+    """
+    with open_inspector(settings) as inspector, open_positions(settings) as positions:
+        log = LogPartition(*inspector.identify(partition.topic), partition)
+        low, high = inspector.watermarks(partition)
+        offset = {EARLIEST: low, LATEST: high}[where] if isinstance(where, str) else where
+        if not low <= offset <= high and not force:
+            raise ConfigurationError(
+                f"offset {offset} is outside the log of {partition.topic}[{partition.partition}], {low} to {high}: "
+                "nothing could be read from there; --force sets it nevertheless"
+            )
+        before = next(
+            (
+                each.next_offset
+                for each in positions.list_all()
+                if each.log == log and each.consumer_group == settings.kafka.group
+            ),
+            None,
+        )
+        epoch = None if dry_run else positions.set(log, offset).epoch
+    return Move(log=log, before=before, after=offset, epoch=epoch)
+
+
+def accept_gaps(
+    settings: Settings, *, topic: str | None = None, partition: int | None = None, dry_run: bool = False
+) -> list[Move]:
+    """Move the group's positions that lie outside their logs to the next offset that there is.
+
+    A position before the log's start goes to its start; one beyond its end, because the log lost its tail, to its
+    end. Positions inside their logs, and those of logs that are no more, stay as they are.
+
+    Parameters
+    ----------
+    settings
+        Of Kafka and the database.
+    topic, partition
+        Only of these; None: of all.
+    dry_run
+        Only tell.
+
+    Returns
+    -------
+    moves
+        Empty when there is no gap.
+    """
+    moves = []
+    with open_positions(settings) as positions:
+        for standing in show_positions(settings, ask_log=True):
+            stored = standing.stored
+            wanted = (
+                stored.consumer_group == settings.kafka.group
+                and topic in (None, stored.topic)
+                and partition in (None, stored.partition)
+            )
+            target = {State.GAP: standing.low, State.BEYOND_END: standing.high}.get(standing.state or State.GOOD)
+            if not wanted or target is None:
+                continue
+            epoch = None if dry_run else positions.set(stored.log, target).epoch
+            moves.append(Move(log=stored.log, before=stored.next_offset, after=target, epoch=epoch))
+    return moves
+
+
+def take_over(settings: Settings, former: str, *, dry_run: bool = False) -> list[Move]:
+    """Go on for a consumer group of another name: from its positions, and with the groups of exposures it left open.
+
+    A partition that the configured group has read already is read again from the former position, where that is the
+    lesser; what is read twice changes no row.
+
+    Parameters
+    ----------
+    settings
+        Of Kafka, whose group goes on, and of the database.
+    former
+        The other name.
+    dry_run
+        Only tell.
+
+    Raises
+    ------
+    ConfigurationError
+        When `former` is the configured group, or has no positions.
+    TransientError
+        When the database does not answer.
+    """
+    group = settings.kafka.group
+    with open_positions(settings) as positions:
+        stored = positions.list_all()
+        theirs = {each.log: each.next_offset for each in stored if each.consumer_group == former}
+        if former == group or not theirs:
+            others = sorted({each.consumer_group for each in stored} - {group})
+            raise ConfigurationError(
+                f"consumer group {former!r} is no other than kafka.group {group!r} with stored positions; those are: "
+                f"{', '.join(others) or 'none'}"
+            )
+        ours = {each.log: each.next_offset for each in stored if each.consumer_group == group}
+        if dry_run:
+            return [
+                Move(log=log, before=ours.get(log), after=_lesser(ours.get(log), offset), epoch=None)
+                for log, offset in theirs.items()
+            ]
+        taken = positions.take_over(former)
+    return [Move(log=log, before=ours.get(log), after=after, epoch=epoch) for log, after, epoch in taken]
+
+
+def _lesser(ours: int | None, theirs: int | None) -> int | None:
+    return min((offset for offset in (ours, theirs) if offset is not None), default=None)
+
+
+def identify_topics(inspector: LogInspector, topics: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Give the ids of the cluster and of each topic that there is: one that was deleted is no reason to fail."""
+    found = {}
+    for topic in sorted(topics):
+        with suppress(UnknownTopicError):
+            found[topic] = inspector.identify(topic)
+    return found
+
+
+def _standing(inspector: LogInspector, stored: ListedPosition, identity: tuple[str, str] | None) -> Standing:
+    if (stored.cluster_id, stored.topic_id) != identity:
+        return Standing(stored=stored, state=State.ANOTHER_LOG)
+    low, high = inspector.watermarks(PartitionId(stored.topic, stored.partition))
+    if stored.next_offset is None:
+        state = State.UNREAD
+    elif stored.next_offset < low:
+        state = State.GAP
+    else:
+        state = State.BEYOND_END if stored.next_offset > high else State.GOOD
+    return Standing(stored=stored, state=state, low=low, high=high)
+
+
+@contextmanager
+def open_inspector(settings: Settings) -> Iterator[LogInspector]:
+    """Give what asks the brokers about logs, for as long as it is needed."""
+    inspector = LogInspector(connection_properties(settings.kafka), group=settings.kafka.group)
+    try:
+        yield inspector
+    finally:
+        inspector.close()
+
+
+@contextmanager
+def open_positions(settings: Settings) -> Iterator[Positions]:
+    """Give the stored positions of the configured group, for as long as they are needed."""
+    database = Database(settings.database, application_name="visit-consumer positions")
+    owner = f"operator {socket.gethostname()}:{os.getpid()}"
+    try:
+        yield Positions(database, consumer_group=settings.kafka.group, owner=owner)
+    finally:
+        database.close()

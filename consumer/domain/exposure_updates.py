@@ -1,0 +1,236 @@
+"""From the events of a batch to merged exposures: ``events -> sightings -> merged exposures and changes``."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, cast
+
+from consumer.domain.instrument import ExposureKey, InstrumentRules
+from consumer.domain.open_groups import Change, Member
+from consumer.domain.record_merge import merge_record
+from consumer.errors import DeadLetterReason
+from consumer.model import (
+    DeadLetter,
+    Exposure,
+    GroupKey,
+    Message,
+    RawIngested,
+    RawRegion,
+    SkipReason,
+)
+
+
+class Event(NamedTuple):
+    """One decoded event with the message that carried it, and its partition's stream time once it is applied."""
+
+    message: Message
+    clock: int
+    clock_ms: int
+    raw: RawIngested
+    region: RawRegion | None
+
+
+# A named tuple's own constructor takes three times as long; this one runs for every event.
+new_event = cast(
+    "Callable[[tuple[Message, int, int, RawIngested, RawRegion | None]], Event]", partial(tuple.__new__, Event)
+)
+"""Make an `Event` of a tuple of its fields."""
+
+
+class KnownExposure(NamedTuple):
+    """One exposure as it is stored: its record, its group, and which detectors were announced (bit mask)."""
+
+    record: Exposure
+    group: GroupKey
+    detectors: int
+
+    @property
+    def key(self) -> ExposureKey:
+        """Name of the exposure."""
+        return ExposureKey(self.record.instrument, self.record.id)
+
+
+@dataclass(slots=True)
+class Sighting:
+    """Raws of one batch that announce one record of one exposure; they differ in nothing but the detector."""
+
+    exposure: Exposure
+    clock: int
+    clock_ms: int
+    """Stream time at the first of them."""
+    detectors: int
+    events: list[Event]
+
+
+def collate(events: Sequence[Event], rules: Mapping[str, InstrumentRules]) -> list[Sighting]:
+    """Fold the raws of a batch into sightings, in the order in which each record was first read.
+
+    The decoder gives raws that repeat a record one and the same `Exposure` object, so that object's identity decides,
+    and most events cost a dictionary look-up. Where single raws matter (``required_detectors``, headers), a raw that
+    brings a region of its own is a sighting by itself, because it may complete its exposure. So is one whose record was
+    seen before another record of the same exposure: what it means depends on what came between.
+    """
+    sightings: list[Sighting] = []
+    by_record: dict[int, Sighting] = {}
+    record_of: dict[ExposureKey, int] = {}
+    waits = {name for name, each in rules.items() if each.required_detectors}
+    for event in events:
+        exposure = event.raw.exposure
+        sighting = by_record.get(id(exposure))
+        if sighting is None or event.region is not None or exposure.instrument in waits:
+            sighting = Sighting(exposure, event.clock, event.clock_ms, 1 << event.raw.detector, [event])
+            by_record[id(exposure)] = sighting
+            sightings.append(sighting)
+            key = ExposureKey(exposure.instrument, exposure.id)
+            other = record_of.get(key)
+            if other is not None and other != id(exposure):
+                by_record.pop(other, None)
+            record_of[key] = id(exposure)
+        else:
+            sighting.detectors |= 1 << event.raw.detector
+            sighting.events.append(event)
+    return sightings
+
+
+@dataclass(slots=True)
+class Merged:
+    """What the sightings of a batch make of the exposures that were stored."""
+
+    exposures: dict[ExposureKey, KnownExposure] = field(default_factory=dict)
+    before: dict[ExposureKey, KnownExposure | None] = field(default_factory=dict)
+    """The same exposures as they were stored; None for those that are new."""
+    changes: list[Change] = field(default_factory=list)
+    regions: dict[tuple[str, int, int], RawRegion] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    new: Counter[str] = field(default_factory=Counter)
+    """Raws that were not known, by instrument; so are the next two."""
+    repeated: Counter[str] = field(default_factory=Counter)
+    contradicting: Counter[str] = field(default_factory=Counter)
+    off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
+    """Instrument and reason of each exposure that since this batch defines no visit."""
+    not_off_sky_any_more: set[ExposureKey] = field(default_factory=set)
+    """Exposures that were off sky and are corrected: what was said of them holds no longer."""
+    renamed: set[str] = field(default_factory=set)
+    """Instruments of known exposures whose corrections give another visit id or name, or none."""
+
+
+def merge(
+    sightings: Sequence[Sighting],
+    stored: Mapping[ExposureKey, KnownExposure],
+    stored_regions: Mapping[tuple[str, int, int], RawRegion],
+    rules: Mapping[str, InstrumentRules],
+) -> Merged:
+    """Merge the sightings of a batch, in order, into the exposures as they were before it.
+
+    Parameters
+    ----------
+    sightings
+        Of the batch, in the order in which they were read.
+    stored
+        The batch's exposures, as far as they are stored.
+    stored_regions
+        The raw regions that are stored, by instrument, exposure and detector.
+    rules
+        By instrument; every instrument of the batch has them.
+    """
+    merged = Merged()
+    for sighting in sightings:
+        _merge_one(merged, sighting, stored, stored_regions, rules[sighting.exposure.instrument])
+    for key, known in merged.exposures.items():
+        _account_off_sky(merged, merged.before[key], known, rules[key.instrument])
+    return merged
+
+
+def _merge_one(
+    merged: Merged,
+    sighting: Sighting,
+    stored: Mapping[ExposureKey, KnownExposure],
+    stored_regions: Mapping[tuple[str, int, int], RawRegion],
+    rules: InstrumentRules,
+) -> None:
+    incoming = sighting.exposure
+    key = ExposureKey(incoming.instrument, incoming.id)
+    known = merged.exposures.get(key) or stored.get(key)
+    record, changed = incoming, True
+    if known is not None:
+        outcome = merge_record(known.record, incoming)
+        if outcome.contradictions:
+            merged.contradicting[incoming.instrument] += len(sighting.events)
+            merged.dead_letters += [
+                DeadLetter(
+                    reason=DeadLetterReason.CONTRADICTION,
+                    detail=outcome.detail,
+                    instrument=incoming.instrument,
+                    exposure=incoming.id,
+                    message=event.message,
+                )
+                for event in sighting.events
+            ]
+            return
+        record, changed = outcome.exposure, outcome.changed
+    before = 0 if known is None else known.detectors
+    detectors = before | sighting.detectors
+    new = (detectors & ~before).bit_count()
+    merged.new[incoming.instrument] += new
+    merged.repeated[incoming.instrument] += len(sighting.events) - new
+    group = GroupKey(record.instrument, rules.rule.key(record)) if changed or known is None else known.group
+    if known is not None and _naming(record, group) != _naming(known.record, known.group):
+        merged.renamed.add(incoming.instrument)
+    merged.before.setdefault(key, stored.get(key))
+    merged.exposures[key] = KnownExposure(record, group, detectors)
+    new_region = _keep_region(merged, sighting, stored_regions)
+    # One that was stored by hand is settled when its first raw is read, as if nobody had stored it.
+    if changed or new_region or before == 0 or rules.arrived(detectors) != rules.arrived(before):
+        merged.changes.append(
+            Change(
+                clock=sighting.clock,
+                clock_ms=sighting.clock_ms,
+                member=Member(record, rules.arrived(detectors)),
+                key=group,
+                former_key=None if known is None else known.group,
+            )
+        )
+
+
+def _naming(record: Exposure, group: GroupKey) -> tuple[str, GroupKey, bool]:
+    """Give what an exposure's visits are named by, and whether there are any."""
+    return record.obs_id, group, record.off_sky_reason is None
+
+
+def _keep_region(merged: Merged, sighting: Sighting, stored_regions: Mapping[tuple[str, int, int], RawRegion]) -> bool:
+    """Keep a raw's own region unless one of its version or a later one is known, as with the record it came with."""
+    region = sighting.events[0].region
+    if region is None:
+        return False
+    key = (region.instrument, region.exposure, region.detector)
+    known = merged.regions.get(key) or stored_regions.get(key)
+    if known is not None and known.record_version >= region.record_version:
+        return False
+    merged.regions[key] = region
+    return True
+
+
+def _account_off_sky(
+    merged: Merged, before: KnownExposure | None, known: KnownExposure, rules: InstrumentRules
+) -> None:
+    """Compare an exposure before and after the batch: borders between batches decide nothing that stays."""
+    reason = known.record.off_sky_reason
+    if before is not None and before.detectors != 0:
+        if (before.record.off_sky_reason, before.group) == (reason, known.group):
+            return
+        if before.record.off_sky_reason is not None and not rules.ignore_non_science:
+            merged.not_off_sky_any_more.add(known.key)
+    if reason is None:
+        return
+    merged.off_sky.append((known.record.instrument, reason))
+    if not rules.ignore_non_science:
+        merged.dead_letters.append(
+            DeadLetter(
+                reason=DeadLetterReason.NOT_ON_SKY,
+                detail=f"exposure {known.record.id} of {known.record.instrument} defines no visit: {reason}",
+                instrument=known.record.instrument,
+                exposure=known.record.id,
+                group_key=known.group.key,
+            )
+        )

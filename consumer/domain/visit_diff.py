@@ -1,0 +1,118 @@
+"""From candidate visits to verdicts: what is new, updated, unchanged, stale or in conflict with what is stored."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from consumer.domain.instrument import InstrumentRules
+from consumer.domain.visit_candidates import Candidate, Defined
+from consumer.errors import DeadLetterReason
+from consumer.model import DeadLetter, GroupKey
+
+
+class VisitKey(NamedTuple):
+    """Names one visit."""
+
+    instrument: str
+    id: int
+
+
+class StoredVisit(NamedTuple):
+    """What the comparison needs of a visit that is stored."""
+
+    instrument: str
+    id: int
+    name: str
+    group: GroupKey
+    inputs_hash: bytes
+    region: bytes
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What is to be done with the candidates, and with what is stored."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    """All that were judged, in order."""
+    new: list[Candidate] = field(default_factory=list)
+    updated: list[tuple[Candidate, StoredVisit]] = field(default_factory=list)
+    unchanged: list[Candidate] = field(default_factory=list)
+    kept: list[Candidate] = field(default_factory=list)
+    """Would have been updated, but the instrument keeps what is stored."""
+    stale: list[StoredVisit] = field(default_factory=list)
+    """Stored visits that their group, closed again, no longer defines."""
+    conflicts: list[tuple[Candidate, DeadLetter]] = field(default_factory=list)
+
+    @property
+    def freed(self) -> set[str]:
+        """Instruments in which a visit id or name that was claimed is free now: whom it was refused may try again."""
+        renamed = {old.instrument for candidate, old in self.updated if candidate.definition.name != old.name}
+        return renamed | {each.instrument for each in self.stale}
+
+
+def compare(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[str, InstrumentRules]) -> Verdicts:
+    """Compare the visits that a batch defines with the stored ones that have their ids, names or groups.
+
+    A visit id or name belongs to the group that claimed it first: the stored visit stays, the other group becomes a
+    dead letter. Equal `inputs_hash`: the rows stay untouched. What is stored of a group that closed, and is not what it
+    defines now, goes: also where it defines nothing now, because that failed or is claimed by another group. So
+    nothing is left of what the group was before its last change.
+    """
+    verdicts = Verdicts()
+    kept_groups = {each.group for each in stored if rules[each.instrument].keep_stored}
+    settled = (defined.closed | defined.failed) - kept_groups
+    wanted = {(c.group, c.definition.id) for c in defined.candidates}
+    verdicts.stale = [each for each in stored if each.group in settled and (each.group, each.id) not in wanted]
+    gone = {(each.instrument, each.id) for each in verdicts.stale}
+    owner: dict[tuple[str, int | str], tuple[GroupKey, int]] = {}
+    by_id: dict[tuple[GroupKey, int], StoredVisit] = {}
+    for each in stored:
+        if (each.instrument, each.id) not in gone:
+            by_id[each.group, each.id] = each
+            owner[each.instrument, each.id] = owner[each.instrument, each.name] = (each.group, each.id)
+    verdicts.candidates = _latest(defined.candidates)
+    for candidate in verdicts.candidates:
+        visit = candidate.definition
+        claims: tuple[tuple[str, int | str], ...] = ((visit.instrument, visit.id), (visit.instrument, visit.name))
+        mine = (candidate.group, visit.id)
+        own, kept = by_id.get(mine), candidate.group in kept_groups
+        other = next((owner[c] for c in claims if owner.get(c, mine) != mine), None)
+        if other is not None:
+            verdicts.conflicts.append((candidate, _conflict(candidate, other)))
+            if own is not None and candidate.group in settled:
+                verdicts.stale.append(own)
+            continue
+        for claim in claims:
+            owner[claim] = mine
+        _judge(verdicts, candidate, own, kept=kept)
+    return verdicts
+
+
+def _judge(verdicts: Verdicts, candidate: Candidate, stored: StoredVisit | None, *, kept: bool) -> None:
+    if stored is not None and stored.inputs_hash == candidate.inputs_hash:
+        verdicts.unchanged.append(candidate)
+    elif stored is None:
+        verdicts.new.append(candidate)
+    elif kept:
+        verdicts.kept.append(candidate)
+    else:
+        verdicts.updated.append((candidate, stored))
+
+
+def _latest(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Keep the last candidate of each group and id: what the open group says comes after what its closing said."""
+    latest = {(c.group, c.definition.id): c for c in candidates}
+    return list(latest.values())
+
+
+def _conflict(candidate: Candidate, other: tuple[GroupKey, int]) -> DeadLetter:
+    visit = candidate.definition
+    return DeadLetter(
+        reason=DeadLetterReason.VISIT_CONFLICT,
+        detail=(
+            f"visit {visit.id} {visit.name!r} of group {candidate.group.key!r} is claimed already by group "
+            f"{other[0].key!r} as visit {other[1]}; the stored visit stays"
+        ),
+        instrument=visit.instrument,
+        group_key=candidate.group.key,
+    )

@@ -1,0 +1,336 @@
+"""What a batch's transaction reads and writes, one method for each step in the order of `apply_batch`.
+
+Delivery: all of a batch or nothing. `advance` is the fence and comes first; whoever lost a partition fails there.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import accumulate
+from typing import cast
+
+from consumer import __version__
+from consumer.domain import ExposureKey, KnownExposure, StoredVisit, VisitKey
+from consumer.domain.closing import Deadline, Later, OpenGroup, Waiting
+from consumer.errors import DataRefusedError, FencedError
+from consumer.model import Advance, DeadLetter, GroupKey, PartitionId, RawRegion, VisitRecords
+from consumer.postgres.connection import Session
+from consumer.postgres.row_codecs import (
+    Parameters,
+    array_text,
+    columns,
+    dead_letter_columns,
+    detectors_to_text,
+    exposure_from_row,
+    exposures_to_json,
+    group_columns,
+    raw_region_from_row,
+)
+from consumer.regions import htm7_ids
+
+_VISITS_PER_STATEMENT = 500
+"""Regions of more visits go in another statement: those of 500 visits of LSSTCam are 10 MB."""
+
+
+class BatchTransaction:
+    """The statements of one batch inside one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def advance(self, advances: Sequence[Advance]) -> None:
+        """Move the stored positions, or fail.
+
+        Raises
+        ------
+        FencedError
+            When one of the rows is not at our epoch and where we left it.
+        """
+        names = ("ids", "epochs", "expected", "next_offsets", "stream_times")
+        rows = ((a.clock, a.epoch, a.expected, a.next_offset, a.stream_time_ms) for a in advances)
+        moved = self._run("advance_positions", columns(names, rows))
+        if moved != len(advances):
+            raise FencedError(f"{len(advances) - moved} of {len(advances)} positions are not as expected")
+
+    def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]:
+        """Store exposures that are new, and tell which were."""
+        rows = self._rows("insert_exposures", {"exposures": exposures_to_json(exposures)})
+        return {ExposureKey(*cast("tuple[str, int]", row)) for row in rows}
+
+    def lock_exposures(self, keys: Iterable[ExposureKey]) -> dict[ExposureKey, KnownExposure]:
+        """Read stored exposures and keep them from changing until the transaction ends."""
+        rows = self._rows("lock_exposures", columns(("instruments", "ids"), sorted(keys)))
+        return {known.key: known for known in map(exposure_from_row, rows)}
+
+    def update_exposures(
+        self, merged: Mapping[ExposureKey, KnownExposure], stored: Mapping[ExposureKey, KnownExposure]
+    ) -> None:
+        """Store what merging made of locked exposures, where it made a difference."""
+        changed = [known for key, known in merged.items() if key in stored and known.record != stored[key].record]
+        if changed:
+            self._run("update_exposures", {"exposures": exposures_to_json(changed)})
+        seen = [
+            (*key, detectors_to_text(known.detectors))
+            for key, known in merged.items()
+            if key in stored and known.record == stored[key].record and known.detectors != stored[key].detectors
+        ]
+        if seen:
+            self._run("add_detectors", columns(("instruments", "ids", "detectors"), seen))
+
+    def raw_regions(self, exposures: Iterable[ExposureKey]) -> dict[ExposureKey, list[RawRegion]]:
+        """Read what the raws' own WCS said, by exposure, in order of detectors."""
+        regions: dict[ExposureKey, list[RawRegion]] = {}
+        for row in self._rows("raw_regions", columns(("instruments", "exposures"), sorted(exposures))):
+            region = raw_region_from_row(row)
+            regions.setdefault(ExposureKey(region.instrument, region.exposure), []).append(region)
+        return {key: sorted(each, key=lambda r: r.detector) for key, each in regions.items()}
+
+    def insert_raw_regions(self, regions: Iterable[RawRegion]) -> None:
+        """Store what raws' own WCS said, where nothing of that version is stored yet."""
+        names = ("instruments", "exposures", "detectors", "regions", "ras", "decs", "sky_angles", "record_versions")
+        rows = (
+            (r.instrument, r.exposure, r.detector, r.region, *(r.pointing or (None,) * 3), r.record_version)
+            for r in regions
+        )
+        self._run("insert_raw_regions", columns(names, rows))
+
+    def open_groups(self, keys: Collection[GroupKey]) -> list[OpenGroup]:
+        """Claim the rows of groups that change; return those that were open already."""
+        rows = self._rows("open_groups", group_columns(keys))
+        return [_open_group(row) for row in rows if row[7] != 0]
+
+    def lock_due_groups(self, clocks: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
+        """Read under a lock the groups that fall due by these clocks, or that later exposures supersede."""
+        parameters = columns(("clocks", "clocks_ms"), sorted(clocks.items()))
+        parameters |= columns(("later_clocks", "later_instruments", "later_begins"), sorted(later))
+        return [_open_group(row) for row in self._rows("lock_due_groups", parameters)]
+
+    def lock_first_due_groups(
+        self, clocks: Mapping[int, int], instruments: Collection[str], most: int
+    ) -> list[OpenGroup]:
+        """Read under a lock the groups of these instruments that fall due by these clocks, the earliest `most`."""
+        parameters = columns(("clocks", "clocks_ms"), sorted(clocks.items()))
+        parameters |= {"instruments": sorted(instruments), "most": most}
+        return [_open_group(row) for row in self._rows("lock_first_due_groups", parameters)]
+
+    def group_members(self, keys: Collection[GroupKey]) -> list[KnownExposure]:
+        """Read the stored exposures of groups."""
+        return [exposure_from_row(row) for row in self._rows("group_members", group_columns(keys))]
+
+    def store_groups(self, groups: Iterable[tuple[OpenGroup, Deadline]]) -> None:
+        """Store groups that stay open."""
+        names = ("instruments", "group_keys", "clocks", "opened", "last", "superseded", "latest_begins", "deadlines")
+        rows = sorted(
+            (*g.key, g.clock, g.opened_ms, g.last_ms, g.superseded_ms, g.latest_begin, due.at_ms) for g, due in groups
+        )
+        if rows:
+            self._run("store_groups", columns(names, rows))
+
+    def delete_groups(self, keys: Collection[GroupKey]) -> None:
+        """Remove groups that closed."""
+        if keys:
+            self._run("delete_groups", group_columns(keys))
+
+    def lock_visits(self, visits: Sequence[tuple[str, int, str]], groups: Collection[GroupKey]) -> list[StoredVisit]:
+        """Read under a lock the stored visits that have these (instrument, id, name), or belong to these groups."""
+        parameters = columns(("instruments", "ids", "names"), visits) | group_columns(groups, prefix="group_")
+        return [
+            StoredVisit(
+                cast("str", row[0]),
+                cast("int", row[1]),
+                cast("str", row[2]),
+                GroupKey(cast("str", row[0]), cast("str", row[3])),
+                cast("bytes", row[4]),
+                cast("bytes", row[5]),
+            )
+            for row in self._rows("lock_visits", parameters)
+        ]
+
+    def delete_visits(self, visits: Sequence[StoredVisit]) -> None:
+        """Remove every row of visits that are defined no longer."""
+        if visits:
+            self._delete_parts(visits)
+            self._run("delete_visits", _visit_keys(visits))
+
+    def write_visits(
+        self,
+        visits: Sequence[VisitRecords],
+        replaced: Sequence[StoredVisit],
+        *,
+        alone: bool,
+        detector_regions: bool = True,
+    ) -> dict[VisitKey, int]:
+        """Store the rows of visits.
+
+        Parameters
+        ----------
+        visits
+            New and updated ones.
+        replaced
+            What is stored of the updated ones.
+        alone
+            Write under a savepoint.
+        detector_regions
+            False leaves the stored detector regions alone.
+
+        Returns
+        -------
+        revisions
+            Of each visit.
+
+        Raises
+        ------
+        DataRefusedError
+            When PostgreSQL refuses these rows. With `alone` none of them is written, and the transaction may go on.
+        """
+        with self._session.savepoint() if alone else nullcontext():
+            return self._write_visits(visits, replaced, detector_regions=detector_regions)
+
+    def _delete_parts(self, visits: Sequence[StoredVisit], *, detector_regions: bool = True) -> None:
+        regions = ("delete_detector_regions",) if detector_regions else ()
+        for name in ("delete_definitions", "delete_memberships", *regions):
+            self._run(name, _visit_keys(visits))
+        trixels = [(trixel, v.instrument, v.id) for v in visits for trixel in htm7_ids(v.region)]
+        self._run("delete_htm7", columns(("trixels", "instruments", "ids"), trixels))
+
+    def _write_visits(
+        self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, detector_regions: bool
+    ) -> dict[VisitKey, int]:
+        if replaced:
+            self._delete_parts(replaced, detector_regions=detector_regions)
+        written = self._rows("upsert_visits", _visit_columns(visits))
+        if len(written) != len(visits):
+            raise DataRefusedError("another group took the id of a visit at this moment", sqlstate="23505")
+        keyed = [(v.definition.instrument, v.definition.id, v) for v in visits]
+        self._run(
+            "insert_definitions",
+            columns(
+                ("instruments", "visits", "exposures"),
+                ((instrument, id_, e.id) for instrument, id_, v in keyed for e in v.definition.exposures),
+            ),
+        )
+        self._run(
+            "insert_memberships",
+            columns(
+                ("instruments", "visits", "visit_systems"),
+                ((instrument, id_, system) for instrument, id_, v in keyed for system in v.definition.visit_systems),
+            ),
+        )
+        if detector_regions:
+            for parameters in _detector_columns(visits):
+                self._run("insert_detector_regions", parameters)
+        trixels = ((instrument, id_, array_text(v.regions.htm7)) for instrument, id_, v in keyed)
+        self._run("insert_htm7", columns(("instruments", "visits", "trixels"), trixels))
+        return {
+            VisitKey(cast("str", instrument), cast("int", id_)): cast("int", revision)
+            for instrument, id_, revision in written
+        }
+
+    def write_dead_letters(self, letters: Sequence[DeadLetter], clocks: Mapping[PartitionId, int]) -> None:
+        """Store dead letters: of messages for good, of groups and exposures until they are resolved."""
+        of_messages = [x for x in letters if x.message is not None]
+        of_subjects = [x for x in letters if x.message is None]
+        if of_messages:
+            self._run("insert_dead_letters_of_messages", dead_letter_columns(of_messages, clocks))
+        if of_subjects:
+            unique = {(x.instrument, x.reason, x.group_key, x.exposure): x for x in of_subjects}
+            self._run("insert_dead_letters_of_subjects", dead_letter_columns(unique.values()))
+
+    def refused_groups(self, instruments: Collection[str]) -> set[GroupKey]:
+        """Read the groups that were refused a visit because another group has its id or name."""
+        rows = self._rows("refused_groups", {"instruments": sorted(instruments)})
+        return {GroupKey(*cast("tuple[str, str]", row)) for row in rows}
+
+    def resolve_dead_letters(self, groups: Collection[GroupKey]) -> None:
+        """Mark the dead letters of groups that are visits now as resolved."""
+        if groups:
+            self._run("resolve_dead_letters", group_columns(groups))
+
+    def resolve_dead_letters_of_exposures(self, exposures: Collection[ExposureKey]) -> None:
+        """Mark the dead letters of exposures as resolved that were off sky and are corrected."""
+        if exposures:
+            self._run("resolve_dead_letters_of_exposures", columns(("instruments", "ids"), sorted(exposures)))
+
+    def write_outbox(self, rows: Sequence[tuple[str, int, int, bytes]]) -> None:
+        """Store announcements: instrument, visit, revision, payload."""
+        if rows:
+            self._run("insert_outbox", columns(("instruments", "visits", "revisions", "payloads"), rows))
+
+    def waiting(self, clocks: Collection[int]) -> dict[int, Waiting]:
+        """Tell what waits on each of these clocks."""
+        rows = self._rows("next_deadlines", {"clocks": sorted(clocks)})
+        return {
+            cast("int", clock): Waiting(cast("int", count), cast("int", at_ms), cast("int", opened_ms))
+            for clock, at_ms, count, opened_ms in rows
+        }
+
+    def _rows(self, name: str, parameters: Parameters) -> list[tuple[object, ...]]:
+        return self._session.rows("batch", name, parameters)
+
+    def _run(self, name: str, parameters: Parameters) -> int:
+        return self._session.run("batch", name, parameters)
+
+
+def _open_group(row: Sequence[object]) -> OpenGroup:
+    instrument, key, clock, opened, last, superseded, latest_begin, _ = row
+    return OpenGroup(
+        key=GroupKey(cast("str", instrument), cast("str", key)),
+        clock=cast("int", clock),
+        opened_ms=cast("int", opened),
+        last_ms=cast("int", last),
+        superseded_ms=cast("int | None", superseded),
+        latest_begin=cast("int | None", latest_begin),
+    )
+
+
+def _visit_keys(visits: Sequence[StoredVisit]) -> Parameters:
+    return columns(("instruments", "ids"), ((v.instrument, v.id) for v in visits))
+
+
+def _visit_columns(visits: Sequence[VisitRecords]) -> Parameters:
+    aggregates = [v.aggregate for v in visits]
+    return {
+        "instruments": [v.definition.instrument for v in visits],
+        "ids": [v.definition.id for v in visits],
+        "day_obs": [a.day_obs for a in aggregates],
+        "physical_filters": [a.physical_filter for a in aggregates],
+        "names": [v.definition.name for v in visits],
+        "seq_nums": [a.seq_num for a in aggregates],
+        "exposure_times": [a.exposure_time for a in aggregates],
+        "target_names": [a.target_name for a in aggregates],
+        "observation_reasons": [a.observation_reason for a in aggregates],
+        "science_programs": [a.science_program for a in aggregates],
+        "azimuths": [a.azimuth for a in aggregates],
+        "zenith_angles": [a.zenith_angle for a in aggregates],
+        "regions": [v.regions.visit for v in visits],
+        "timespan_begins": [a.timespan_begin for a in aggregates],
+        "timespan_ends": [a.timespan_end for a in aggregates],
+        "group_keys": [v.group.key for v in visits],
+        "completes": [v.definition.complete for v in visits],
+        "inputs_hashes": [v.inputs_hash for v in visits],
+        "rules": [v.rule for v in visits],
+        "algorithms": [v.algorithm for v in visits],
+        "camera_versions": [v.regions.camera_version for v in visits],
+        "paddings": [v.padding for v in visits],
+        "close_reasons": [str(v.close_reason) for v in visits],
+        "software_versions": [__version__ for _ in visits],
+    }
+
+
+def _detector_columns(visits: Sequence[VisitRecords]) -> Iterator[Parameters]:
+    """Give the parameters of ``insert_detector_regions``: once for all visits that are alike, but not for too many."""
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[VisitRecords]] = {}
+    for v in visits:
+        lengths = tuple(map(len, v.regions.detector_regions))
+        alike.setdefault((v.regions.detectors, lengths), []).append(v)
+    for (detectors, lengths), same in alike.items():
+        starts = list(accumulate(lengths, initial=1))[:-1]
+        for first in range(0, len(same), _VISITS_PER_STATEMENT):
+            some = same[first : first + _VISITS_PER_STATEMENT]
+            yield {
+                "instruments": [v.definition.instrument for v in some],
+                "visits": [v.definition.id for v in some],
+                "regions": [b"".join(v.regions.detector_regions) for v in some],
+                "detectors": list(detectors),
+                "starts": starts,
+                "lengths": list(lengths),
+            }

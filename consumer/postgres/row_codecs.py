@@ -1,0 +1,128 @@
+"""Between the types of the core and the columns of the tables; no statement is run here."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from consumer.domain import KnownExposure
+from consumer.model import EXPOSURE_FIELDS, DeadLetter, Exposure, GroupKey, PartitionId, RawRegion
+
+Row = Sequence[object]
+Parameters = dict[str, object]
+
+_MAX_DETAIL = 4000
+_LAST_STAMP_MS = 253_402_300_799_000
+"""The last second of the year 9999: a later stamp PostgreSQL may not store, and Python cannot read."""
+_RANGE = re.compile(r"\[(\d+),(\d+)\)")
+
+
+def detectors_to_text(mask: int) -> str:
+    """Write a bit mask of detectors as an ``int4multirange``, such as ``{[0,94),[95,205)}``."""
+    ranges = []
+    start = 0
+    while mask >> start:
+        start += ((mask >> start) & -(mask >> start)).bit_length() - 1
+        # The run of ones from `start` ends where the first zero of the shifted mask stands.
+        shifted = mask >> start
+        length = (~shifted & (shifted + 1)).bit_length() - 1
+        ranges.append(f"[{start},{start + length})")
+        start += length
+    return "{" + ",".join(ranges) + "}"
+
+
+def detectors_from_text(text: str) -> int:
+    """Read the text of an ``int4multirange`` of detector numbers as a bit mask."""
+    mask = 0
+    for low, high in _RANGE.findall(text):
+        mask |= (1 << int(high)) - (1 << int(low))
+    return mask
+
+
+def exposures_to_json(exposures: Iterable[KnownExposure]) -> str:
+    """Write exposures as the JSON array that ``jsonb_populate_recordset(NULL::exposure, ...)`` reads back exactly."""
+    return json.dumps(
+        [
+            {
+                **{name: getattr(known.record, name) for name in EXPOSURE_FIELDS},
+                "group_key": known.group.key,
+                "detectors": detectors_to_text(known.detectors),
+            }
+            for known in exposures
+        ],
+        allow_nan=False,
+    )
+
+
+def exposure_from_row(row: Row) -> KnownExposure:
+    """Read a row of the exposure's fields in their order, ``group_key`` and ``detectors::text``."""
+    record = Exposure(**dict(zip(EXPOSURE_FIELDS, row, strict=False)))  # type: ignore[arg-type] # the columns' types
+    group_key, detectors = row[len(EXPOSURE_FIELDS) :]
+    return KnownExposure(record, GroupKey(record.instrument, str(group_key)), detectors_from_text(str(detectors)))
+
+
+def raw_region_from_row(row: Row) -> RawRegion:
+    """Read a row of ``raw_region``."""
+    instrument, exposure, detector, region, ra, dec, sky_angle, record_version = row
+    return RawRegion(
+        instrument=instrument,  # type: ignore[arg-type] # a text column
+        exposure=exposure,  # type: ignore[arg-type] # a bigint column
+        detector=detector,  # type: ignore[arg-type] # an integer column
+        region=region,  # type: ignore[arg-type] # a bytea column
+        pointing=None if ra is None else (ra, dec, sky_angle),  # type: ignore[arg-type] # double precision columns
+        record_version=record_version,  # type: ignore[arg-type] # a bigint column
+    )
+
+
+def storable(text: str) -> str:
+    """Make any text one that a ``text`` column takes: no NUL, no lone surrogate, no book."""
+    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:_MAX_DETAIL]
+
+
+def columns(names: Sequence[str], rows: Iterable[Row]) -> Parameters:
+    """Turn rows into one array parameter for each column, for ``unnest``.
+
+    Parameters
+    ----------
+    names
+        The parameters' names, in the order of a row's values.
+    rows
+        May be empty: every parameter is an empty array then.
+    """
+    turned = list(zip(*rows, strict=True)) or [()] * len(names)
+    return {name: list(values) for name, values in zip(names, turned, strict=True)}
+
+
+def array_text(numbers: Iterable[int]) -> str:
+    """Write numbers as the text of an array."""
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def group_columns(keys: Iterable[GroupKey], *, prefix: str = "") -> Parameters:
+    """Give group keys as the parameters ``instruments`` and ``group_keys``."""
+    return columns((f"{prefix}instruments", "group_keys"), sorted(keys))
+
+
+def dead_letter_columns(letters: Iterable[DeadLetter], clocks: Mapping[PartitionId, int] | None = None) -> Parameters:
+    """Give dead letters as parameters: of messages where `clocks` tells the partitions' ids, of subjects otherwise."""
+    names = ("reasons", "details", "instruments", "exposures", "group_keys")
+    if clocks is None:
+        return columns(names, ((x.reason, storable(x.detail), x.instrument, x.exposure, x.group_key) for x in letters))
+    return columns(
+        (*names, "clocks", "offsets", "keys", "values", "messages_ms"),
+        (
+            (
+                x.reason,
+                storable(x.detail),
+                x.instrument,
+                x.exposure,
+                x.group_key,
+                clocks[x.message.partition],
+                x.message.offset,
+                x.message.key,
+                x.message.value,
+                min(max(x.message.timestamp_ms, 0), _LAST_STAMP_MS),
+            )
+            for x in letters
+            if x.message is not None
+        ),
+    )

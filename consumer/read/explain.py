@@ -1,0 +1,191 @@
+"""How an exposure ended: as visits, skipped with a reason, waiting, as a dead letter, or never seen."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from consumer.config import Settings
+from consumer.config.resolve import resolve_instrument
+from consumer.domain import InstrumentRules
+from consumer.domain.closing import deadline
+from consumer.errors import GroupError
+from consumer.model import Exposure, Group, in_time_order
+from consumer.postgres.connection import Database
+from consumer.postgres.exposure_history import Trace, read_traces
+from consumer.postgres.row_codecs import detectors_to_text
+
+
+class Ending(StrEnum):
+    """How an exposure ended; the first that holds, in this order."""
+
+    VISIT = "visit"
+    WAITING = "waiting"
+    SKIPPED = "skipped"
+    DEAD_LETTER = "dead_letter"
+    UNFINISHED = "unfinished"
+    """It is stored, but nothing says what became of it: the settings may have changed since."""
+    NEVER_SEEN = "never_seen"
+
+
+Account = dict[str, Any]
+"""One account of an exposure, fit for JSON."""
+
+
+def explain(settings: Settings, exposure: int, instrument: str | None = None) -> list[Account]:
+    """Say what became of an exposure.
+
+    Parameters
+    ----------
+    settings
+        Where the database is, and the rules by which groups close.
+    exposure
+        Its id.
+    instrument
+        None: of whichever instruments have an exposure of this id.
+
+    Returns
+    -------
+    accounts
+        One for each instrument, at least one: ``instrument, exposure, ending, summary`` (a sentence), and ``record,
+        detectors, group, visits, waiting, skips, dead_letters`` where there are any.
+
+    Raises
+    ------
+    ConfigurationError
+        When the instrument's settings do not make sense.
+    TransientError
+        When the database cannot be asked.
+    """
+    database = Database(settings.database, application_name="visit-consumer explain")
+    try:
+        traces = read_traces(database, exposure, instrument)
+    finally:
+        database.close()
+    return [_account(settings, exposure, trace) for trace in traces]
+
+
+def _account(settings: Settings, exposure: int, trace: Trace) -> Account:
+    account: Account = {"instrument": trace.instrument, "exposure": exposure}
+    known = trace.exposure
+    if known is not None:
+        account |= {
+            "obs_id": known.record.obs_id,
+            "day_obs": known.record.day_obs,
+            "group": known.group.key,
+            "detectors": detectors_to_text(known.detectors),
+            "detectors_arrived": known.detectors.bit_count(),
+            "record_version": known.record.record_version,
+            "first_seen_at": trace.first_seen_at,
+        }
+    account["visits"] = [each._asdict() for each in trace.visits]
+    rules = _rules(settings, trace.instrument)
+    account["waiting"] = _waiting(trace, rules)
+    account["skips"] = list(_skips(trace, rules))
+    account["dead_letters"] = [each._asdict() for each in trace.dead_letters]
+    ending = _ending(account, trace)
+    return account | {"ending": ending.value, "summary": _summary(account, ending, trace)}
+
+
+def _rules(settings: Settings, instrument: str | None) -> InstrumentRules | None:
+    if instrument is None or instrument not in settings.instruments:
+        return None
+    return resolve_instrument(settings.instruments[instrument], settings.closing_of(instrument))
+
+
+def _waiting(trace: Trace, rules: InstrumentRules | None) -> Account | None:
+    """Say until when the exposure's group waits, and for what."""
+    if trace.waiting is None:
+        return None
+    group = trace.waiting.group
+    account: Account = {
+        "topic": trace.waiting.topic,
+        "partition": trace.waiting.partition,
+        "stream_time": _utc(trace.waiting.stream_time_ms),
+        "opened": _utc(group.opened_ms),
+        "last_change": _utc(group.last_ms),
+        "members": [each.record.id for each in trace.members],
+    }
+    if rules is not None:
+        policy = rules.closing
+        due = deadline(group, policy)
+        superseded = group.superseded_ms
+        account |= {
+            "closes": _utc(due.at_ms),
+            "reason": due.reason.value,
+            "deadlines": {
+                "next_group": None if superseded is None else _utc(superseded + policy.next_group_grace_ms),
+                "idle": _utc(group.last_ms + policy.close_after_ms),
+                "age": _utc(group.opened_ms + policy.max_open_ms),
+            },
+            "raws_missing": [e.record.id for e in trace.members if not rules.arrived(e.detectors)],
+        }
+    return account
+
+
+def _skips(trace: Trace, rules: InstrumentRules | None) -> Iterator[Account]:
+    """Say for which reasons the exposure, or the rest of its group, defines no visit."""
+    if trace.exposure is None:
+        return
+    record: Exposure = trace.exposure.record
+    reason = record.off_sky_reason
+    if reason is not None:
+        yield {"reason": reason.value, "detail": f"exposure {record.id} is not on sky: {reason.value}"}
+        return
+    if rules is None or trace.waiting is not None:
+        return
+    if not rules.arrived(trace.exposure.detectors):
+        yield {
+            "reason": "raw_missing",
+            "detail": "no raw has arrived of a detector whose header the regions need",
+        }
+        return
+    arrived = [each.record for each in trace.members if rules.arrived(each.detectors)]
+    try:
+        made = rules.rule.define(Group(key=trace.exposure.group, exposures=in_time_order(arrived)), closed=True)
+    except GroupError:
+        return  # the group's dead letter says it
+    yield from (
+        {"reason": skip.reason.value, "detail": skip.detail} for skip in made.skips if record.id in skip.exposures
+    )
+
+
+def _ending(account: Account, trace: Trace) -> Ending:
+    if account["visits"]:
+        return Ending.VISIT
+    if account["skips"]:
+        return Ending.SKIPPED
+    if account["waiting"]:
+        return Ending.WAITING
+    if account["dead_letters"]:
+        return Ending.DEAD_LETTER
+    return Ending.NEVER_SEEN if trace.exposure is None else Ending.UNFINISHED
+
+
+def _summary(account: Account, ending: Ending, trace: Trace) -> str:
+    name = f"exposure {account['exposure']}" + (f" of {trace.instrument}" if trace.instrument else "")
+    match ending:
+        case Ending.VISIT:
+            visits = " and ".join(f"visit {v['id']}" for v in account["visits"])
+            also = "; its group waits for more" if account["waiting"] else ""
+            return f"{name} is in {visits}{also}"
+        case Ending.WAITING:
+            closes = account["waiting"].get("closes")
+            until = f"; it closes at {closes} of the stream's time, by {account['waiting']['reason']}" if closes else ""
+            return f"{name} waits in the open group {account['group']!r}{until}"
+        case Ending.SKIPPED:
+            return f"{name} defines no visit: " + "; ".join(s["detail"] for s in account["skips"])
+        case Ending.DEAD_LETTER:
+            letters = ", ".join(f"{x['id']} ({x['reason']}, {x['status']})" for x in account["dead_letters"])
+            return f"{name} has no visit, but dead letters: {letters}"
+        case Ending.UNFINISHED:
+            return f"{name} is stored, but has no visit, waits in no group and was not skipped: look at its group"
+        case Ending.NEVER_SEEN:
+            maybe = f"; {trace.unattributed} open dead letters name no exposure" if trace.unattributed else ""
+            return f"{name} was never seen{maybe}"
+
+
+def _utc(time_ms: int | None) -> str | None:
+    if time_ms is None:
+        return None
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")

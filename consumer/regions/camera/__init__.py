@@ -1,0 +1,1 @@
+"""Camera geometry: the model, the files that describe cameras (``data/``), and what a file is checked for."""

@@ -1,0 +1,1 @@
+"""FITS world coordinates: a raw's header cards, and the pointing that follows from them."""

@@ -1,0 +1,239 @@
+"""One batch, one transaction: the fence, what is stored, what follows from it, the writes.
+
+The steps alternate between what PostgreSQL knows (`Tables`) and what the core decides (`consumer.domain`). Locks are
+taken in one order by every replica: positions, exposures, groups, visits, each in the order of their keys. Groups that
+fall due, and those that are settled again because an id became free, come out of that order: where two replicas then
+wait for each other, PostgreSQL ends one of the transactions, and it is tried again at once.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from consumer.domain import (
+    ExposureKey,
+    InstrumentRules,
+    KnownExposure,
+    Merged,
+    Sighting,
+    collate,
+    merge,
+)
+from consumer.domain.closing import Deadline, Later, OpenGroup, Waiting, deadline
+from consumer.domain.open_groups import GroupBuffer, Member
+from consumer.events.visit_defined import Announce
+from consumer.model import (
+    Advance,
+    DeadLetter,
+    GroupKey,
+    PartitionId,
+    RawRegion,
+    VisitRecords,
+)
+from consumer.service.batch import MOST_GROUPS_OF_A_TICK, Batch, BatchResult
+from consumer.service.store_visits import VisitTables, settle_visits
+
+
+class Tables(VisitTables, Protocol):
+    """The reads and writes of one batch; see `consumer.postgres.batch_tables.BatchTransaction` for each."""
+
+    def advance(self, advances: Sequence[Advance]) -> None:
+        """Move the stored positions, or raise FencedError."""
+
+    def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]:
+        """Store exposures that are new, and tell which were."""
+
+    def lock_exposures(self, keys: Iterable[ExposureKey]) -> dict[ExposureKey, KnownExposure]:
+        """Read stored exposures and keep them from changing."""
+
+    def update_exposures(
+        self, merged: Mapping[ExposureKey, KnownExposure], stored: Mapping[ExposureKey, KnownExposure]
+    ) -> None:
+        """Store what merging made of locked exposures."""
+
+    def insert_raw_regions(self, regions: Iterable[RawRegion]) -> None:
+        """Store what raws' own WCS said, where nothing newer is stored."""
+
+    def lock_due_groups(self, clocks: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
+        """Read and lock the groups that fall due, or that later exposures supersede."""
+
+    def lock_first_due_groups(
+        self, clocks: Mapping[int, int], instruments: Collection[str], most: int
+    ) -> list[OpenGroup]:
+        """Read and lock the groups of these instruments that fall due, at most so many: the earliest."""
+
+    def store_groups(self, groups: Iterable[tuple[OpenGroup, Deadline]]) -> None:
+        """Store groups that stay open."""
+
+    def write_dead_letters(self, letters: Sequence[DeadLetter], clocks: Mapping[PartitionId, int]) -> None:
+        """Store dead letters."""
+
+    def resolve_dead_letters_of_exposures(self, exposures: Collection[ExposureKey]) -> None:
+        """Resolve the dead letters of exposures that were off sky."""
+
+    def waiting(self, clocks: Collection[int]) -> dict[int, Waiting]:
+        """Tell what waits on each of these clocks."""
+
+
+def apply_batch(
+    tables: Tables,
+    batch: Batch,
+    rules: Mapping[str, InstrumentRules],
+    *,
+    announce: Announce | None = None,
+    alone: bool = False,
+    stopwatch: Callable[[], float] = float,
+) -> BatchResult:
+    """Apply a batch inside an open transaction; the caller commits.
+
+    Parameters
+    ----------
+    tables
+        Bound to the transaction.
+    batch
+        To be applied whole.
+    rules
+        By instrument; every instrument of the batch's events has them.
+    announce
+        Encodes announcements for the outbox; None: nothing is announced.
+    alone
+        Write each visit under a savepoint: one that PostgreSQL refuses fails its group, and nothing else.
+
+    stopwatch
+        Seconds of a monotonic clock, for the times in the result; by default it stands still.
+
+    Returns
+    -------
+    BatchResult
+        Valid once the transaction is committed.
+
+    Raises
+    ------
+    FencedError
+        When the batch's partitions are not ours, or not where we left them; nothing must be committed then.
+    """
+    result = BatchResult(bad=batch.dead_letters, dead_letters=list(batch.dead_letters))
+    tables.advance(batch.advances)
+    started = stopwatch()
+    merged = _store_exposures(tables, collate(batch.events, rules), rules)
+    result.new, result.repeated, result.contradicting = merged.new, merged.repeated, merged.contradicting
+    result.off_sky = merged.off_sky
+    result.dead_letters += merged.dead_letters
+    buffer, open_before = _fill_buffer(tables, merged, batch, rules)
+    for change in merged.changes:
+        buffer.advance(change.clock, change.clock_ms)
+        buffer.apply(change)
+    for clock, clock_ms in batch.clocks.items():
+        buffer.advance(clock, clock_ms)
+    result.late = Counter(exposure.instrument for exposure in buffer.late)
+    result.closed = [(each.group.key.instrument, each.reason) for each in buffer.closings]
+    _store_groups(tables, buffer, open_before, rules)
+    result.group_s = stopwatch() - started
+    settled = settle_visits(
+        tables,
+        buffer,
+        rules,
+        batch.foreseen,
+        renamed=merged.renamed,
+        announce=announce,
+        alone=alone,
+        stopwatch=stopwatch,
+    )
+    result.verdicts, result.written, result.region_s = settled.verdicts, settled.written, settled.region_s
+    result.warnings, result.contested = settled.warnings, settled.contested
+    result.off_sky += settled.off_sky
+    result.dead_letters += settled.dead_letters
+    result.detectors_without_region = _without_region(result.written, merged.exposures)
+    tables.resolve_dead_letters_of_exposures(merged.not_off_sky_any_more)
+    tables.write_dead_letters(result.dead_letters, {a.partition: a.clock for a in batch.advances})
+    if any(each.buffers for each in rules.values()):
+        result.waiting = tables.waiting(list(batch.clocks))
+    result.write_s = stopwatch() - started - result.group_s - result.region_s
+    return result
+
+
+def _store_exposures(tables: Tables, sightings: list[Sighting], rules: Mapping[str, InstrumentRules]) -> Merged:
+    """Merge a batch's exposures into the stored ones and store the outcome.
+
+    Most exposures are new, and their outcome does not depend on what is stored: it is tried first without a look. Only
+    when some turn out to exist are those locked, read and merged.
+    """
+    if not sightings:
+        return Merged()
+    keys = {ExposureKey(s.exposure.instrument, s.exposure.id) for s in sightings}
+    with_headers = {key for key in keys if rules[key.instrument].algorithm.needs_headers}
+    merged = merge(sightings, {}, {}, rules)
+    existing = keys - tables.insert_exposures(list(merged.exposures.values()))
+    if existing:
+        stored = tables.lock_exposures(existing)
+        regions = tables.raw_regions(existing & with_headers) if existing & with_headers else {}
+        known = {(r.instrument, r.exposure, r.detector): r for each in regions.values() for r in each}
+        merged = merge(sightings, stored, known, rules)
+        tables.update_exposures(merged.exposures, stored)
+    if merged.regions:
+        tables.insert_raw_regions(merged.regions.values())
+    return merged
+
+
+def _fill_buffer(
+    tables: Tables, merged: Merged, batch: Batch, rules: Mapping[str, InstrumentRules]
+) -> tuple[GroupBuffer, set[GroupKey]]:
+    """Load the open groups that the batch may concern, and their members as they were before it."""
+    if not any(each.buffers for each in rules.values()):
+        return GroupBuffer(rules, (), {}), set()
+    touched: set[GroupKey] = set()
+    later: set[Later] = set()
+    for change in merged.changes:
+        if rules[change.key.instrument].buffers:
+            touched |= {change.key, change.former_key or change.key}
+            begin = change.member.exposure.timespan_begin
+            if begin is not None:
+                later.add(Later(change.clock, change.key.instrument, begin))
+    groups = {g.key: g for g in tables.open_groups(touched)} if touched else {}
+    if batch.events:
+        # All of them, before the events are applied: whether one comes too late must not depend on the batch's borders.
+        due = tables.lock_due_groups(batch.clocks, _latest(later))
+    else:
+        due = tables.lock_first_due_groups(batch.clocks, rules.keys(), MOST_GROUPS_OF_A_TICK)
+    groups |= {g.key: g for g in due if g.key not in touched}
+    # A group of an instrument that is not configured any more waits until it is again.
+    known = {key: group for key, group in groups.items() if key.instrument in rules}
+    wanted = touched | known.keys()
+    members: dict[GroupKey, dict[int, Member]] = {key: {} for key in wanted}
+    others = [each for each in tables.group_members(wanted) if each.key not in merged.exposures] if wanted else []
+    for before in (*others, *merged.before.values()):
+        if before is not None and before.group in members:
+            arrived = rules[before.record.instrument].arrived(before.detectors)
+            members[before.group][before.record.id] = Member(before.record, arrived)
+    return GroupBuffer(rules, known.values(), members), touched | known.keys()
+
+
+def _without_region(written: Sequence[VisitRecords], exposures: Mapping[ExposureKey, KnownExposure]) -> dict[str, int]:
+    """Count the detectors that the batch announced and that got no region, by instrument of the written visits."""
+    missing: dict[str, int] = {}
+    for records in written:
+        covered = sum(1 << detector for detector in records.regions.detectors)
+        announced = 0
+        for exposure in records.definition.exposures:
+            known = exposures.get(ExposureKey(exposure.instrument, exposure.id))
+            announced |= known.detectors if known is not None else 0
+        instrument = records.definition.instrument
+        missing[instrument] = missing.get(instrument, 0) + (announced & ~covered).bit_count()
+    return missing
+
+
+def _latest(later: set[Later]) -> set[Later]:
+    """Keep, for each partition and instrument, the latest exposure: it supersedes whatever an earlier one does."""
+    latest: dict[tuple[int, str], Later] = {}
+    for each in later:
+        key = (each.clock, each.instrument)
+        if key not in latest or latest[key].begin < each.begin:
+            latest[key] = each
+    return set(latest.values())
+
+
+def _store_groups(
+    tables: Tables, buffer: GroupBuffer, locked: set[GroupKey], rules: Mapping[str, InstrumentRules]
+) -> None:
+    tables.store_groups((g, deadline(g, rules[g.key.instrument].closing)) for g in buffer.groups.values())
+    tables.delete_groups(locked - buffer.groups.keys())

@@ -1,0 +1,314 @@
+"""From polled messages to the next batch: positions, stream clocks, decoding; no I/O of its own.
+
+One `Intake` belongs to the service's loop. It holds, for each partition that is ours, where the next batch starts and
+the partition's clock, and the events that are gathered for that batch while the one before is being written.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from consumer.domain import Event, InstrumentRules, new_event
+from consumer.errors import BadMessageError, DeadLetterReason
+from consumer.events import Decoder
+from consumer.model import Advance, DeadLetter, Exposure, Message, PartitionId, RawIngested, RawRegion
+from consumer.regions import RegionAlgorithm
+from consumer.service.batch import Batch
+from consumer.service.region_prefetch import Foresight
+
+
+class Claim(NamedTuple):
+    """A partition that is ours: the row of its position, and where reading starts."""
+
+    partition: PartitionId
+    clock: int
+    """Id of the position's row."""
+    epoch: int
+    next_offset: int | None
+    """As stored; None where nothing was written yet."""
+    stream_time_ms: int
+    start: int
+    """The offset to read first."""
+    accept_until: int = 0
+    """Bad messages below this offset are accepted by an operator: the circuit breaker does not count them."""
+    log: tuple[str, str] = ("", "")
+    """Ids of the cluster and of the topic: a topic that is made anew is another log."""
+
+
+@dataclass(slots=True)
+class _Reader:
+    """What the intake knows of one partition."""
+
+    claim: Claim
+    expected: int | None
+    """Where the next batch starts: the stored ``next_offset`` once the batch before is committed."""
+    next_offset: int | None
+    clock_ms: int
+    at_end: bool = False
+
+
+class Intake:
+    """Gathers decoded events between two batches.
+
+    Parameters
+    ----------
+    decoder
+        Of this loop alone.
+    rules
+        By instrument; events of others are dead letters.
+    max_clock_skew_ms
+        How far ahead of the wall clock a message may be stamped.
+    """
+
+    def __init__(self, decoder: Decoder, rules: Mapping[str, InstrumentRules], *, max_clock_skew_ms: int) -> None:
+        self._decoder = decoder
+        self._rules = rules
+        self._max_clock_skew_ms = max_clock_skew_ms
+        self._readers: dict[PartitionId, _Reader] = {}
+        self._waiting: deque[Message] = deque()
+        self._ends: dict[PartitionId, int] = {}
+        self._bytes = 0
+        self._events: list[Event] = []
+        self._dead_letters: list[DeadLetter] = []
+        self._foresight = Foresight(rules)
+        self._clamped = 0
+
+    @property
+    def size(self) -> int:
+        """Messages that are gathered for the next batch, or wait to be decoded."""
+        return len(self._events) + len(self._dead_letters) + len(self._waiting)
+
+    @property
+    def decoded(self) -> int:
+        """Messages that are gathered for the next batch."""
+        return len(self._events) + len(self._dead_letters)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the keys and values of all messages that are gathered or wait."""
+        return self._bytes
+
+    @property
+    def stalled(self) -> bool:
+        """Whether messages wait that could not be decoded yet: the schema registry does not answer."""
+        return bool(self._waiting)
+
+    @property
+    def partitions(self) -> frozenset[PartitionId]:
+        """The partitions that are ours."""
+        return frozenset(self._readers)
+
+    @property
+    def claims(self) -> list[Claim]:
+        """The claims that are held, as they were made."""
+        return [reader.claim for reader in self._readers.values()]
+
+    @property
+    def expected(self) -> dict[int, int | None]:
+        """What is to be stored as next offset once everything that was taken is committed, by clock."""
+        return {reader.claim.clock: reader.expected for reader in self._readers.values()}
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every partition that is ours was read to its end."""
+        return all(reader.at_end for reader in self._readers.values())
+
+    @property
+    def unaccepted(self) -> list[DeadLetter]:
+        """The bad messages that were gathered and that no operator has accepted: what the circuit breaker counts."""
+        return [
+            letter
+            for letter in self._dead_letters
+            if letter.message is not None
+            and letter.message.offset >= self._readers[letter.message.partition].claim.accept_until
+        ]
+
+    @property
+    def gathered_from(self) -> set[PartitionId]:
+        """The partitions of which something is gathered."""
+        return {r.claim.partition for r in self._readers.values() if r.next_offset != r.expected}
+
+    @property
+    def oldest(self) -> Message | None:
+        """The message that has been gathered for longest; None when nothing is."""
+        if self._events:
+            return self._events[0].message
+        if self._dead_letters:
+            return self._dead_letters[0].message
+        return self._waiting[0] if self._waiting else None
+
+    def take_clamped(self) -> int:
+        """Tell how many messages were stamped too far ahead since this was asked last."""
+        clamped, self._clamped = self._clamped, 0
+        return clamped
+
+    def position(self, partition: PartitionId) -> int | None:
+        """Give the offset that is read next, gathered messages included."""
+        return self._readers[partition].next_offset
+
+    def own(self, claim: Claim) -> None:
+        """Take a partition over, from where its row says; what was gathered from it is read again."""
+        self.disown([claim.partition])
+        self._readers[claim.partition] = _Reader(
+            claim=claim, expected=claim.next_offset, next_offset=claim.next_offset, clock_ms=claim.stream_time_ms
+        )
+
+    def disown(self, partitions: Collection[PartitionId]) -> list[Claim]:
+        """Forget partitions and all that was gathered from them; return the claims that were held."""
+        held = [self._readers.pop(p).claim for p in partitions if p in self._readers]
+        self._events = [e for e in self._events if e.message.partition not in partitions]
+        self._dead_letters = [
+            x for x in self._dead_letters if x.message is None or x.message.partition not in partitions
+        ]
+        self._waiting = deque(m for m in self._waiting if m.partition not in partitions)
+        self._bytes = _bytes_of(
+            [*self._waiting, *(e.message for e in self._events), *(x.message for x in self._dead_letters)]
+        )
+        self._ends = {p: offset for p, offset in self._ends.items() if p not in partitions}
+        return held
+
+    def put(self, messages: Iterable[Message], ends: Mapping[PartitionId, int], now_ms: int) -> None:
+        """Take in what was polled.
+
+        Parameters
+        ----------
+        messages
+            In the order in which they were read; those of partitions that are not ours are dropped.
+        ends
+            Partitions whose end was reached, and the offset there. It passes transaction markers, which are no
+            messages, so that the position passes them too.
+        now_ms
+            The wall clock, UTC milliseconds.
+
+        Raises
+        ------
+        TransientError
+            When the schema registry cannot be asked now. Nothing is lost: call again, with nothing new.
+        """
+        arrived = list(messages)
+        self._bytes += _bytes_of(arrived)
+        self._waiting.extend(arrived)
+        self._ends.update(ends)
+        self._decode_waiting(now_ms + self._max_clock_skew_ms)
+        for partition, offset in self._ends.items():
+            reader = self._readers.get(partition)
+            # A message that was read after the end was reported has moved the end.
+            if reader is not None and (reader.next_offset is None or offset >= reader.next_offset):
+                reader.next_offset = offset
+                reader.at_end = True
+        self._ends.clear()
+
+    def foresee(self) -> None:
+        """Compute regions that the next batch will ask for; see `consumer.service.region_prefetch`."""
+        self._foresight.compute()
+
+    def take(self) -> Batch | None:
+        """Take what was gathered as a batch; None when no position moved."""
+        moved = [r for r in self._readers.values() if r.next_offset != r.expected]
+        if not moved:
+            return None
+        batch = Batch(
+            advances=_advances(moved),
+            events=tuple(self._events),
+            dead_letters=tuple(self._dead_letters),
+            clocks={r.claim.clock: r.clock_ms for r in moved},
+            foreseen=self._foresight.take(),
+        )
+        self._events, self._dead_letters = [], []
+        self._bytes = _bytes_of(self._waiting)
+        for reader in moved:
+            reader.expected = reader.next_offset
+        return batch
+
+    def tick(self, now_ms: int) -> Batch | None:
+        """Make a batch that moves nothing but the clocks of the partitions that were read to their end.
+
+        A partition of which something is gathered has no part in it: the clock of a message comes before the wall
+        clock. None where there is nothing to do.
+        """
+        waiting = {message.partition for message in self._waiting}
+        idle = [
+            r
+            for r in self._readers.values()
+            if r.at_end and r.next_offset == r.expected and r.claim.partition not in waiting
+        ]
+        if not idle:
+            return None
+        return Batch(advances=_advances(idle), clocks={r.claim.clock: max(r.clock_ms, now_ms) for r in idle})
+
+    def unmoved(self, tick: Batch) -> Batch | None:
+        """Give the part of an earlier tick whose partitions are where they were, with nothing gathered since."""
+        present = self.tick(0)
+        same = set(tick.advances) & set(() if present is None else present.advances)
+        return tick.of({advance.clock for advance in same})
+
+    def _decode_waiting(self, latest_ms: int) -> None:
+        """Decode what waits, in order; this loop runs for every event.
+
+        Raws of one exposure follow each other, and their decoder gives them one `Exposure` object. So what depends on
+        the partition or on the exposure alone is looked up only when that object changes.
+        """
+        waiting, decode = self._waiting, self._decoder.decode
+        partition: PartitionId | None = None
+        reader: _Reader | None = None
+        exposure: Exposure | None = None
+        observing: RegionAlgorithm | None = None
+        while waiting:
+            message = waiting[0]
+            if message.partition is not partition:
+                partition = message.partition
+                reader = self._readers.get(partition)
+            offset = message.offset
+            if reader is None or (reader.next_offset is not None and offset < reader.next_offset):
+                waiting.popleft()
+                continue
+            raw: RawIngested | None = None
+            region: RawRegion | None = None
+            try:
+                # A registry outage leaves the message where it is.
+                raw = decode(message.value)
+                if raw.exposure is not exposure:
+                    observing = self._observing(raw.exposure)
+                    exposure = raw.exposure
+                if observing is not None:
+                    region = observing.observe(raw)
+            except BadMessageError as error:
+                raw = None
+                self._dead_letters.append(
+                    DeadLetter(reason=error.reason, detail=error.detail, instrument=error.instrument, message=message)
+                )
+            waiting.popleft()
+            if message.timestamp_ms > reader.clock_ms:
+                self._advance_clock(reader, message.timestamp_ms, latest_ms)
+            if raw is not None:
+                self._events.append(new_event((message, reader.claim.clock, reader.clock_ms, raw, region)))
+            reader.next_offset = offset + 1
+            reader.at_end = False
+
+    def _observing(self, exposure: Exposure) -> RegionAlgorithm | None:
+        """Take in an exposure's object that was not the last one's; return who wants to see its raws."""
+        rules = self._rules.get(exposure.instrument)
+        if rules is None:
+            raise BadMessageError(
+                DeadLetterReason.UNKNOWN_INSTRUMENT,
+                f"instrument {exposure.instrument!r} is not configured: add it to the key 'instruments'",
+            )
+        self._foresight.note(exposure)
+        return rules.algorithm if rules.algorithm.needs_headers else None
+
+    def _advance_clock(self, reader: _Reader, timestamp_ms: int, latest_ms: int) -> None:
+        if timestamp_ms > latest_ms:
+            self._clamped += 1
+        reader.clock_ms = max(reader.clock_ms, min(timestamp_ms, latest_ms))
+
+
+def _bytes_of(messages: Iterable[Message | None]) -> int:
+    return sum(len(m.key or b"") + len(m.value or b"") for m in messages if m is not None)
+
+
+def _advances(readers: Sequence[_Reader]) -> tuple[Advance, ...]:
+    return tuple(
+        Advance(r.claim.partition, r.claim.clock, r.claim.epoch, r.expected, r.next_offset, r.clock_ms)
+        for r in sorted(readers, key=lambda each: each.claim.clock)
+    )

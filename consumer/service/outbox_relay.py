@@ -1,0 +1,200 @@
+"""Sends what the outbox holds, and removes what is done and old: one process at a time, in a thread of its own.
+
+Delivery: each announcement at least once, the revisions of one visit in their order, none before its rows can be read.
+What was sent and not yet marked when a process dies is sent again by whoever takes over.
+
+Neither brokers nor database that are unwell end the thread: it tries again, with growing pauses. What cannot get better
+by itself (a missing table, a missing right) ends the process, as it does in the loop.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from consumer.config import RetentionSettings
+from consumer.errors import FatalError, TransientError, VisitConsumerError
+from consumer.events.visit_defined import Announcement, Sent, one_revision_each
+from consumer.logs import get_logger
+from consumer.metrics import Metrics
+from consumer.postgres.connection import error_class
+from consumer.postgres.outbox import Outbox
+
+_FIRST_PAUSE_FRACTION = 1 / 20
+_GROWTH = 2.0
+_LEAD_AGAIN_S = 1.0
+"""How often a process that does not hold the lock asks for it: so long nobody sends after the one that did died."""
+_COUNT_EVERY_S = 1.0
+
+
+class Announcer(Protocol):
+    """Who brings announcements to the brokers; see `consumer.kafka.announcer.KafkaAnnouncer`."""
+
+    def send(self, announcements: Sequence[Announcement], stopping: Callable[[], bool]) -> Sent:
+        """Send, and wait until the brokers have them or will not have them."""
+
+    def abandon(self) -> None:
+        """Drop what is not acknowledged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySettings:
+    """What the relay needs of the settings."""
+
+    interval_s: float
+    """Pause when there is nothing to send."""
+    max_messages: int
+    retry_max_s: float
+    retention: RetentionSettings
+
+
+class Relay:
+    """The thread.
+
+    Parameters
+    ----------
+    outbox
+        Over a session of its own.
+    connect
+        Makes an announcer, again after each failure; None: nothing is announced, and old rows are removed alone.
+    metrics
+        Counts what is sent and what waits.
+    settings
+        Of the relay.
+    give_up
+        Called, in the relay's thread, once going on is useless; `failure` says why.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        connect: Callable[[], Announcer] | None,
+        metrics: Metrics,
+        settings: RelaySettings,
+        *,
+        give_up: Callable[[], None],
+    ) -> None:
+        self._outbox = outbox
+        self._connect = connect
+        self._metrics = metrics
+        self._settings = settings
+        self._give_up = give_up
+        self._announcer: Announcer | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._leads: bool | None = None
+        self._count_at_s = self._remove_at_s = 0.0
+        self._log = get_logger(__name__)
+        self.failure: VisitConsumerError | None = None
+        """Why the relay ended by itself."""
+
+    def start(self) -> None:
+        """Start the thread; nothing happens when it was started before."""
+        if self._thread.ident is None and not self._stopping.is_set():
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end, from any thread; does not wait."""
+        self._stopping.set()
+
+    def close(self, timeout_s: float) -> None:
+        """End the thread; one that hangs in a frozen database is left behind, and keeps nobody from ending."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                self._log.warning("the relay hangs and is left behind")
+
+    def _run(self) -> None:
+        pause_s = first_s = self._settings.retry_max_s * _FIRST_PAUSE_FRACTION
+        unwell = False
+        while not self._stopping.is_set():
+            try:
+                rest_s = self._turn()
+            except TransientError as error:
+                self._failed(error, tell=not unwell)
+                unwell, rest_s = True, pause_s
+                pause_s = min(pause_s * _GROWTH, self._settings.retry_max_s)
+            except Exception as error:  # noqa: BLE001 -- the top level of this thread: whatever it is, the process ends with it
+                self.failure = error if isinstance(error, VisitConsumerError) else FatalError(f"the relay: {error!r}")
+                self.failure.__cause__ = error
+                self._give_up()
+                break
+            else:
+                if unwell:
+                    self._log.info("announcements go on")
+                unwell, pause_s = False, first_s
+            self._stopping.wait(rest_s)
+        self._drop_announcer()
+        self._outbox.close()
+
+    def _turn(self) -> float:
+        """Do what there is to do; return how long to rest, seconds."""
+        if self._connect is None:
+            # No session is kept for the little that there is to do.
+            if self._outbox.lead():
+                self._remove()
+            self._outbox.close()
+            return self._settings.retention.interval_s
+        leads = self._outbox.lead()
+        if leads != self._leads:
+            self._leads = leads
+            self._log.info("announces" if leads else "another process announces")
+        if not leads:
+            self._drop_announcer()
+            self._count(0, None)
+            return _LEAD_AGAIN_S
+        now_s = monotonic()
+        if now_s >= self._remove_at_s:
+            self._remove()
+            self._remove_at_s = now_s + self._settings.retention.interval_s
+        if now_s >= self._count_at_s:
+            self._count(*self._outbox.backlog())
+            self._count_at_s = now_s + _COUNT_EVERY_S
+        found = self._outbox.unsent(self._settings.max_messages)
+        if not found:
+            return self._settings.interval_s
+        self._send(one_revision_each(found))
+        return 0.0
+
+    def _send(self, announcements: Sequence[Announcement]) -> None:
+        assert self._connect is not None  # noqa: S101 -- asked before
+        if self._announcer is None:
+            self._announcer = self._connect()
+        sent = self._announcer.send(announcements, self._stopping.is_set)
+        self._outbox.mark_sent(sent.acknowledged)
+        self._metrics.announced.inc(len(sent.acknowledged))
+        missing = len(announcements) - len(sent.acknowledged)
+        if missing and not self._stopping.is_set():
+            self._metrics.announce_errors.inc(missing)
+            raise TransientError(f"{missing} announcements were not acknowledged: {sent.complaint}")
+
+    def _remove(self) -> None:
+        kept = self._settings.retention
+        for name, remove, days in (
+            ("announcements", self._outbox.remove_sent, kept.outbox_days),
+            ("dead letters", self._outbox.remove_settled, kept.dead_letters_days),
+        ):
+            total = 0
+            while not self._stopping.is_set() and (removed := remove(days)):
+                total += removed
+            if total:
+                self._log.info("old rows removed", rows=name, number=total)
+
+    def _failed(self, error: TransientError, *, tell: bool) -> None:
+        if error.__cause__ is not None:  # PostgreSQL's
+            self._metrics.db_errors.labels(error_class(error)).inc()
+        # A new one has today's password, and nothing of what the old one could still send.
+        self._drop_announcer()
+        if tell:
+            self._log.warning("announcements wait, trying again", detail=str(error))
+
+    def _drop_announcer(self) -> None:
+        announcer, self._announcer = self._announcer, None
+        if announcer is not None:
+            announcer.abandon()
+
+    def _count(self, waiting: int, oldest_s: float | None) -> None:
+        self._metrics.outbox_backlog.set(waiting)
+        self._metrics.outbox_oldest.set(oldest_s or 0)

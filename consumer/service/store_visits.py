@@ -1,0 +1,294 @@
+"""From the groups that closed or changed to their rows: define, compare with what is stored, compute, write.
+
+A visit that goes, or gets another name, leaves an id or a name to a group that was refused it before. That group is
+settled again in the same transaction, so that a claim which did not last leaves no trace: what is stored at the end
+does not depend on the order in which groups closed.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from consumer.domain import (
+    Candidate,
+    Defined,
+    ExposureKey,
+    InstrumentRules,
+    KnownExposure,
+    StoredVisit,
+    Verdicts,
+    VisitKey,
+    compare,
+    define,
+    group_dead_letter,
+)
+from consumer.domain.closing import OpenGroup
+from consumer.domain.open_groups import Closing, GroupBuffer, Member, group_of_members
+from consumer.domain.visit_records import make_records
+from consumer.errors import DataRefusedError, DeadLetterReason, GroupError
+from consumer.events.visit_defined import Announce, outbox_rows
+from consumer.model import CloseReason, DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords, VisitRegions
+from consumer.regions import compute_each
+from consumer.service.region_prefetch import Foreseen, foreseen_regions
+
+
+class VisitTables(Protocol):
+    """The reads and writes that visits need; see `consumer.postgres.batch_tables.BatchTransaction` for each."""
+
+    def raw_regions(self, exposures: Iterable[ExposureKey]) -> dict[ExposureKey, list[RawRegion]]:
+        """Read what the raws' own WCS said, by exposure."""
+
+    def open_groups(self, keys: Collection[GroupKey]) -> list[OpenGroup]:
+        """Claim the rows of groups; return those that were open already."""
+
+    def group_members(self, keys: Collection[GroupKey]) -> list[KnownExposure]:
+        """Read the stored exposures of groups."""
+
+    def delete_groups(self, keys: Collection[GroupKey]) -> None:
+        """Remove groups that closed."""
+
+    def lock_visits(self, visits: Sequence[tuple[str, int, str]], groups: Collection[GroupKey]) -> list[StoredVisit]:
+        """Read and lock the stored visits that have these (instrument, id, name), or belong to these groups."""
+
+    def delete_visits(self, visits: Sequence[StoredVisit]) -> None:
+        """Remove every row of visits."""
+
+    def write_visits(
+        self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, alone: bool
+    ) -> dict[VisitKey, int]:
+        """Store the rows of visits and return their revisions, or raise DataRefusedError."""
+
+    def refused_groups(self, instruments: Collection[str]) -> set[GroupKey]:
+        """Read the groups that were refused a visit whose id or name another group has."""
+
+    def resolve_dead_letters(self, groups: Collection[GroupKey]) -> None:
+        """Resolve the dead letters of groups that are visits now."""
+
+    def write_outbox(self, rows: Sequence[tuple[str, int, int, bytes]]) -> None:
+        """Store announcements: instrument, visit, revision, payload."""
+
+
+@dataclass(slots=True)
+class Settled:
+    """What became of the visits of a batch."""
+
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    written: list[VisitRecords] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    """Of groups; still to be written."""
+    off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    contested: bool = False
+    """Whether groups were refused visits, and another batch border might have refused others."""
+    region_s: float = 0.0
+
+
+def settle_visits(
+    tables: VisitTables,
+    buffer: GroupBuffer,
+    rules: Mapping[str, InstrumentRules],
+    foreseen: Foreseen,
+    *,
+    renamed: Collection[str] = (),
+    announce: Announce | None,
+    alone: bool,
+    stopwatch: Callable[[], float],
+) -> Settled:
+    """Define the visits of the groups that closed or changed, compute what is not stored yet, and write it.
+
+    Parameters
+    ----------
+    tables
+        Bound to the batch's transaction.
+    buffer
+        After the batch was fed to it; its groups are stored.
+    rules
+        By instrument.
+    foreseen
+        Regions that were computed already.
+    renamed
+        Instruments in which the batch gave up visit ids or names, if only in between.
+    announce
+        Encodes announcements for the outbox; None: nothing is announced.
+    alone
+        Write each visit under a savepoint.
+    stopwatch
+        Seconds of a monotonic clock.
+    """
+    settled = Settled()
+    closings, opened = buffer.last_closings(), buffer.open_now()
+    # Who comes first has an id or a name. What follows takes closings in their order, each group's last one.
+    in_order = len(closings) == len(buffer.closings) and not opened
+    last_ms = max((each.last_ms for each in (*closings, *opened)), default=0)
+    while closings or opened:
+        raws = _raws_of(tables, [*closings, *opened], rules)
+        defined = define(closings, opened, rules, raws)
+        settled.dead_letters += defined.dead_letters
+        settled.warnings += [skip.detail for _, skip in defined.skips if skip.warn]
+        settled.off_sky += [(key.instrument, skip.reason) for key, skip in defined.skips]
+        one = _Round(tables, rules, foreseen, settled, defined, announce=announce, alone=alone, stopwatch=stopwatch)
+        freed = one.run()
+        in_order = in_order and not freed
+        closings, opened = _refused_before(tables, rules, settled, freed, last_ms), []
+    settled.contested = bool(settled.verdicts.conflicts) and not in_order
+    # One that was given up and taken again within the batch would have gone to a group that was refused it before.
+    settled.contested |= bool(renamed) and bool(tables.refused_groups(renamed))
+    return settled
+
+
+def _refused_before(
+    tables: VisitTables, rules: Mapping[str, InstrumentRules], settled: Settled, freed: set[str], last_ms: int
+) -> list[Closing]:
+    """Close the groups again that were refused a visit id or a name, now that one of their instrument is free.
+
+    The last message that their visits needed is the one that freed it, at `last_ms`.
+    """
+    if not freed:
+        return []
+    refused = {c.group for c, _ in settled.verdicts.conflicts if c.group.instrument in freed}
+    refused |= {key for key in tables.refused_groups(freed) if key.instrument in rules}
+    if not refused:
+        return []
+    closed = refused - {group.key for group in tables.open_groups(refused)}
+    members: dict[GroupKey, list[Member]] = {key: [] for key in closed}
+    for known in tables.group_members(closed):
+        members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known.detectors)))
+    tables.delete_groups(closed)
+    verdicts = settled.verdicts
+    verdicts.conflicts = [(c, letter) for c, letter in verdicts.conflicts if c.group not in closed]
+    settled.dead_letters = [
+        letter
+        for letter in settled.dead_letters
+        if letter.reason != DeadLetterReason.VISIT_CONFLICT
+        or GroupKey(letter.instrument or "", letter.group_key or "") not in closed
+    ]
+    return [
+        group_of_members(
+            key,
+            members[key],
+            CloseReason.COMPLETE if rules[key.instrument].complete(members[key]) else CloseReason.IDLE,
+            last_ms,
+        )
+        for key in sorted(closed)
+    ]
+
+
+@dataclass(slots=True)
+class _Round:
+    """One comparison of what groups define with what is stored, and its writes."""
+
+    tables: VisitTables
+    rules: Mapping[str, InstrumentRules]
+    foreseen: Foreseen
+    settled: Settled
+    defined: Defined
+    announce: Announce | None
+    alone: bool
+    stopwatch: Callable[[], float]
+    failed: set[GroupKey] = field(default_factory=set)
+
+    def run(self) -> set[str]:
+        """Write, and return the instruments in which a visit id or a name became free."""
+        defined, settled = self.defined, self.settled
+        gone = defined.closed | defined.failed
+        if not defined.candidates and not gone:
+            return set()
+        named = [(c.definition.instrument, c.definition.id, c.definition.name) for c in defined.candidates]
+        verdicts = compare(defined, self.tables.lock_visits(named, gone), self.rules)
+        _add(settled.verdicts, verdicts)
+        settled.dead_letters += [letter for _, letter in verdicts.conflicts]
+        self.failed = {c.group for c, _ in verdicts.conflicts}
+        started = self.stopwatch()
+        records = self._records([*verdicts.new, *(c for c, _ in verdicts.updated)])
+        settled.region_s += self.stopwatch() - started
+        olds: list[StoredVisit | None] = [*(None for _ in verdicts.new), *(old for _, old in verdicts.updated)]
+        failed = [old for one, old in zip(records, olds, strict=True) if one is None and old is not None]
+        self.tables.delete_visits([*verdicts.stale, *failed])
+        lost = {old.instrument for old in failed}
+        lost |= self._write([(one, old) for one, old in zip(records, olds, strict=True) if one is not None])
+        self.tables.resolve_dead_letters(defined.closed - self.failed)
+        return verdicts.freed | lost
+
+    def _records(self, candidates: Sequence[Candidate]) -> list[VisitRecords | None]:
+        """Finish visits' rows; one whose regions cannot be computed fails its group, and nothing else."""
+        finished: list[VisitRecords | None] = []
+        for candidate, regions in zip(candidates, self._regions(candidates), strict=True):
+            if isinstance(regions, GroupError):
+                self._fail(candidate.group, regions)
+                finished.append(None)
+                continue
+            own = self.rules[candidate.group.instrument]
+            records = make_records(
+                candidate.definition,
+                group=candidate.group,
+                regions=regions,
+                hashed=candidate.inputs_hash,
+                rule=own.rule.name,
+                algorithm=own.algorithm.name,
+                padding=own.algorithm.padding,
+                close_reason=candidate.reason,
+            )
+            finished.append(records)
+        return finished
+
+    def _regions(self, candidates: Sequence[Candidate]) -> list[VisitRegions | GroupError]:
+        """Give regions: those that were foreseen, and the others computed, those of one instrument together."""
+        found: dict[int, VisitRegions | GroupError] = {}
+        by_instrument: dict[str, list[int]] = {}
+        for index, candidate in enumerate(candidates):
+            ready = foreseen_regions(self.foreseen, candidate.definition, candidate.raws)
+            if ready is not None:
+                found[index] = ready
+            else:
+                by_instrument.setdefault(candidate.group.instrument, []).append(index)
+        for instrument, indices in by_instrument.items():
+            inputs = [(candidates[i].definition.exposures, candidates[i].raws) for i in indices]
+            found.update(zip(indices, compute_each(self.rules[instrument].algorithm, inputs), strict=True))
+        return [found[index] for index in range(len(candidates))]
+
+    def _write(self, rewrites: Sequence[tuple[VisitRecords, StoredVisit | None]]) -> set[str]:
+        """Write new visits, and replace the rows of stored ones; return the instruments of stored ones that went."""
+        lost: set[str] = set()
+        for together in [[each] for each in rewrites] if self.alone else [list(rewrites)] if rewrites else []:
+            olds = [old for _, old in together if old is not None]
+            visits = [records for records, _ in together]
+            try:
+                revisions = self.tables.write_visits(visits, olds, alone=self.alone)
+            except DataRefusedError as error:
+                if not self.alone:
+                    raise
+                for records in visits:
+                    self._fail(records.group, GroupError(DeadLetterReason.REFUSED_BY_DATABASE, error.detail))
+                self.tables.delete_visits(olds)
+                lost |= {old.instrument for old in olds}
+            else:
+                self.settled.written += visits
+                if self.announce is not None:
+                    self.tables.write_outbox(outbox_rows(visits, revisions, self.announce))
+        return lost
+
+    def _fail(self, group: GroupKey, error: GroupError) -> None:
+        self.settled.dead_letters.append(group_dead_letter(group, error))
+        self.failed.add(group)
+
+
+def _add(total: Verdicts, verdicts: Verdicts) -> None:
+    total.candidates += verdicts.candidates
+    total.new += verdicts.new
+    total.updated += verdicts.updated
+    total.unchanged += verdicts.unchanged
+    total.kept += verdicts.kept
+    total.stale += verdicts.stale
+    total.conflicts += verdicts.conflicts
+
+
+def _raws_of(
+    tables: VisitTables, closings: Iterable[Closing], rules: Mapping[str, InstrumentRules]
+) -> Mapping[ExposureKey, Sequence[RawRegion]]:
+    wanted = {
+        ExposureKey(e.instrument, e.id)
+        for group in (closing.group for closing in closings)
+        if rules[group.key.instrument].algorithm.needs_headers
+        for e in group.exposures
+    }
+    return tables.raw_regions(wanted) if wanted else {}

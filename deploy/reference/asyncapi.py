@@ -1,0 +1,137 @@
+"""The interface on Kafka as an AsyncAPI 3 document, written from the schemas: ``python -m deploy.reference.asyncapi``.
+
+It says nothing that the schemas do not say, but for how messages travel: topic, key, wire forms, and the guarantee.
+Source: https://www.asyncapi.com/docs/reference/specification/v3.0.0
+"""
+
+import json
+import sys
+from typing import Any
+
+import yaml
+
+from consumer import __version__
+from consumer.config import KafkaSettings
+from consumer.events.schema_files import schema_text
+
+AVRO = "application/vnd.apache.avro+json;version=1.9.0"
+"""AsyncAPI's name for a payload that is described by an Avro schema as JSON."""
+
+ANNOUNCE_TOPIC = "visit-defined"
+"""Topic of announcements in the documents and examples; ``announce.topic`` has no default."""
+
+_HEAD = "# Written by `python -m deploy.reference.asyncapi` from *.avsc; do not edit.\n"
+
+_DESCRIPTION = (
+    "The visit consumer reads raw-ingested events and defines visits from them. It announces each revision of a visit. "
+    "Messages are Avro, in one of two wire forms that the first byte tells apart: 0x00, the id of the writer's schema "
+    "in a Confluent schema registry (4 bytes, big endian), then the datum; or 0xC3 0x01, the writer schema's "
+    "CRC-64-AVRO fingerprint (8 bytes, little endian), then the datum (Avro single-object encoding). Announcements use "
+    "the second. Readers resolve the writer's schema against theirs, so that fields may be added, removed and renamed "
+    "by alias."
+)
+
+_DELIVERY = {
+    "raw_ingested": (
+        "Read at least once and applied exactly once: repeated messages and any order of arrival give the same visits. "
+        "A message that cannot be used becomes a dead letter, which an operator can list and replay."
+    ),
+    "visit_defined": (
+        "Sent at least once, after the visit's rows can be read, in order of revision for each visit. Keep the highest "
+        "revision seen for (instrument, visit), and ignore a message whose revision is not above it."
+    ),
+}
+
+_KEYS = {
+    "raw_ingested": (
+        "instrument/group as UTF-8, so that a group's raws share a partition. "
+        "Speed depends on it; correctness does not."
+    ),
+    "visit_defined": "instrument/visit as UTF-8, so that a visit's revisions share a partition.",
+}
+
+
+def asyncapi_document() -> dict[str, Any]:
+    """Return the document for both topics, under the default names of the topics.
+
+    Raises
+    ------
+    FileNotFoundError
+        When a schema is missing from package and checkout.
+    """
+    settings = KafkaSettings(bootstrap_servers="unused")
+    names = ("raw_ingested", "visit_defined")
+    addresses = dict(zip(names, (settings.topics[0], ANNOUNCE_TOPIC), strict=True))
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Visit consumer",
+            "version": __version__,
+            "description": _DESCRIPTION,
+            "license": {"name": "BSD-3-Clause"},
+        },
+        "defaultContentType": "application/avro",
+        "channels": {name: _channel(name, addresses[name]) for name in names},
+        "operations": {
+            "receiveRawIngested": _operation(
+                "receive",
+                "raw_ingested",
+                "Define visits from raws as they are ingested.",
+                {"groupId": {"type": "string", "default": settings.group}, "bindingVersion": "0.5.0"},
+            ),
+            "sendVisitDefined": _operation(
+                "send", "visit_defined", "Announce each revision of a visit.", {"bindingVersion": "0.5.0"}
+            ),
+        },
+        "components": {"messages": {_message_name(name): _message(name) for name in names}},
+    }
+
+
+def asyncapi_text() -> str:
+    """Return the document as YAML, as ``schemas/asyncapi.yaml`` holds it."""
+    return _HEAD + yaml.safe_dump(asyncapi_document(), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _schema(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(schema_text(name))
+    return schema
+
+
+def _message_name(name: str) -> str:
+    return str(_schema(name)["name"])
+
+
+def _channel(name: str, address: str) -> dict[str, Any]:
+    message = _message_name(name)
+    return {
+        "address": address,
+        "description": _DELIVERY[name],
+        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "bindings": {"kafka": {"topic": address, "bindingVersion": "0.5.0"}},
+    }
+
+
+def _operation(action: str, name: str, summary: str, kafka: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "action": action,
+        "summary": summary,
+        "channel": {"$ref": f"#/channels/{name}"},
+        "messages": [{"$ref": f"#/channels/{name}/messages/{_message_name(name)}"}],
+        "bindings": {"kafka": kafka},
+    }
+
+
+def _message(name: str) -> dict[str, Any]:
+    schema = _schema(name)
+    return {
+        "name": f"{schema['namespace']}.{schema['name']}",
+        "title": schema["name"],
+        "summary": schema["doc"],
+        "contentType": "application/avro",
+        "bindings": {"kafka": {"key": {"type": "string", "description": _KEYS[name]}, "bindingVersion": "0.5.0"}},
+        "payload": {"schemaFormat": AVRO, "schema": schema},
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(asyncapi_text())

@@ -1,0 +1,55 @@
+"""The reference of all metrics, written from the collectors themselves: ``python -m deploy.reference.metrics``."""
+
+import sys
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry
+
+from consumer.errors import DeadLetterReason
+from consumer.metrics.collectors import Metrics
+from consumer.metrics.labels import DB_ERROR_CLASSES, UNKNOWN, EventOutcome, Rebalance, Stage, VisitResult
+from consumer.model import CloseReason, SkipReason
+
+
+def metrics_reference() -> str:
+    """Return the reference of all metrics as Markdown."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `python -m deploy.reference.metrics`; do not edit.",
+        "",
+        "Served at `/metrics`. Times are UTC seconds since the Unix epoch. The label `instrument` is a configured",
+        f"instrument or `{UNKNOWN}`. A partition's series exist while a replica holds it; sum them over the replicas.",
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    described = Metrics(CollectorRegistry()).descriptions
+    for each in sorted(described, key=lambda description: description.name):
+        labels = ", ".join(f"`{label}`" for label in each.labels)
+        lines.append(f"| `{each.name}` | {each.kind} | {labels} | {each.meaning} |")
+    lines += ["", "## Values of labels", "", "| label | value | meaning |", "|---|---|---|"]
+    for metric, label, values in (
+        ("events_total", "outcome", EventOutcome),
+        ("exposures_skipped_total", "reason", SkipReason),
+        ("dead_letters_total", "reason", DeadLetterReason),
+        ("groups_closed_total", "reason", CloseReason),
+        ("visits_written_total", "result", VisitResult),
+        ("stage_duration_seconds", "stage", Stage),
+        ("rebalances_total", "event", Rebalance),
+    ):
+        lines.append(
+            f"| `{metric}{{{label}}}` | {', '.join(f'`{value}`' for value in values)} | {_first_line(values)} |"
+        )
+    classes = ", ".join(f"`{name}`" for name in DB_ERROR_CLASSES)
+    lines.append(f"| `db_errors_total{{class}}` | {classes} | First two characters of the SQLSTATE. |")
+    return "\n".join(lines) + "\n"
+
+
+def _first_line(values: type[StrEnum]) -> str:
+    """Return the summary of an enumeration's docstring, without what follows a semicolon."""
+    return (values.__doc__ or "").split("\n")[0].split(";")[0].rstrip(".") + "."
+
+
+if __name__ == "__main__":
+    sys.stdout.write(metrics_reference())

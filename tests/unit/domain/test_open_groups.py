@@ -1,0 +1,276 @@
+"""The buffer of open groups: changes and clocks in, closings out; nothing is stored."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from consumer.domain.closing import ClosingPolicy, OpenGroup
+from consumer.domain.open_groups import Change, GroupBuffer, Member
+from consumer.grouping import ByGroupMetadata, GroupingRule, OneToOne
+from consumer.model import CloseReason, Exposure, GroupKey
+from tests.support.exposures import exposure
+
+GRACE_MS, IDLE_MS, AGE_MS = 10_000, 120_000, 3_600_000
+INSTRUMENT = "LSSTComCam"
+
+
+@dataclass(frozen=True)
+class Rules:
+    rule: GroupingRule = field(default_factory=ByGroupMetadata)
+    closing: ClosingPolicy = field(default_factory=ClosingPolicy)
+
+    @property
+    def buffers(self) -> bool:
+        return self.rule.buffers
+
+    def complete(self, members: Iterable[Member]) -> bool:
+        return self.rule.complete([m.exposure for m in members if m.arrived]) is True
+
+
+def a_buffer(rule: GroupingRule | None = None) -> GroupBuffer:
+    return GroupBuffer({INSTRUMENT: Rules(rule or ByGroupMetadata())}, (), {})
+
+
+def change(
+    one: Exposure, at_ms: int, *, clock: int = 1, former: str | None = None, arrived: bool = True, known: bool = False
+) -> Change:
+    former_key = GroupKey(one.instrument, former) if former else GroupKey(one.instrument, one.group) if known else None
+    return Change(clock, at_ms, Member(one, arrived), GroupKey(one.instrument, one.group), former_key)
+
+
+def read(buffer: GroupBuffer, *changes: Change) -> None:
+    for each in changes:
+        buffer.advance(each.clock, each.clock_ms)
+        buffer.apply(each)
+
+
+def closed(buffer: GroupBuffer) -> list[tuple[str, CloseReason, tuple[int, ...]]]:
+    return [(c.group.key.key, c.reason, tuple(e.seq_num or 0 for e in c.group.exposures)) for c in buffer.closings]
+
+
+def test_a_group_of_known_size_closes_with_its_last_exposure() -> None:
+    buffer = a_buffer()
+    read(buffer, change(exposure(2, group="g", group_size=2), 0))
+    assert closed(buffer) == []
+    read(buffer, change(exposure(1, group="g", group_size=2), 5))
+    assert closed(buffer) == [("g", CloseReason.COMPLETE, (1, 2))]
+    assert buffer.groups == {}
+
+
+def test_a_rule_without_buffer_closes_each_change() -> None:
+    buffer = a_buffer(OneToOne())
+    one = exposure(1)
+    buffer.apply(Change(1, 7, Member(one, arrived=True), GroupKey(INSTRUMENT, str(one.id)), None))
+    assert closed(buffer) == [(str(one.id), CloseReason.COMPLETE, (1,))]
+    assert buffer.closings[0].last_ms == 7
+
+
+def test_the_next_group_closes_the_one_before_after_the_grace() -> None:
+    buffer = a_buffer()
+    read(buffer, change(exposure(1, group="a"), 0), change(exposure(2, group="b"), 1_000))
+    buffer.advance(1, 1_000 + GRACE_MS - 1)
+    assert closed(buffer) == []
+    buffer.advance(1, 1_000 + GRACE_MS)
+    assert closed(buffer) == [("a", CloseReason.NEXT_GROUP, (1,))]
+
+
+def test_a_snap_within_the_grace_belongs_to_the_group() -> None:
+    buffer = a_buffer()
+    read(
+        buffer,
+        change(exposure(1, group="a"), 0),
+        change(exposure(3, group="b"), 1_000),
+        change(exposure(2, group="a"), 1_000 + GRACE_MS - 1),
+    )
+    buffer.advance(1, 1_000 + GRACE_MS)
+    assert closed(buffer) == [("a", CloseReason.NEXT_GROUP, (1, 2))]
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (exposure(1, group="b"), "an earlier begin"),
+        (exposure(2, group="b"), "the same begin"),
+        (exposure(3, group="b", timespan_begin=None, timespan_end=None), "an unknown begin"),
+        (exposure(3, group="a"), "the same group"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_next_group(other: Exposure, why: str) -> None:
+    buffer = a_buffer()
+    read(buffer, change(exposure(2, group="a"), 0), change(other, 1_000))
+    buffer.advance(1, 1_000 + GRACE_MS)
+    assert closed(buffer) == [], why
+
+
+def test_the_next_group_of_another_instrument_or_partition_closes_nothing() -> None:
+    rules = {INSTRUMENT: Rules(), "LATISS": Rules()}
+    buffer = GroupBuffer(rules, (), {})
+    read(
+        buffer,
+        change(exposure(1, group="a"), 0),
+        change(exposure(2, group="b", instrument="LATISS"), 1_000),
+        change(exposure(3, group="c"), 1_000, clock=2),
+    )
+    buffer.advance(1, 1_000 + GRACE_MS)
+    buffer.advance(2, 1_000 + GRACE_MS)
+    assert closed(buffer) == []
+
+
+def test_a_group_closes_when_nothing_arrives_any_more() -> None:
+    buffer = a_buffer()
+    read(buffer, change(exposure(1, group="a"), 0), change(exposure(2, group="a"), 100_000))
+    buffer.advance(1, 100_000 + IDLE_MS - 1)
+    assert closed(buffer) == []
+    buffer.advance(1, 100_000 + IDLE_MS)
+    assert closed(buffer) == [("a", CloseReason.IDLE, (1, 2))]
+
+
+def test_a_group_closes_at_its_age_whatever_arrives() -> None:
+    buffer = a_buffer()
+    step = IDLE_MS - 1
+    for number in range(1, AGE_MS // step + 3):
+        read(buffer, change(exposure(number, group="a"), number * step))
+    assert [(key, reason) for key, reason, _ in closed(buffer)] == [("a", CloseReason.AGE)]
+    assert len(buffer.groups) == 1, "the exposure after that opened it again"
+
+
+def test_groups_close_in_order_of_their_deadlines_before_the_message_that_came_later() -> None:
+    buffer = a_buffer()
+    read(
+        buffer,
+        change(exposure(9, group="late"), 50),
+        change(exposure(1, group="early"), 60),
+        change(exposure(9, group="late", target_name="x"), 70, known=True),
+        change(exposure(20, group="new"), 10 * IDLE_MS),
+    )
+    # 'early' has an earlier begin than 'late', which was touched after it
+    assert [(key, reason) for key, reason, _ in closed(buffer)] == [
+        ("early", CloseReason.NEXT_GROUP),
+        ("late", CloseReason.IDLE),
+    ]
+    assert set(buffer.groups) == {GroupKey(INSTRUMENT, "new")}
+
+
+def test_a_late_exposure_opens_its_group_again_and_is_counted() -> None:
+    buffer = a_buffer()
+    read(buffer, change(exposure(1, group="a"), 0), change(exposure(2, group="a"), IDLE_MS + 5))
+    buffer.advance(1, 2 * IDLE_MS + 5)
+    assert closed(buffer) == [("a", CloseReason.IDLE, (1,)), ("a", CloseReason.IDLE, (1, 2))]
+    assert [e.seq_num for e in buffer.late] == [2]
+    assert [c.group.exposures[-1].seq_num for c in buffer.last_closings()] == [2]
+
+
+def test_a_changed_record_of_a_closed_group_is_not_late() -> None:
+    one = exposure(1, group="a", group_size=1)
+    buffer = a_buffer()
+    read(buffer, change(one, 0), change(replace(one, target_name="x"), 5, known=True))
+    assert buffer.late == []
+    assert [reason for _, reason, _ in closed(buffer)] == [CloseReason.COMPLETE] * 2
+
+
+def test_a_moved_exposure_changes_both_groups() -> None:
+    buffer = a_buffer()
+    read(
+        buffer,
+        change(exposure(1, group="a"), 0),
+        change(exposure(2, group="a"), 0),
+        change(exposure(2, group="b"), 7, former="a"),
+    )
+    buffer.advance(1, IDLE_MS + 7)
+    assert sorted(closed(buffer)) == [("a", CloseReason.NEXT_GROUP, (1,)), ("b", CloseReason.IDLE, (2,))]
+
+
+def test_an_emptied_group_closes_at_once() -> None:
+    buffer = a_buffer()
+    read(buffer, change(exposure(1, group="a"), 0), change(exposure(1, group="b"), 7, former="a"))
+    assert closed(buffer) == [("a", CloseReason.COMPLETE, ())]
+
+
+def test_a_group_lives_by_the_clock_of_its_latest_event() -> None:
+    buffer = a_buffer()
+    read(
+        buffer,
+        change(exposure(1, group="a"), 1_000_000, clock=1),
+        change(exposure(2, group="a"), 500, clock=2),
+    )
+    buffer.advance(1, 1_000_000 + 10 * AGE_MS)
+    assert closed(buffer) == []
+    buffer.advance(2, 500 + IDLE_MS)
+    assert closed(buffer) == [("a", CloseReason.IDLE, (1, 2))]
+
+
+def test_a_clock_that_was_superseded_by_says_nothing_on_another() -> None:
+    buffer = a_buffer()
+    read(
+        buffer,
+        change(exposure(1, group="a"), 0, clock=1),
+        change(exposure(3, group="b"), 5, clock=1),
+        change(exposure(2, group="a"), 1_000, clock=2),
+    )
+    buffer.advance(1, 5 + GRACE_MS)
+    buffer.advance(2, 1_000 + GRACE_MS)
+    assert closed(buffer) == []
+
+
+def test_an_exposure_of_which_the_raw_that_matters_is_missing_is_absent() -> None:
+    buffer = a_buffer()
+    one, two = exposure(1, group="a", group_size=2), exposure(2, group="a", group_size=2)
+    read(buffer, change(one, 0), change(two, 0, arrived=False))
+    assert closed(buffer) == []
+    buffer.advance(1, IDLE_MS)
+    assert closed(buffer) == [("a", CloseReason.IDLE, (1,))]
+    assert buffer.closings[0].absent == (two.id,)
+    read(buffer, change(two, IDLE_MS + 1, known=True))
+    assert closed(buffer)[-1] == ("a", CloseReason.COMPLETE, (1, 2))
+
+
+def test_open_groups_that_changed_can_be_looked_at() -> None:
+    buffer = a_buffer()
+    read(buffer, change(exposure(2, group="a"), 3), change(exposure(1, group="a"), 9))
+    (opened,) = buffer.open_now()
+    assert [e.seq_num for e in opened.group.exposures] == [1, 2]
+    assert opened.last_ms == 9
+
+
+def random_changes(seed: int) -> list[Change]:
+    chance = random.Random(seed)  # noqa: S311 -- not a secret
+    clocks = {1: 0, 2: 500_000}
+    changes = []
+    known: dict[int, str] = {}
+    for _ in range(60):
+        clock = chance.choice([1, 2])
+        clocks[clock] += chance.choice([0, 10, 5_000, 11_000, 130_000])
+        number = chance.randint(1, 8)
+        group = chance.choice("abc")
+        former = known.get(number)
+        one = exposure(number, group=group, group_size=chance.choice([None, None, 3]))
+        changes.append(change(one, clocks[clock], clock=clock, former=former))
+        known[number] = group
+    return changes
+
+
+def in_batches(changes: Sequence[Change], borders: Sequence[int]) -> list[tuple[str, CloseReason, tuple[int, ...]]]:
+    """Read changes with a buffer for each batch that knows no more than what was stored before it."""
+    groups: dict[GroupKey, OpenGroup] = {}
+    members: dict[GroupKey, dict[int, Member]] = {}
+    seen = []
+    for begin, end in zip((0, *borders), (*borders, len(changes)), strict=True):
+        buffer = GroupBuffer({INSTRUMENT: Rules()}, groups.values(), members)
+        read(buffer, *changes[begin:end])
+        seen += closed(buffer)
+        groups, members = dict(buffer.groups), buffer.members
+    return seen
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_borders_between_batches_change_nothing(seed: int) -> None:
+    changes = random_changes(seed)
+    whole = in_batches(changes, [])
+    assert {reason for _, reason, _ in whole} >= {CloseReason.IDLE, CloseReason.COMPLETE}
+    chance = random.Random(seed)  # noqa: S311 -- not a secret
+    for _ in range(5):
+        borders = sorted(chance.sample(range(1, len(changes)), chance.randint(1, len(changes) - 1)))
+        assert in_batches(changes, borders) == whole

@@ -1,0 +1,45 @@
+import pytest
+
+from consumer.service.circuit_breaker import Breaker, Judgement, Window
+
+BREAKER = Breaker(min_messages=10, max_bad_fraction=0.5, hold_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("messages", "bad", "held_s", "judgement"),
+    [
+        (100, 0, 0.0, Judgement.WRITE),
+        (100, 50, 0.0, Judgement.WRITE),
+        (100, 51, 0.0, Judgement.TRIP),
+        (10, 10, 0.0, Judgement.TRIP),
+        (9, 9, 0.0, Judgement.HOLD),
+        (9, 9, 1.9, Judgement.HOLD),
+        (9, 9, 2.0, Judgement.WRITE),
+        (9, 4, 0.0, Judgement.WRITE),
+    ],
+)
+def test_a_batch_is_judged_by_its_size_its_bad_part_and_how_long_it_was_held(
+    messages: int, bad: int, held_s: float, judgement: Judgement
+) -> None:
+    assert BREAKER.judge(messages=messages, bad=bad, held_s=held_s) is judgement
+
+
+def test_a_breaker_that_is_off_never_opens() -> None:
+    assert Breaker(enabled=False).judge(messages=1000, bad=1000, held_s=0.0) is Judgement.WRITE
+
+
+def test_a_topic_that_is_bad_but_slow_is_stopped_once_there_is_enough_to_judge() -> None:
+    window = Window(BREAKER)
+    for _ in range(9):
+        assert window.judge(messages=1, bad=1, held_s=2.0) is Judgement.WRITE
+        window.wrote(messages=1, bad=1)
+    assert window.judge(messages=1, bad=1, held_s=0.0) is Judgement.TRIP
+    window.forget()
+    assert window.judge(messages=1, bad=1, held_s=2.0) is Judgement.WRITE
+
+
+def test_good_batches_before_a_small_bad_one_speak_for_it() -> None:
+    window = Window(BREAKER)
+    window.wrote(messages=50, bad=0)
+    assert window.judge(messages=9, bad=9, held_s=2.0) is Judgement.WRITE
+    assert window.judge(messages=3, bad=1, held_s=0.0) is Judgement.WRITE
