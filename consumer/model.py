@@ -39,7 +39,7 @@ new_message = cast(
 """Make a `Message` of a tuple of its fields."""
 
 
-class Advance(NamedTuple):
+class OffsetUpdate(NamedTuple):
     """One partition's part of the fence."""
 
     partition: PartitionId

@@ -16,7 +16,7 @@ from consumer.kafka.dead_letter_replay import Replay, ReplayProducer
 from consumer.kafka.properties import connection_properties
 from consumer.kafka.schema_registry import event_decoder
 from consumer.postgres.connection import Database
-from consumer.postgres.dead_letters import Choice, DeadLetters, Status, StoredDeadLetter
+from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetters, DeadLetterStatus, StoredDeadLetter
 
 _AT_ONCE = 100
 _LINE_BYTES = 16
@@ -24,7 +24,7 @@ _LONGEST_SHOWN = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class DeadLetterResult:
     """What became of one dead letter that was chosen."""
 
     letter: StoredDeadLetter
@@ -33,7 +33,9 @@ class Settled:
     done: bool
 
 
-def list_dead_letters(settings: Settings, choice: Choice, *, limit: int | None = None) -> list[StoredDeadLetter]:
+def list_dead_letters(
+    settings: Settings, choice: DeadLetterFilter, *, limit: int | None = None
+) -> list[StoredDeadLetter]:
     """Read dead letters, oldest first."""
     with _table(settings) as table:
         return list(table.choose(choice, limit=limit))
@@ -56,7 +58,7 @@ def hex_dump(data: bytes) -> Iterator[str]:
         yield f"{start:08x}  {line.hex(' '):<{3 * _LINE_BYTES - 1}}  {text}"
 
 
-def replay(settings: Settings, choice: Choice, *, dry_run: bool) -> list[Settled]:
+def replay(settings: Settings, choice: DeadLetterFilter, *, dry_run: bool) -> list[DeadLetterResult]:
     """Produce the messages of dead letters again, and mark those as replayed.
 
     Parameters
@@ -73,7 +75,7 @@ def replay(settings: Settings, choice: Choice, *, dry_run: bool) -> list[Settled
     TransientError
         When brokers or database cannot be reached; what was produced before that is marked.
     """
-    outcomes: list[Settled] = []
+    outcomes: list[DeadLetterResult] = []
     with _table(settings) as table:
         producer = None if dry_run else ReplayProducer(connection_properties(settings.kafka))
         chosen = list(table.choose(choice))
@@ -82,15 +84,17 @@ def replay(settings: Settings, choice: Choice, *, dry_run: bool) -> list[Settled
     return outcomes
 
 
-def discard(settings: Settings, choice: Choice, *, dry_run: bool) -> list[Settled]:
+def discard(settings: Settings, choice: DeadLetterFilter, *, dry_run: bool) -> list[DeadLetterResult]:
     """Mark dead letters as discarded; they stay until the retention time is over."""
     with _table(settings) as table:
         chosen = list(table.choose(choice))
         if dry_run:
-            return [Settled(letter=each, outcome="would be discarded", done=True) for each in chosen]
-        done = table.settle([each.id for each in chosen], Status.DISCARDED, before=choice.statuses or [Status.OPEN])
+            return [DeadLetterResult(letter=each, outcome="would be discarded", done=True) for each in chosen]
+        done = table.settle(
+            [each.id for each in chosen], DeadLetterStatus.DISCARDED, before=choice.statuses or [DeadLetterStatus.OPEN]
+        )
     return [
-        Settled(
+        DeadLetterResult(
             letter=each, outcome="discarded" if each.id in done else "settled by somebody else", done=each.id in done
         )
         for each in chosen
@@ -99,26 +103,26 @@ def discard(settings: Settings, choice: Choice, *, dry_run: bool) -> list[Settle
 
 def _replay_some(
     table: DeadLetters, producer: ReplayProducer | None, letters: Sequence[StoredDeadLetter]
-) -> list[Settled]:
+) -> list[DeadLetterResult]:
     wanted: dict[Replay, StoredDeadLetter] = {}
-    outcomes: list[Settled] = []
+    outcomes: list[DeadLetterResult] = []
     for letter in letters:
         reason = _no_replay(letter, None if producer is None else producer.cluster_id())
         if reason is None:
             wanted[_message(letter)] = letter
         else:
-            outcomes.append(Settled(letter=letter, outcome=reason, done=False))
+            outcomes.append(DeadLetterResult(letter=letter, outcome=reason, done=False))
     if producer is None:
-        outcomes += [Settled(letter=each, outcome="would be replayed", done=True) for each in wanted.values()]
+        outcomes += [DeadLetterResult(letter=each, outcome="would be replayed", done=True) for each in wanted.values()]
     else:
         failed = producer.send(list(wanted)) if wanted else {}
         table.settle(
             [letter.id for message, letter in wanted.items() if message not in failed],
-            Status.REPLAYED,
-            before=list(Status),
+            DeadLetterStatus.REPLAYED,
+            before=list(DeadLetterStatus),
         )
         outcomes += [
-            Settled(letter=letter, outcome=failed.get(message, "replayed"), done=message not in failed)
+            DeadLetterResult(letter=letter, outcome=failed.get(message, "replayed"), done=message not in failed)
             for message, letter in wanted.items()
         ]
     return sorted(outcomes, key=lambda each: each.letter.id)

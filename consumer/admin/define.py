@@ -18,16 +18,16 @@ from consumer.postgres.connection import Database
 from consumer.postgres.migrate import check_schema, store_visit_systems
 from consumer.postgres.offline_store import PostgresVisitStore
 from consumer.regions import built_in_names
-from consumer.task.define import BatchOptions, BatchResult, MemoryStore, VisitStore, merge_exposures
+from consumer.task.define import DefineOptions, DefineResult, MemoryStore, VisitStore, merge_exposures
 from consumer.task.define_visits import DefineVisitsTask, Progress
 from consumer.task.interface import Config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Defined:
+class DefineSummary:
     """What became of a batch."""
 
-    result: BatchResult
+    result: DefineResult
     visits: tuple[VisitRecords, ...]
     """As they are stored now: those that the exposures define, in order of their ids."""
     visit_systems: tuple[VisitSystem, ...]
@@ -72,10 +72,10 @@ def define_visits(
     *,
     database: DatabaseSettings | None = None,
     announce: Announce | None = None,
-    options: BatchOptions | None = None,
+    options: DefineOptions | None = None,
     processes: int = 1,
     progress: Progress | None = None,
-) -> Defined:
+) -> DefineSummary:
     """Define the visits of exposures of one instrument.
 
     Parameters
@@ -97,12 +97,12 @@ def define_visits(
 
     Raises
     ------
-    BatchError
+    DefineError
         When the exposures contradict each other, or the stored ones.
     VisitConsumerError
         See `consumer.task.define_visits.DefineVisitsTask.run`.
     """
-    options = options or BatchOptions()
+    options = options or DefineOptions()
     config = task_config(instrument)
     if database is None:
         return _run(given, config, MemoryStore(), options, processes, progress)
@@ -118,10 +118,10 @@ def _run(
     given: ExposureList,
     config: Config,
     inner: MemoryStore | PostgresVisitStore,
-    options: BatchOptions,
+    options: DefineOptions,
     processes: int,
     progress: Progress | None,
-) -> Defined:
+) -> DefineSummary:
     """Run the task on one store, and read back what the exposures' visits are now."""
     exposures: Sequence[Exposure] = merge_exposures(given.exposures)
     store = _Asked(inner)
@@ -141,7 +141,7 @@ def _run(
         inner.finish()
         store_visit_systems(inner.database, {instrument: rule.visit_systems})
     stored = store.inner.stored_visits(instrument, store.asked)
-    return Defined(
+    return DefineSummary(
         result=result,
         visits=tuple(stored[visit] for visit in sorted(stored)),
         visit_systems=rule.visit_systems,

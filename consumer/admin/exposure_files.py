@@ -8,7 +8,7 @@ from typing import Any
 from consumer.errors import BadMessageError
 from consumer.events import exposure_from_json
 from consumer.model import Exposure, RawIngested
-from consumer.task.define import BatchError
+from consumer.task.define import DefineError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +36,20 @@ def parse_exposures(text: str, *, instrument: str, source: str) -> ExposureList:
 
     Raises
     ------
-    BatchError
+    DefineError
         When the text is not JSON, or an object is no exposure of this instrument; names its place.
     """
     exposures: list[Exposure] = []
     raws: list[RawIngested] = []
     for place, document in _documents(text, source):
         if not isinstance(document, dict):
-            raise BatchError(f"{place}: an exposure is a JSON object, not {type(document).__name__}")
+            raise DefineError(f"{place}: an exposure is a JSON object, not {type(document).__name__}")
         try:
             exposure = exposure_from_json({"instrument": instrument} | document)
         except BadMessageError as error:
-            raise BatchError(f"{place}: {error.detail}") from error
+            raise DefineError(f"{place}: {error.detail}") from error
         if exposure.instrument != instrument:
-            raise BatchError(f"{place}: the exposure is of {exposure.instrument}; all must be of {instrument}")
+            raise DefineError(f"{place}: the exposure is of {exposure.instrument}; all must be of {instrument}")
         exposures.append(exposure)
         if document.get("wcs") is not None and document.get("detector") is not None:
             raws.append(
@@ -70,7 +70,7 @@ def _documents(text: str, source: str) -> Iterator[tuple[str, Any]]:  # JSON
         try:
             entries = json.loads(text)
         except ValueError as error:
-            raise BatchError(f"{source}: not JSON: {error}") from error
+            raise DefineError(f"{source}: not JSON: {error}") from error
         yield from ((f"{source}, entry {number}", entry) for number, entry in enumerate(entries, start=1))
         return
     for number, line in enumerate(text.splitlines(), start=1):
@@ -79,5 +79,5 @@ def _documents(text: str, source: str) -> Iterator[tuple[str, Any]]:  # JSON
         try:
             entry = json.loads(line)
         except ValueError as error:
-            raise BatchError(f"{source}, line {number}: not JSON: {error}") from error
+            raise DefineError(f"{source}, line {number}: not JSON: {error}") from error
         yield f"{source}, line {number}", entry

@@ -23,7 +23,7 @@ EARLIEST = "earliest"
 LATEST = "latest"
 
 
-class State(StrEnum):
+class PositionState(StrEnum):
     """How a stored position stands to its log."""
 
     GOOD = "good"
@@ -38,11 +38,11 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class PositionStatus:
     """One stored position beside its log."""
 
     stored: ListedPosition
-    state: State | None = None
+    state: PositionState | None = None
     """None where the log was not asked."""
     low: int | None = None
     high: int | None = None
@@ -56,7 +56,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class PositionChange:
     """One position that was set, or would be."""
 
     log: LogPartition
@@ -67,7 +67,7 @@ class Move:
     """The new one; None where nothing was written."""
 
 
-def show_positions(settings: Settings, *, ask_log: bool) -> list[Standing]:
+def show_positions(settings: Settings, *, ask_log: bool) -> list[PositionStatus]:
     """Read the stored positions of every consumer group, and how they stand to the log where the brokers are asked.
 
     Raises
@@ -78,7 +78,7 @@ def show_positions(settings: Settings, *, ask_log: bool) -> list[Standing]:
     with open_positions(settings) as positions:
         stored = positions.list_all()
     if not ask_log:
-        return [Standing(stored=each) for each in stored]
+        return [PositionStatus(stored=each) for each in stored]
     with open_inspector(settings) as inspector:
         identities = identify_topics(inspector, {each.topic for each in stored})
         return [_standing(inspector, each, identities.get(each.topic)) for each in stored]
@@ -86,7 +86,7 @@ def show_positions(settings: Settings, *, ask_log: bool) -> list[Standing]:
 
 def set_position(
     settings: Settings, partition: PartitionId, where: int | str, *, force: bool = False, dry_run: bool = False
-) -> Move:
+) -> PositionChange:
     """Set where a partition is read next.
 
     Parameters
@@ -127,12 +127,12 @@ def set_position(
             None,
         )
         epoch = None if dry_run else positions.set(log, offset).epoch
-    return Move(log=log, before=before, after=offset, epoch=epoch)
+    return PositionChange(log=log, before=before, after=offset, epoch=epoch)
 
 
 def accept_gaps(
     settings: Settings, *, topic: str | None = None, partition: int | None = None, dry_run: bool = False
-) -> list[Move]:
+) -> list[PositionChange]:
     """Move the group's positions that lie outside their logs to the next offset that there is.
 
     A position before the log's start goes to its start; one beyond its end, because the log lost its tail, to its
@@ -161,15 +161,17 @@ def accept_gaps(
                 and topic in (None, stored.topic)
                 and partition in (None, stored.partition)
             )
-            target = {State.GAP: standing.low, State.BEYOND_END: standing.high}.get(standing.state or State.GOOD)
+            target = {PositionState.GAP: standing.low, PositionState.BEYOND_END: standing.high}.get(
+                standing.state or PositionState.GOOD
+            )
             if not wanted or target is None:
                 continue
             epoch = None if dry_run else positions.set(stored.log, target).epoch
-            moves.append(Move(log=stored.log, before=stored.next_offset, after=target, epoch=epoch))
+            moves.append(PositionChange(log=stored.log, before=stored.next_offset, after=target, epoch=epoch))
     return moves
 
 
-def take_over(settings: Settings, former: str, *, dry_run: bool = False) -> list[Move]:
+def take_over(settings: Settings, former: str, *, dry_run: bool = False) -> list[PositionChange]:
     """Go on for a consumer group of another name: from its positions, and with the groups of exposures it left open.
 
     A partition that the configured group has read already is read again from the former position, where that is the
@@ -204,11 +206,11 @@ def take_over(settings: Settings, former: str, *, dry_run: bool = False) -> list
         ours = {each.log: each.next_offset for each in stored if each.consumer_group == group}
         if dry_run:
             return [
-                Move(log=log, before=ours.get(log), after=_lesser(ours.get(log), offset), epoch=None)
+                PositionChange(log=log, before=ours.get(log), after=_lesser(ours.get(log), offset), epoch=None)
                 for log, offset in theirs.items()
             ]
         taken = positions.take_over(former)
-    return [Move(log=log, before=ours.get(log), after=after, epoch=epoch) for log, after, epoch in taken]
+    return [PositionChange(log=log, before=ours.get(log), after=after, epoch=epoch) for log, after, epoch in taken]
 
 
 def _lesser(ours: int | None, theirs: int | None) -> int | None:
@@ -224,17 +226,17 @@ def identify_topics(inspector: LogInspector, topics: Collection[str]) -> dict[st
     return found
 
 
-def _standing(inspector: LogInspector, stored: ListedPosition, identity: tuple[str, str] | None) -> Standing:
+def _standing(inspector: LogInspector, stored: ListedPosition, identity: tuple[str, str] | None) -> PositionStatus:
     if (stored.cluster_id, stored.topic_id) != identity:
-        return Standing(stored=stored, state=State.ANOTHER_LOG)
+        return PositionStatus(stored=stored, state=PositionState.ANOTHER_LOG)
     low, high = inspector.watermarks(PartitionId(stored.topic, stored.partition))
     if stored.next_offset is None:
-        state = State.UNREAD
+        state = PositionState.UNREAD
     elif stored.next_offset < low:
-        state = State.GAP
+        state = PositionState.GAP
     else:
-        state = State.BEYOND_END if stored.next_offset > high else State.GOOD
-    return Standing(stored=stored, state=state, low=low, high=high)
+        state = PositionState.BEYOND_END if stored.next_offset > high else PositionState.GOOD
+    return PositionStatus(stored=stored, state=state, low=low, high=high)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 
 from consumer.config import Settings
 from consumer.config.resolve import resolve_instrument
-from consumer.domain import Candidate, ExposureKey, InstrumentRules, KnownExposure, Verdicts
+from consumer.domain import Candidate, ExposureKey, Instrument, KnownExposure, VisitDiff
 from consumer.domain.redefinition import (
     ChangeKind,
     Component,
@@ -199,7 +199,7 @@ def redefinition(settings: Settings, scope: Scope) -> Iterator[Redefinition]:
         made.close()
 
 
-def _records(candidate: Candidate, rules: InstrumentRules) -> VisitRecords:
+def _records(candidate: Candidate, rules: Instrument) -> VisitRecords:
     return make_records(
         candidate.definition,
         group=candidate.group,
@@ -213,7 +213,7 @@ def _records(candidate: Candidate, rules: InstrumentRules) -> VisitRecords:
 
 
 def _changes(
-    session: Session, instrument: str, verdicts: Verdicts, records: Sequence[VisitRecords]
+    session: Session, instrument: str, verdicts: VisitDiff, records: Sequence[VisitRecords]
 ) -> Iterator[VisitChange]:
     """Tell what happens to each visit of a component."""
     old = read_visits(session, instrument, [stored.id for _, stored in verdicts.updated])

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from consumer.admin.dead_letters import Settled, decoded, discard, hex_dump, list_dead_letters, replay
+from consumer.admin.dead_letters import DeadLetterResult, decoded, discard, hex_dump, list_dead_letters, replay
 from consumer.commands.options import (
     EXIT_FAILED,
     JSON,
@@ -24,7 +24,7 @@ from consumer.commands.options import (
     tool_settings,
 )
 from consumer.errors import DeadLetterReason
-from consumer.postgres.dead_letters import Choice, Status, StoredDeadLetter
+from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetterStatus, StoredDeadLetter
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -75,7 +75,7 @@ def choice_options(command: Command) -> Command:
                 "--status",
                 "statuses",
                 multiple=True,
-                type=click.Choice([*(each.value for each in Status), "any"]),
+                type=click.Choice([*(each.value for each in DeadLetterStatus), "any"]),
                 default=["open"],
                 show_default=True,
                 help="By what became of them; may be repeated.",
@@ -117,7 +117,7 @@ def list_(*, limit: int | None, config: Path | None, dsn: str | None, output: st
 def show(number: int, config: Path | None, dsn: str | None, output: str) -> None:
     """Show all there is of one dead letter: where from, why, its bytes and its decoded fields."""
     settings = tool_settings(config, dsn)
-    found = list_dead_letters(settings, Choice(ids=[number]))
+    found = list_dead_letters(settings, DeadLetterFilter(ids=[number]))
     if not found:
         complain(f"there is no dead letter {number}")
         sys.exit(EXIT_FAILED)
@@ -183,7 +183,7 @@ def discard_(
     _tell(discard(tool_settings(config, dsn), choice, dry_run=dry_run), output)
 
 
-def _choice(chosen: dict[str, Any], *, everything: bool | None = None) -> Choice:
+def _choice(chosen: dict[str, Any], *, everything: bool | None = None) -> DeadLetterFilter:
     """Build a choice of options; `everything` is None where no choice at all is fine."""
     offsets = chosen.pop("offsets")
     statuses = list(chosen.pop("statuses"))
@@ -201,7 +201,7 @@ def _choice(chosen: dict[str, Any], *, everything: bool | None = None) -> Choice
     if everything is False and not given:
         raise click.UsageError("say which: --id, --reason, --topic, --offsets, --since ..., or --all")
     given["statuses"] = None if "any" in statuses else statuses
-    return Choice(**given)
+    return DeadLetterFilter(**given)
 
 
 def _row(letter: StoredDeadLetter) -> dict[str, object]:
@@ -214,7 +214,7 @@ def _bytes_of(letter: StoredDeadLetter) -> dict[str, bytes | None]:
     return {"key": letter.key, "value": letter.value}
 
 
-def _tell(outcomes: Sequence[Settled], output: str) -> None:
+def _tell(outcomes: Sequence[DeadLetterResult], output: str) -> None:
     """Print what became of each, and exit with 1 when one was not settled."""
     rows = [{**_row(each.letter), "outcome": each.outcome, "done": each.done} for each in outcomes]
     print_rows(rows, ("id", "reason", "topic", "partition", "offset", "outcome"), output)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from consumer.admin.define import Defined, define_visits, instrument_settings
+from consumer.admin.define import DefineSummary, define_visits, instrument_settings
 from consumer.admin.exposure_files import parse_exposures
 from consumer.commands.options import (
     JSON,
@@ -28,7 +28,7 @@ from consumer.commands.options import (
 from consumer.events.visit_defined import announcer
 from consumer.model import VisitRecords
 from consumer.task.butler_rows import visit_tables
-from consumer.task.define import BatchOptions
+from consumer.task.define import DefineOptions
 from consumer.task.define_visits import Progress
 
 _STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter", "check_detector_regions")
@@ -100,7 +100,7 @@ def define(  # noqa: PLR0913  # one argument for each option
             own,
             database=None if dsn is None else settings.database,
             announce=announcer(settings.announce.topic, now_ns=time_ns),
-            options=BatchOptions(**stored),
+            options=DefineOptions(**stored),
             processes=processes,
             progress=progress,
         )
@@ -132,7 +132,7 @@ def _follow(bar: Bar) -> Callable[[int, int], None]:
     return tell
 
 
-def _print_table(defined: Defined) -> None:
+def _print_table(defined: DefineSummary) -> None:
     columns = (
         "visit",
         "name",

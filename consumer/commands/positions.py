@@ -9,8 +9,8 @@ import click
 from consumer.admin.positions import (
     EARLIEST,
     LATEST,
-    Move,
-    Standing,
+    PositionChange,
+    PositionStatus,
     accept_gaps,
     set_position,
     show_positions,
@@ -121,7 +121,7 @@ def take_over_(*, former: str, dry_run: bool, config: Path | None, dsn: str | No
     _tell(take_over(tool_settings(config, dsn), former, dry_run=dry_run), output)
 
 
-def _row(standing: Standing) -> dict[str, object]:
+def _row(standing: PositionStatus) -> dict[str, object]:
     stored = standing.stored
     clock = datetime.fromtimestamp(stored.stream_time_ms / 1000, UTC) if stored.stream_time_ms else None
     return {
@@ -134,7 +134,7 @@ def _row(standing: Standing) -> dict[str, object]:
     }
 
 
-def _tell(moves: Sequence[Move], output: str) -> None:
+def _tell(moves: Sequence[PositionChange], output: str) -> None:
     rows = [
         {
             "topic": move.log.partition.topic,

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from consumer.commands.options import config_option, reports_errors, settings_from
-from consumer.config.resolve import instrument_rules
+from consumer.config.resolve import resolve_instruments
 from consumer.errors import VisitConsumerError
 from consumer.kafka.clients import check_clients
 from consumer.kafka.schema_registry import event_decoder
@@ -32,7 +32,7 @@ def run(config: Path | None) -> None:
 def check_config(config: Path | None) -> None:
     """Check the settings, and that all they name can be had: rules, algorithms, cameras, librdkafka's properties."""
     settings = settings_from(config)
-    for name, rules in instrument_rules(settings).items():
+    for name, rules in resolve_instruments(settings).items():
         click.echo(f"{name}: {rules.rule.name}, {rules.algorithm.name}, padding {rules.algorithm.padding} pixels")
     with event_decoder(settings):
         pass

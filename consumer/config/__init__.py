@@ -7,8 +7,8 @@ from consumer.config.database import DatabaseSettings
 from consumer.config.instruments import (
     ClosingOverrides,
     ClosingSettings,
+    InstrumentRegionSettings,
     InstrumentSettings,
-    RegionSettings,
     known_instruments,
 )
 from consumer.config.kafka import KafkaSecuritySettings, KafkaSettings, OAuthSettings, RegistrySettings
@@ -34,12 +34,12 @@ __all__ = [
     "ClosingSettings",
     "DatabaseSettings",
     "HttpSettings",
+    "InstrumentRegionSettings",
     "InstrumentSettings",
     "KafkaSecuritySettings",
     "KafkaSettings",
     "LogSettings",
     "OAuthSettings",
-    "RegionSettings",
     "RegistrySettings",
     "RetentionSettings",
     "Settings",

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, FilePath, SecretStr, model_validator
 
-from consumer.config.sections import MayStandInFile, Seconds, SecretFile, Section, current_secret, one_source
+from consumer.config.sections import AllowedInFile, Seconds, SecretFile, Section, current_secret, one_source
 
 _PAIR = re.compile(r"\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -68,7 +68,7 @@ def _is_local(host: str) -> bool:
 class DatabaseSettings(Section):
     """Where visits go."""
 
-    conninfo: Annotated[SecretStr, MayStandInFile()]
+    conninfo: Annotated[SecretStr, AllowedInFile()]
     """PostgreSQL as libpq writes it: `postgresql://user@host/dbname` or `host=... dbname=... user=...`. In the file it
     must carry no password. Hosts that are not this machine are reached with `sslmode=verify-full` unless it says
     otherwise."""

@@ -44,7 +44,7 @@ class ClosingOverrides(Section):
     """Overrides closing.max_open_s."""
 
 
-class RegionSettings(Section):
+class InstrumentRegionSettings(Section):
     """How the sky regions of an instrument's visits are computed."""
 
     algorithm: Annotated[str, Field(min_length=1)] = "single-raw-wcs"
@@ -96,7 +96,7 @@ class InstrumentSettings(Section):
     """Exposures that are not on sky are counted and skipped; false: they are dead letters."""
     on_change: Literal["update", "keep"] = "update"
     """A late exposure redefines the visit, or is kept out of it."""
-    regions: RegionSettings = RegionSettings()
+    regions: InstrumentRegionSettings = InstrumentRegionSettings()
     """Sky regions."""
     closing: ClosingOverrides = ClosingOverrides()
     """Closing times of this instrument, where they differ from the section `closing`."""

@@ -18,7 +18,7 @@ from consumer.config.keys import (
     suggestion,
     variable,
 )
-from consumer.config.sections import MayStandInFile
+from consumer.config.sections import AllowedInFile
 from consumer.config.settings import Settings
 from consumer.config.sources import read_environment, read_file
 
@@ -101,7 +101,7 @@ def _secrets_in(model: type[BaseModel], content: Any, at: Key, path: Path | None
             yield from _secrets_in(inner, value, (*at, key), path)
         elif is_secret(field):
             dotted = ".".join((*at, key))
-            if any(isinstance(mark, MayStandInFile) for mark in field.metadata):
+            if any(isinstance(mark, AllowedInFile) for mark in field.metadata):
                 if has_password(str(value)):
                     yield (
                         f"{dotted}: a password stands in {path}; remove it there, and give it as the variable "

@@ -4,7 +4,7 @@ Shared by the service and the operator's commands, so that both make the same vi
 """
 
 from consumer.config import ClosingSettings, InstrumentSettings, Settings
-from consumer.domain import InstrumentRules
+from consumer.domain import Instrument
 from consumer.domain.closing import ClosingPolicy
 from consumer.grouping import get_rule
 from consumer.regions import RegionSettings, WcsSource, camera_set, get_algorithm
@@ -17,7 +17,7 @@ from consumer.task.define_visits import (
 )
 
 
-def instrument_rules(settings: Settings) -> dict[str, InstrumentRules]:
+def resolve_instruments(settings: Settings) -> dict[str, Instrument]:
     """Resolve the configuration of every instrument to its rule, algorithm and camera.
 
     Raises
@@ -30,14 +30,14 @@ def instrument_rules(settings: Settings) -> dict[str, InstrumentRules]:
     }
 
 
-def resolve_instrument(instrument: InstrumentSettings, closing: ClosingSettings) -> InstrumentRules:
-    """Resolve the configuration of one instrument; see `instrument_rules`."""
+def resolve_instrument(instrument: InstrumentSettings, closing: ClosingSettings) -> Instrument:
+    """Resolve the configuration of one instrument; see `resolve_instruments`."""
     algorithm = get_algorithm(
         instrument.regions.algorithm,
         region_settings(instrument),
         [camera_set(instrument.camera)] if instrument.camera else [],
     )
-    return InstrumentRules(
+    return Instrument(
         rule=get_rule(instrument.group_exposures, group_id=instrument.group_id),
         algorithm=algorithm,
         closing=ClosingPolicy(

@@ -30,7 +30,7 @@ class Section(BaseModel):
     )
 
 
-class MayStandInFile:
+class AllowedInFile:
     """Marks a ``SecretStr`` that is secret only when a password is embedded in it."""
 
 

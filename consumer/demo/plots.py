@@ -12,7 +12,7 @@ import numpy as np
 
 from consumer.errors import ConfigurationError
 from consumer.model import VisitRegions
-from consumer.regions.camera.model import Camera, Floats, Purpose
+from consumer.regions.camera.geometry import Camera, Floats, Purpose
 from consumer.regions.polygons import decode
 from consumer.regions.projection import focal_plane, padded_corners
 

@@ -1,31 +1,39 @@
 """What one batch of events means for the tables: pure steps between the reads and the writes of its transaction.
 
-``events -> sightings -> merged exposures and changes -> closings -> candidate visits -> verdicts``
+``events -> updates -> merged exposures and changes -> closings -> candidate visits -> verdicts``
 
 The transaction (`consumer.service.apply_batch`) loads what each step needs to know and writes what the steps decide.
 Nothing here does I/O or reads a clock.
 """
 
-from consumer.domain.exposure_updates import Event, KnownExposure, Merged, Sighting, collate, merge, new_event
-from consumer.domain.instrument import ExposureKey, InstrumentRules
+from consumer.domain.exposure_updates import (
+    Event,
+    ExposureUpdate,
+    KnownExposure,
+    MergedBatch,
+    fold_raws,
+    merge,
+    new_event,
+)
+from consumer.domain.instrument import ExposureKey, Instrument
 from consumer.domain.visit_candidates import Candidate, Defined, define, group_dead_letter
-from consumer.domain.visit_diff import StoredVisit, Verdicts, VisitKey, compare
+from consumer.domain.visit_diff import StoredVisit, VisitDiff, VisitKey, diff_visits
 
 __all__ = [
     "Candidate",
     "Defined",
     "Event",
     "ExposureKey",
-    "InstrumentRules",
+    "ExposureUpdate",
+    "Instrument",
     "KnownExposure",
-    "Merged",
-    "Sighting",
+    "MergedBatch",
     "StoredVisit",
-    "Verdicts",
+    "VisitDiff",
     "VisitKey",
-    "collate",
-    "compare",
     "define",
+    "diff_visits",
+    "fold_raws",
     "group_dead_letter",
     "merge",
     "new_event",

@@ -1,4 +1,4 @@
-"""From the events of a batch to merged exposures: ``events -> sightings -> merged exposures and changes``."""
+"""From the events of a batch to merged exposures: ``events -> updates -> merged exposures and changes``."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, cast
 
-from consumer.domain.instrument import ExposureKey, InstrumentRules
-from consumer.domain.open_groups import Change, Member
+from consumer.domain.instrument import ExposureKey, Instrument
+from consumer.domain.open_groups import ExposureChange, Member
 from consumer.domain.record_merge import merge_record
 from consumer.errors import DeadLetterReason
 from consumer.model import (
@@ -52,7 +52,7 @@ class KnownExposure(NamedTuple):
 
 
 @dataclass(slots=True)
-class Sighting:
+class ExposureUpdate:
     """Raws of one batch that announce one record of one exposure; they differ in nothing but the detector."""
 
     exposure: Exposure
@@ -63,44 +63,44 @@ class Sighting:
     events: list[Event]
 
 
-def collate(events: Sequence[Event], rules: Mapping[str, InstrumentRules]) -> list[Sighting]:
-    """Fold the raws of a batch into sightings, in the order in which each record was first read.
+def fold_raws(events: Sequence[Event], rules: Mapping[str, Instrument]) -> list[ExposureUpdate]:
+    """Fold the raws of a batch into updates, in the order in which each record was first read.
 
     The decoder gives raws that repeat a record one and the same `Exposure` object, so that object's identity decides,
     and most events cost a dictionary look-up. Where single raws matter (``required_detectors``, headers), a raw that
-    brings a region of its own is a sighting by itself, because it may complete its exposure. So is one whose record was
+    brings a region of its own is a update by itself, because it may complete its exposure. So is one whose record was
     seen before another record of the same exposure: what it means depends on what came between.
     """
-    sightings: list[Sighting] = []
-    by_record: dict[int, Sighting] = {}
+    updates: list[ExposureUpdate] = []
+    by_record: dict[int, ExposureUpdate] = {}
     record_of: dict[ExposureKey, int] = {}
     waits = {name for name, each in rules.items() if each.required_detectors}
     for event in events:
         exposure = event.raw.exposure
-        sighting = by_record.get(id(exposure))
-        if sighting is None or event.region is not None or exposure.instrument in waits:
-            sighting = Sighting(exposure, event.clock, event.clock_ms, 1 << event.raw.detector, [event])
-            by_record[id(exposure)] = sighting
-            sightings.append(sighting)
+        update = by_record.get(id(exposure))
+        if update is None or event.region is not None or exposure.instrument in waits:
+            update = ExposureUpdate(exposure, event.clock, event.clock_ms, 1 << event.raw.detector, [event])
+            by_record[id(exposure)] = update
+            updates.append(update)
             key = ExposureKey(exposure.instrument, exposure.id)
             other = record_of.get(key)
             if other is not None and other != id(exposure):
                 by_record.pop(other, None)
             record_of[key] = id(exposure)
         else:
-            sighting.detectors |= 1 << event.raw.detector
-            sighting.events.append(event)
-    return sightings
+            update.detectors |= 1 << event.raw.detector
+            update.events.append(event)
+    return updates
 
 
 @dataclass(slots=True)
-class Merged:
-    """What the sightings of a batch make of the exposures that were stored."""
+class MergedBatch:
+    """What the updates of a batch make of the exposures that were stored."""
 
     exposures: dict[ExposureKey, KnownExposure] = field(default_factory=dict)
     before: dict[ExposureKey, KnownExposure | None] = field(default_factory=dict)
     """The same exposures as they were stored; None for those that are new."""
-    changes: list[Change] = field(default_factory=list)
+    changes: list[ExposureChange] = field(default_factory=list)
     regions: dict[tuple[str, int, int], RawRegion] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     new: Counter[str] = field(default_factory=Counter)
@@ -116,16 +116,16 @@ class Merged:
 
 
 def merge(
-    sightings: Sequence[Sighting],
+    updates: Sequence[ExposureUpdate],
     stored: Mapping[ExposureKey, KnownExposure],
     stored_regions: Mapping[tuple[str, int, int], RawRegion],
-    rules: Mapping[str, InstrumentRules],
-) -> Merged:
-    """Merge the sightings of a batch, in order, into the exposures as they were before it.
+    rules: Mapping[str, Instrument],
+) -> MergedBatch:
+    """Merge the updates of a batch, in order, into the exposures as they were before it.
 
     Parameters
     ----------
-    sightings
+    updates
         Of the batch, in the order in which they were read.
     stored
         The batch's exposures, as far as they are stored.
@@ -134,29 +134,29 @@ def merge(
     rules
         By instrument; every instrument of the batch has them.
     """
-    merged = Merged()
-    for sighting in sightings:
-        _merge_one(merged, sighting, stored, stored_regions, rules[sighting.exposure.instrument])
+    merged = MergedBatch()
+    for update in updates:
+        _merge_one(merged, update, stored, stored_regions, rules[update.exposure.instrument])
     for key, known in merged.exposures.items():
         _account_off_sky(merged, merged.before[key], known, rules[key.instrument])
     return merged
 
 
 def _merge_one(
-    merged: Merged,
-    sighting: Sighting,
+    merged: MergedBatch,
+    update: ExposureUpdate,
     stored: Mapping[ExposureKey, KnownExposure],
     stored_regions: Mapping[tuple[str, int, int], RawRegion],
-    rules: InstrumentRules,
+    rules: Instrument,
 ) -> None:
-    incoming = sighting.exposure
+    incoming = update.exposure
     key = ExposureKey(incoming.instrument, incoming.id)
     known = merged.exposures.get(key) or stored.get(key)
     record, changed = incoming, True
     if known is not None:
         outcome = merge_record(known.record, incoming)
         if outcome.contradictions:
-            merged.contradicting[incoming.instrument] += len(sighting.events)
+            merged.contradicting[incoming.instrument] += len(update.events)
             merged.dead_letters += [
                 DeadLetter(
                     reason=DeadLetterReason.CONTRADICTION,
@@ -165,27 +165,27 @@ def _merge_one(
                     exposure=incoming.id,
                     message=event.message,
                 )
-                for event in sighting.events
+                for event in update.events
             ]
             return
         record, changed = outcome.exposure, outcome.changed
     before = 0 if known is None else known.detectors
-    detectors = before | sighting.detectors
+    detectors = before | update.detectors
     new = (detectors & ~before).bit_count()
     merged.new[incoming.instrument] += new
-    merged.repeated[incoming.instrument] += len(sighting.events) - new
+    merged.repeated[incoming.instrument] += len(update.events) - new
     group = GroupKey(record.instrument, rules.rule.key(record)) if changed or known is None else known.group
     if known is not None and _naming(record, group) != _naming(known.record, known.group):
         merged.renamed.add(incoming.instrument)
     merged.before.setdefault(key, stored.get(key))
     merged.exposures[key] = KnownExposure(record, group, detectors)
-    new_region = _keep_region(merged, sighting, stored_regions)
+    new_region = _keep_region(merged, update, stored_regions)
     # One that was stored by hand is settled when its first raw is read, as if nobody had stored it.
     if changed or new_region or before == 0 or rules.arrived(detectors) != rules.arrived(before):
         merged.changes.append(
-            Change(
-                clock=sighting.clock,
-                clock_ms=sighting.clock_ms,
+            ExposureChange(
+                clock=update.clock,
+                clock_ms=update.clock_ms,
                 member=Member(record, rules.arrived(detectors)),
                 key=group,
                 former_key=None if known is None else known.group,
@@ -198,9 +198,11 @@ def _naming(record: Exposure, group: GroupKey) -> tuple[str, GroupKey, bool]:
     return record.obs_id, group, record.off_sky_reason is None
 
 
-def _keep_region(merged: Merged, sighting: Sighting, stored_regions: Mapping[tuple[str, int, int], RawRegion]) -> bool:
+def _keep_region(
+    merged: MergedBatch, update: ExposureUpdate, stored_regions: Mapping[tuple[str, int, int], RawRegion]
+) -> bool:
     """Keep a raw's own region unless one of its version or a later one is known, as with the record it came with."""
-    region = sighting.events[0].region
+    region = update.events[0].region
     if region is None:
         return False
     key = (region.instrument, region.exposure, region.detector)
@@ -212,7 +214,7 @@ def _keep_region(merged: Merged, sighting: Sighting, stored_regions: Mapping[tup
 
 
 def _account_off_sky(
-    merged: Merged, before: KnownExposure | None, known: KnownExposure, rules: InstrumentRules
+    merged: MergedBatch, before: KnownExposure | None, known: KnownExposure, rules: Instrument
 ) -> None:
     """Compare an exposure before and after the batch: borders between batches decide nothing that stays."""
     reason = known.record.off_sky_reason

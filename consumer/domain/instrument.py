@@ -11,7 +11,7 @@ from consumer.regions import RegionAlgorithm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstrumentRules:
+class Instrument:
     """How the exposures of one instrument become visits: its configuration, resolved to objects."""
 
     rule: GroupingRule

@@ -29,7 +29,7 @@ class Member(NamedTuple):
     arrived: bool
 
 
-class Change(NamedTuple):
+class ExposureChange(NamedTuple):
     """One exposure that is new, or whose record or arrival changed, as its message was read."""
 
     clock: int
@@ -69,7 +69,7 @@ class GroupRules(Protocol):
 
 
 @dataclass(slots=True)
-class GroupBuffer:
+class OpenGroups:
     """Open groups and their members, as far as one batch concerns them.
 
     Parameters
@@ -123,7 +123,7 @@ class GroupBuffer:
             if due.at_ms == at_ms:
                 self._close(group, due.reason)
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: ExposureChange) -> None:
         """Apply one change. The caller has advanced the clock to ``change.clock_ms`` before."""
         exposure = change.member.exposure
         rules = self.rules[exposure.instrument]
@@ -159,7 +159,7 @@ class GroupBuffer:
             for key in sorted(self.touched)
         ]
 
-    def _touch(self, change: Change, key: GroupKey) -> OpenGroup:
+    def _touch(self, change: ExposureChange, key: GroupKey) -> OpenGroup:
         begins = [
             m.exposure.timespan_begin for m in self.members[key].values() if m.exposure.timespan_begin is not None
         ]
@@ -182,7 +182,7 @@ class GroupBuffer:
         self._put(group)
         return group
 
-    def _supersede_others(self, change: Change) -> None:
+    def _supersede_others(self, change: ExposureChange) -> None:
         begin = change.member.exposure.timespan_begin
         if begin is None:
             return

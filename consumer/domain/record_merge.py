@@ -31,7 +31,7 @@ class Contradiction(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merged:
+class MergeOutcome:
     """The outcome of one merge."""
 
     exposure: Exposure
@@ -46,7 +46,7 @@ class Merged:
         return "; ".join(f"{c.field}: stored {c.stored!r}, announced {c.incoming!r}" for c in self.contradictions)
 
 
-def merge_record(stored: Exposure, incoming: Exposure) -> Merged:
+def merge_record(stored: Exposure, incoming: Exposure) -> MergeOutcome:
     """Merge an announced record of an exposure into the stored one.
 
     Parameters
@@ -60,12 +60,12 @@ def merge_record(stored: Exposure, incoming: Exposure) -> Merged:
         When they are of different exposures.
     """
     if stored == incoming:
-        return Merged(exposure=stored, changed=False)
+        return MergeOutcome(exposure=stored, changed=False)
     if (stored.instrument, stored.id) != (incoming.instrument, incoming.id):
         raise ValueError(f"not one exposure: {stored.instrument} {stored.id}, {incoming.instrument} {incoming.id}")
     if incoming.record_version != stored.record_version:
         newer = incoming.record_version > stored.record_version
-        return Merged(exposure=incoming if newer else stored, changed=newer)
+        return MergeOutcome(exposure=incoming if newer else stored, changed=newer)
     filled: dict[str, FieldValue] = {}
     contradictions: list[Contradiction] = []
     for name in EXPOSURE_FIELDS:
@@ -78,10 +78,10 @@ def merge_record(stored: Exposure, incoming: Exposure) -> Merged:
         elif name in _DEFINING:
             contradictions.append(Contradiction(name, old, new))
     if contradictions:
-        return Merged(exposure=stored, changed=False, contradictions=tuple(contradictions))
+        return MergeOutcome(exposure=stored, changed=False, contradictions=tuple(contradictions))
     if not filled:
-        return Merged(exposure=stored, changed=False)
-    return Merged(exposure=_fill(stored, filled), changed=True)
+        return MergeOutcome(exposure=stored, changed=False)
+    return MergeOutcome(exposure=_fill(stored, filled), changed=True)
 
 
 def _fill(stored: Exposure, filled: dict[str, FieldValue]) -> Exposure:

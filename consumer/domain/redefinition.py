@@ -11,12 +11,12 @@ from enum import StrEnum
 from consumer.domain import (
     Defined,
     ExposureKey,
-    InstrumentRules,
+    Instrument,
     KnownExposure,
     StoredVisit,
-    Verdicts,
-    compare,
+    VisitDiff,
     define,
+    diff_visits,
 )
 from consumer.domain.open_groups import Member, group_of_members
 from consumer.model import GroupKey, RawRegion, VisitAggregate, VisitRecords
@@ -59,12 +59,12 @@ class Component:
     """Their groups, as they are stored and by the present rule."""
 
 
-def key_of(known: KnownExposure, rules: InstrumentRules) -> GroupKey:
+def key_of(known: KnownExposure, rules: Instrument) -> GroupKey:
     """Give the group of an exposure by the present rule."""
     return GroupKey(known.record.instrument, rules.rule.key(known.record))
 
 
-def in_scope(known: Sequence[KnownExposure], wanted: Collection[int], rules: InstrumentRules) -> list[KnownExposure]:
+def in_scope(known: Sequence[KnownExposure], wanted: Collection[int], rules: Instrument) -> list[KnownExposure]:
     """Give the exposures that are wanted, and all that share a group with one of them, before or after."""
     chosen = {each.key for each in known if each.record.id in wanted}
     while True:
@@ -76,7 +76,7 @@ def in_scope(known: Sequence[KnownExposure], wanted: Collection[int], rules: Ins
 
 
 def define_groups(
-    known: Iterable[KnownExposure], rules: InstrumentRules, raws: Mapping[ExposureKey, Sequence[RawRegion]]
+    known: Iterable[KnownExposure], rules: Instrument, raws: Mapping[ExposureKey, Sequence[RawRegion]]
 ) -> Defined:
     """Define the visits of exposures by the present rule, every group closed."""
     members: dict[GroupKey, list[Member]] = {}
@@ -87,7 +87,7 @@ def define_groups(
 
 
 def components(
-    known: Sequence[KnownExposure], defined: Defined, stored: Sequence[StoredVisit], rules: InstrumentRules
+    known: Sequence[KnownExposure], defined: Defined, stored: Sequence[StoredVisit], rules: Instrument
 ) -> list[Component]:
     """Take exposures apart.
 
@@ -130,8 +130,8 @@ def components(
 
 
 def judge(
-    known: Collection[KnownExposure], defined: Defined, stored: Sequence[StoredVisit], rules: InstrumentRules
-) -> Verdicts:
+    known: Collection[KnownExposure], defined: Defined, stored: Sequence[StoredVisit], rules: Instrument
+) -> VisitDiff:
     """Compare what a component defines with what is stored.
 
     A stored visit of one of its former groups belongs to the group that defines its id now, or is stale.
@@ -145,7 +145,7 @@ def judge(
     ]
     instrument = next(iter(former)).instrument
     # An operator who redefines wants what is stored replaced, whatever holds for exposures that come late.
-    return compare(settled, regrouped, {instrument: replace(rules, keep_stored=False)})
+    return diff_visits(settled, regrouped, {instrument: replace(rules, keep_stored=False)})
 
 
 def differences(old: VisitRecords, new: VisitRecords) -> list[str]:

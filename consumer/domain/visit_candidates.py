@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from consumer.domain.instrument import ExposureKey, InstrumentRules
+from consumer.domain.instrument import ExposureKey, Instrument
 from consumer.domain.open_groups import Closing
 from consumer.domain.visit_records import inputs_hash
 from consumer.errors import DeadLetterReason, GroupError
@@ -47,7 +47,7 @@ class Defined:
 def define(
     closings: Iterable[Closing],
     opened: Iterable[Closing],
-    rules: Mapping[str, InstrumentRules],
+    rules: Mapping[str, Instrument],
     raws: Mapping[ExposureKey, Sequence[RawRegion]],
 ) -> Defined:
     """Turn the groups that closed, and the open ones that changed, into candidate visits.
@@ -74,7 +74,7 @@ def define(
 def _define_group(
     defined: Defined,
     closing: Closing,
-    rules: InstrumentRules,
+    rules: Instrument,
     raws: Mapping[ExposureKey, Sequence[RawRegion]],
     *,
     closed: bool,
@@ -108,7 +108,7 @@ def _require_raws(closing: Closing) -> None:
 def _candidate(
     visit: VisitDefinition,
     closing: Closing,
-    rules: InstrumentRules,
+    rules: Instrument,
     raws: Mapping[ExposureKey, Sequence[RawRegion]],
 ) -> Candidate:
     own = tuple(raw for e in visit.exposures for raw in raws.get(ExposureKey(e.instrument, e.id), ()))

@@ -1,10 +1,10 @@
-"""From candidate visits to verdicts: what is new, updated, unchanged, stale or in conflict with what is stored."""
+"""From candidate visits to diff: what is new, updated, unchanged, stale or in conflict with what is stored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from consumer.domain.instrument import InstrumentRules
+from consumer.domain.instrument import Instrument
 from consumer.domain.visit_candidates import Candidate, Defined
 from consumer.errors import DeadLetterReason
 from consumer.model import DeadLetter, GroupKey
@@ -29,7 +29,7 @@ class StoredVisit(NamedTuple):
 
 
 @dataclass(slots=True)
-class Verdicts:
+class VisitDiff:
     """What is to be done with the candidates, and with what is stored."""
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Verdicts:
         return renamed | {each.instrument for each in self.stale}
 
 
-def compare(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[str, InstrumentRules]) -> Verdicts:
+def diff_visits(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[str, Instrument]) -> VisitDiff:
     """Compare the visits that a batch defines with the stored ones that have their ids, names or groups.
 
     A visit id or name belongs to the group that claimed it first: the stored visit stays, the other group becomes a
@@ -58,45 +58,45 @@ def compare(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[str,
     defines now, goes: also where it defines nothing now, because that failed or is claimed by another group. So
     nothing is left of what the group was before its last change.
     """
-    verdicts = Verdicts()
+    diff = VisitDiff()
     kept_groups = {each.group for each in stored if rules[each.instrument].keep_stored}
     settled = (defined.closed | defined.failed) - kept_groups
     wanted = {(c.group, c.definition.id) for c in defined.candidates}
-    verdicts.stale = [each for each in stored if each.group in settled and (each.group, each.id) not in wanted]
-    gone = {(each.instrument, each.id) for each in verdicts.stale}
+    diff.stale = [each for each in stored if each.group in settled and (each.group, each.id) not in wanted]
+    gone = {(each.instrument, each.id) for each in diff.stale}
     owner: dict[tuple[str, int | str], tuple[GroupKey, int]] = {}
     by_id: dict[tuple[GroupKey, int], StoredVisit] = {}
     for each in stored:
         if (each.instrument, each.id) not in gone:
             by_id[each.group, each.id] = each
             owner[each.instrument, each.id] = owner[each.instrument, each.name] = (each.group, each.id)
-    verdicts.candidates = _latest(defined.candidates)
-    for candidate in verdicts.candidates:
+    diff.candidates = _latest(defined.candidates)
+    for candidate in diff.candidates:
         visit = candidate.definition
         claims: tuple[tuple[str, int | str], ...] = ((visit.instrument, visit.id), (visit.instrument, visit.name))
         mine = (candidate.group, visit.id)
         own, kept = by_id.get(mine), candidate.group in kept_groups
         other = next((owner[c] for c in claims if owner.get(c, mine) != mine), None)
         if other is not None:
-            verdicts.conflicts.append((candidate, _conflict(candidate, other)))
+            diff.conflicts.append((candidate, _conflict(candidate, other)))
             if own is not None and candidate.group in settled:
-                verdicts.stale.append(own)
+                diff.stale.append(own)
             continue
         for claim in claims:
             owner[claim] = mine
-        _judge(verdicts, candidate, own, kept=kept)
-    return verdicts
+        _judge(diff, candidate, own, kept=kept)
+    return diff
 
 
-def _judge(verdicts: Verdicts, candidate: Candidate, stored: StoredVisit | None, *, kept: bool) -> None:
+def _judge(diff: VisitDiff, candidate: Candidate, stored: StoredVisit | None, *, kept: bool) -> None:
     if stored is not None and stored.inputs_hash == candidate.inputs_hash:
-        verdicts.unchanged.append(candidate)
+        diff.unchanged.append(candidate)
     elif stored is None:
-        verdicts.new.append(candidate)
+        diff.new.append(candidate)
     elif kept:
-        verdicts.kept.append(candidate)
+        diff.kept.append(candidate)
     else:
-        verdicts.updated.append((candidate, stored))
+        diff.updated.append((candidate, stored))
 
 
 def _latest(candidates: Sequence[Candidate]) -> list[Candidate]:

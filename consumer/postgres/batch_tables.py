@@ -12,7 +12,7 @@ from consumer import __version__
 from consumer.domain import ExposureKey, KnownExposure, StoredVisit, VisitKey
 from consumer.domain.closing import Deadline, Later, OpenGroup, Waiting
 from consumer.errors import DataRefusedError, FencedError
-from consumer.model import Advance, DeadLetter, GroupKey, PartitionId, RawRegion, VisitRecords
+from consumer.model import DeadLetter, GroupKey, OffsetUpdate, PartitionId, RawRegion, VisitRecords
 from consumer.postgres.connection import Session
 from consumer.postgres.row_codecs import (
     Parameters,
@@ -37,7 +37,7 @@ class BatchTransaction:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def advance(self, advances: Sequence[Advance]) -> None:
+    def advance(self, advances: Sequence[OffsetUpdate]) -> None:
         """Move the stored positions, or fail.
 
         Raises

@@ -11,7 +11,7 @@ from consumer.postgres.connection import Database
 _PAGE = 500
 
 
-class Status(StrEnum):
+class DeadLetterStatus(StrEnum):
     """What became of a dead letter."""
 
     OPEN = "open"
@@ -50,7 +50,7 @@ class StoredDeadLetter(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class DeadLetterFilter:
     """Which dead letters; what is None chooses nothing out."""
 
     ids: list[int] | None = None
@@ -81,7 +81,7 @@ class DeadLetters:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def choose(self, choice: Choice, *, limit: int | None = None) -> Iterator[StoredDeadLetter]:
+    def choose(self, choice: DeadLetterFilter, *, limit: int | None = None) -> Iterator[StoredDeadLetter]:
         """Read dead letters in order of their ids, page by page, each page in a transaction of its own."""
         after, left = 0, limit
         while left is None or left > 0:
@@ -95,7 +95,7 @@ class DeadLetters:
             after = letters[-1].id
             left = None if left is None else left - page
 
-    def settle(self, ids: Collection[int], status: Status, *, before: Collection[str]) -> set[int]:
+    def settle(self, ids: Collection[int], status: DeadLetterStatus, *, before: Collection[str]) -> set[int]:
         """Mark dead letters; return those that had one of the statuses `before`, and so are marked now."""
         parameters = {"ids": sorted(ids), "status": status.value, "before": sorted(before)}
         with self._database.transaction() as session:

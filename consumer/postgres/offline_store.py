@@ -28,7 +28,7 @@ from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database, Session
 from consumer.postgres.row_codecs import columns, exposure_from_row
 from consumer.regions import htm7_ids
-from consumer.task.define import BatchError
+from consumer.task.define import DefineError
 
 _AT_ONCE = 200
 """Visits that are read together: 41,000 detector regions of the largest camera."""
@@ -58,7 +58,7 @@ class PostgresVisitStore:
 
         Raises
         ------
-        BatchError
+        DefineError
             When a record contradicts the stored one, or moves its exposure to another group by this rule: the visit of
             the former group would keep it.
         """
@@ -69,7 +69,7 @@ class PostgresVisitStore:
         merged = [_merge(stored.get(key, each), each) for key, each in zip(keys, exposures, strict=True)]
         for key, record in zip(keys, merged, strict=True):
             if key in stored and (former := rule.key(stored[key])) != rule.key(record):
-                raise BatchError(
+                raise DefineError(
                     f"exposure {key.id} of {key.instrument} is stored as one of group {former!r}, and would move to "
                     f"{rule.key(record)!r}: announce the correction by an event, which settles both groups"
                 )
@@ -121,7 +121,7 @@ class PostgresVisitStore:
         ------
         GroupError
             When another group has the visit's id or name.
-        BatchError
+        DefineError
             When an exposure of it was changed since it was read.
         """
         visit = records.definition
@@ -152,7 +152,7 @@ class PostgresVisitStore:
         for key, known in stored.items():
             record = given[key].record
             if _merge(known.record, record) != record:
-                raise BatchError(f"exposure {key.id} of {key.instrument} was changed just now: run the command again")
+                raise DefineError(f"exposure {key.id} of {key.instrument} was changed just now: run the command again")
             changed[key] = KnownExposure(record, given[key].group, known.detectors)
         tables.update_exposures(changed, stored)
         regions = [r for r in self._regions if ExposureKey(r.instrument, r.exposure) in given]
@@ -265,7 +265,7 @@ def _records(
 def _merge(stored: Exposure, given: Exposure) -> Exposure:
     outcome = merge_record(stored, given)
     if outcome.contradictions:
-        raise BatchError(
+        raise DefineError(
             f"exposure {given.id} of {given.instrument} is stored with other values ({outcome.detail}); "
             "a correction has a higher record_version"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from consumer.config import Settings
 from consumer.config.resolve import resolve_instrument
-from consumer.domain import InstrumentRules
+from consumer.domain import Instrument
 from consumer.domain.closing import deadline
 from consumer.errors import GroupError
 from consumer.model import Exposure, Group, in_time_order
@@ -16,7 +16,7 @@ from consumer.postgres.exposure_history import Trace, read_traces
 from consumer.postgres.row_codecs import detectors_to_text
 
 
-class Ending(StrEnum):
+class Outcome(StrEnum):
     """How an exposure ended; the first that holds, in this order."""
 
     VISIT = "visit"
@@ -28,11 +28,11 @@ class Ending(StrEnum):
     NEVER_SEEN = "never_seen"
 
 
-Account = dict[str, Any]
+Explanation = dict[str, Any]
 """One account of an exposure, fit for JSON."""
 
 
-def explain(settings: Settings, exposure: int, instrument: str | None = None) -> list[Account]:
+def explain(settings: Settings, exposure: int, instrument: str | None = None) -> list[Explanation]:
     """Say what became of an exposure.
 
     Parameters
@@ -65,8 +65,8 @@ def explain(settings: Settings, exposure: int, instrument: str | None = None) ->
     return [_account(settings, exposure, trace) for trace in traces]
 
 
-def _account(settings: Settings, exposure: int, trace: Trace) -> Account:
-    account: Account = {"instrument": trace.instrument, "exposure": exposure}
+def _account(settings: Settings, exposure: int, trace: Trace) -> Explanation:
+    account: Explanation = {"instrument": trace.instrument, "exposure": exposure}
     known = trace.exposure
     if known is not None:
         account |= {
@@ -87,18 +87,18 @@ def _account(settings: Settings, exposure: int, trace: Trace) -> Account:
     return account | {"ending": ending.value, "summary": _summary(account, ending, trace)}
 
 
-def _rules(settings: Settings, instrument: str | None) -> InstrumentRules | None:
+def _rules(settings: Settings, instrument: str | None) -> Instrument | None:
     if instrument is None or instrument not in settings.instruments:
         return None
     return resolve_instrument(settings.instruments[instrument], settings.closing_of(instrument))
 
 
-def _waiting(trace: Trace, rules: InstrumentRules | None) -> Account | None:
+def _waiting(trace: Trace, rules: Instrument | None) -> Explanation | None:
     """Say until when the exposure's group waits, and for what."""
     if trace.waiting is None:
         return None
     group = trace.waiting.group
-    account: Account = {
+    account: Explanation = {
         "topic": trace.waiting.topic,
         "partition": trace.waiting.partition,
         "stream_time": _utc(trace.waiting.stream_time_ms),
@@ -123,7 +123,7 @@ def _waiting(trace: Trace, rules: InstrumentRules | None) -> Account | None:
     return account
 
 
-def _skips(trace: Trace, rules: InstrumentRules | None) -> Iterator[Account]:
+def _skips(trace: Trace, rules: Instrument | None) -> Iterator[Explanation]:
     """Say for which reasons the exposure, or the rest of its group, defines no visit."""
     if trace.exposure is None:
         return
@@ -150,37 +150,37 @@ def _skips(trace: Trace, rules: InstrumentRules | None) -> Iterator[Account]:
     )
 
 
-def _ending(account: Account, trace: Trace) -> Ending:
+def _ending(account: Explanation, trace: Trace) -> Outcome:
     if account["visits"]:
-        return Ending.VISIT
+        return Outcome.VISIT
     if account["skips"]:
-        return Ending.SKIPPED
+        return Outcome.SKIPPED
     if account["waiting"]:
-        return Ending.WAITING
+        return Outcome.WAITING
     if account["dead_letters"]:
-        return Ending.DEAD_LETTER
-    return Ending.NEVER_SEEN if trace.exposure is None else Ending.UNFINISHED
+        return Outcome.DEAD_LETTER
+    return Outcome.NEVER_SEEN if trace.exposure is None else Outcome.UNFINISHED
 
 
-def _summary(account: Account, ending: Ending, trace: Trace) -> str:
+def _summary(account: Explanation, ending: Outcome, trace: Trace) -> str:
     name = f"exposure {account['exposure']}" + (f" of {trace.instrument}" if trace.instrument else "")
     match ending:
-        case Ending.VISIT:
+        case Outcome.VISIT:
             visits = " and ".join(f"visit {v['id']}" for v in account["visits"])
             also = "; its group waits for more" if account["waiting"] else ""
             return f"{name} is in {visits}{also}"
-        case Ending.WAITING:
+        case Outcome.WAITING:
             closes = account["waiting"].get("closes")
             until = f"; it closes at {closes} of the stream's time, by {account['waiting']['reason']}" if closes else ""
             return f"{name} waits in the open group {account['group']!r}{until}"
-        case Ending.SKIPPED:
+        case Outcome.SKIPPED:
             return f"{name} defines no visit: " + "; ".join(s["detail"] for s in account["skips"])
-        case Ending.DEAD_LETTER:
+        case Outcome.DEAD_LETTER:
             letters = ", ".join(f"{x['id']} ({x['reason']}, {x['status']})" for x in account["dead_letters"])
             return f"{name} has no visit, but dead letters: {letters}"
-        case Ending.UNFINISHED:
+        case Outcome.UNFINISHED:
             return f"{name} is stored, but has no visit, waits in no group and was not skipped: look at its group"
-        case Ending.NEVER_SEEN:
+        case Outcome.NEVER_SEEN:
             maybe = f"; {trace.unattributed} open dead letters name no exposure" if trace.unattributed else ""
             return f"{name} was never seen{maybe}"
 

@@ -20,7 +20,7 @@ from consumer.regions.camera.files import (
     load_camera,
     parse_camera,
 )
-from consumer.regions.camera.model import Camera, CameraSet, Detector, DetectorType, find_camera
+from consumer.regions.camera.geometry import Camera, CameraSet, Detector, DetectorType, find_camera
 from consumer.regions.plugins import ENTRY_POINT_GROUP, algorithm_names, get_algorithm
 from consumer.regions.polygons import contains, decode, htm7_around, htm7_ids, overlaps_circle, s_region, vertices_deg
 from consumer.regions.projection import Pointing, detector_corners, detector_corners_many

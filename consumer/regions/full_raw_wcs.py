@@ -14,7 +14,7 @@ import numpy as np
 from consumer.errors import BadMessageError, DeadLetterReason, RegionError
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
 from consumer.regions.algorithm import RegionSettings
-from consumer.regions.camera.model import Floats
+from consumer.regions.camera.geometry import Floats
 from consumer.regions.polygons import decode, encode_quads, htm7_ids, hull
 from consumer.regions.wcs.cards import RawWcs, read_wcs
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from consumer.regions.camera.model import Camera, Floats
+from consumer.regions.camera.geometry import Camera, Floats
 from consumer.regions.polygons import normalised
 from consumer.regions.projection import Pointing, detector_corners
 

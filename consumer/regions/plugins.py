@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from consumer.errors import ConfigurationError
 from consumer.regions.algorithm import RegionAlgorithm, RegionSettings
-from consumer.regions.camera.model import CameraSet
+from consumer.regions.camera.geometry import CameraSet
 from consumer.regions.full_raw_wcs import FullRawWcs
 from consumer.regions.single_raw_wcs import SingleRawWcs
 

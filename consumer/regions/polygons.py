@@ -20,7 +20,7 @@ from lsst.sphgeom import (
 )
 
 from consumer.errors import RegionError
-from consumer.regions.camera.model import Floats
+from consumer.regions.camera.geometry import Floats
 
 HTM_LEVEL: Final = 7
 """Trixels of about 0.6 degrees: a Rubin visit overlaps some sixty of them."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from consumer.regions.camera.model import Camera, Detector, Floats
+from consumer.regions.camera.geometry import Camera, Detector, Floats
 
 
 class Pointing(NamedTuple):

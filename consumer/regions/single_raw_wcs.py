@@ -9,7 +9,7 @@ import numpy as np
 from consumer.errors import ConfigurationError, RegionError
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
 from consumer.regions.algorithm import RegionSettings, VisitInputs, WcsSource
-from consumer.regions.camera.model import Camera, CameraSet, Floats, find_camera
+from consumer.regions.camera.geometry import Camera, CameraSet, Floats, find_camera
 from consumer.regions.hull_order import visit_hull_order
 from consumer.regions.polygons import encode_hulls, encode_quads, htm7_ids, hull
 from consumer.regions.projection import Pointing, detector_corners, detector_corners_many

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer import __version__
 from consumer.config import Settings
-from consumer.config.resolve import instrument_rules
+from consumer.config.resolve import resolve_instruments
 from consumer.events import Decoder
 from consumer.events.visit_defined import announcer
 from consumer.kafka.announcer import KafkaAnnouncer
@@ -28,10 +28,10 @@ from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.migrate import check_schema, migrate, store_visit_systems
 from consumer.postgres.offsets import Positions
 from consumer.postgres.outbox import Outbox
-from consumer.service.batch_builder import Intake
-from consumer.service.circuit_breaker import Breaker
+from consumer.service.batch_builder import BatchBuilder
+from consumer.service.circuit_breaker import BreakerPolicy
 from consumer.service.loop import LoopSettings, Service
-from consumer.service.outbox_relay import Relay, RelaySettings
+from consumer.service.outbox_relay import OutboxRelay, RelaySettings
 from consumer.service.reporter import Reporter
 from consumer.service.writer import Writer
 from consumer.web import HttpServer
@@ -63,7 +63,7 @@ class Application:
         self._settings = settings
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._log = get_logger(__name__)
-        self.rules = instrument_rules(settings)
+        self.rules = resolve_instruments(settings)
         self.metrics = Metrics(CollectorRegistry(), instruments=self.rules, process=True)
         self.metrics.build_info.labels(__version__, librdkafka_version()).set(1)
         self.reporter = Reporter(self.metrics, stalled_after_s=settings.http.stalled_after_s)
@@ -92,7 +92,7 @@ class Application:
             if relay.failure is not None:
                 raise relay.failure
 
-    def _service(self, decoder: Decoder) -> tuple[Service, Relay]:
+    def _service(self, decoder: Decoder) -> tuple[Service, OutboxRelay]:
         settings = self._settings
         database = Database(
             settings.database, application_name=f"visit-consumer {self._owner}", session=LOOKS_UP_BY_KEY
@@ -106,7 +106,7 @@ class Application:
             announce=announcer(settings.announce.topic, now_ns=time_ns),
             retry_max_s=settings.database.retry_max_s,
         )
-        intake = Intake(decoder, self.rules, max_clock_skew_ms=round(settings.closing.max_clock_skew_s * 1000))
+        builder = BatchBuilder(decoder, self.rules, max_clock_skew_ms=round(settings.closing.max_clock_skew_s * 1000))
 
         def prepare() -> None:
             check_schema(database)
@@ -114,12 +114,12 @@ class Application:
             relay.start()
 
         service = Service(
-            self._connect, writer, positions, intake, self.reporter, self.metrics, self._loop(), prepare=prepare
+            self._connect, writer, positions, builder, self.reporter, self.metrics, self._loop(), prepare=prepare
         )
         relay = self._relay(service.stop)
         return service, relay
 
-    def _relay(self, give_up: Callable[[], None]) -> Relay:
+    def _relay(self, give_up: Callable[[], None]) -> OutboxRelay:
         settings = self._settings
         topic = settings.announce.topic
         # A frozen process keeps its session, and with it the lock that lets it alone announce. The session of one that
@@ -138,7 +138,7 @@ class Application:
             retry_max_s=settings.database.retry_max_s,
             retention=settings.retention,
         )
-        return Relay(outbox, connect, self.metrics, limits, give_up=give_up)
+        return OutboxRelay(outbox, connect, self.metrics, limits, give_up=give_up)
 
     def _connect(self, listener: RebalanceListener) -> KafkaSource:
         kafka = self._settings.kafka
@@ -158,7 +158,7 @@ class Application:
             session_timeout_s=settings.kafka.session_timeout_s,
             shutdown_timeout_s=settings.shutdown.timeout_s,
             start_at_end=settings.kafka.start == "latest",
-            breaker=Breaker(
+            breaker=BreakerPolicy(
                 enabled=settings.breaker.enabled,
                 min_messages=settings.breaker.min_messages,
                 max_bad_fraction=settings.breaker.max_bad_fraction,
@@ -166,7 +166,7 @@ class Application:
             ),
         )
 
-    def _handle_signals(self, service: Service, relay: Relay) -> Callable[[], None]:
+    def _handle_signals(self, service: Service, relay: OutboxRelay) -> Callable[[], None]:
         """Stop the service on SIGTERM and SIGINT; return what restores the former handlers."""
 
         def stop(number: int, _: FrameType | None) -> None:

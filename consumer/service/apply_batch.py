@@ -12,32 +12,32 @@ from typing import Protocol
 
 from consumer.domain import (
     ExposureKey,
-    InstrumentRules,
+    ExposureUpdate,
+    Instrument,
     KnownExposure,
-    Merged,
-    Sighting,
-    collate,
+    MergedBatch,
+    fold_raws,
     merge,
 )
 from consumer.domain.closing import Deadline, Later, OpenGroup, Waiting, deadline
-from consumer.domain.open_groups import GroupBuffer, Member
+from consumer.domain.open_groups import Member, OpenGroups
 from consumer.events.visit_defined import Announce
 from consumer.model import (
-    Advance,
     DeadLetter,
     GroupKey,
+    OffsetUpdate,
     PartitionId,
     RawRegion,
     VisitRecords,
 )
 from consumer.service.batch import MOST_GROUPS_OF_A_TICK, Batch, BatchResult
-from consumer.service.store_visits import VisitTables, settle_visits
+from consumer.service.store_visits import VisitTables, store_visits
 
 
 class Tables(VisitTables, Protocol):
     """The reads and writes of one batch; see `consumer.postgres.batch_tables.BatchTransaction` for each."""
 
-    def advance(self, advances: Sequence[Advance]) -> None:
+    def advance(self, advances: Sequence[OffsetUpdate]) -> None:
         """Move the stored positions, or raise FencedError."""
 
     def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]:
@@ -78,7 +78,7 @@ class Tables(VisitTables, Protocol):
 def apply_batch(
     tables: Tables,
     batch: Batch,
-    rules: Mapping[str, InstrumentRules],
+    rules: Mapping[str, Instrument],
     *,
     announce: Announce | None = None,
     alone: bool = False,
@@ -115,7 +115,7 @@ def apply_batch(
     result = BatchResult(bad=batch.dead_letters, dead_letters=list(batch.dead_letters))
     tables.advance(batch.advances)
     started = stopwatch()
-    merged = _store_exposures(tables, collate(batch.events, rules), rules)
+    merged = _store_exposures(tables, fold_raws(batch.events, rules), rules)
     result.new, result.repeated, result.contradicting = merged.new, merged.repeated, merged.contradicting
     result.off_sky = merged.off_sky
     result.dead_letters += merged.dead_letters
@@ -129,17 +129,17 @@ def apply_batch(
     result.closed = [(each.group.key.instrument, each.reason) for each in buffer.closings]
     _store_groups(tables, buffer, open_before, rules)
     result.group_s = stopwatch() - started
-    settled = settle_visits(
+    settled = store_visits(
         tables,
         buffer,
         rules,
-        batch.foreseen,
+        batch.prefetched,
         renamed=merged.renamed,
         announce=announce,
         alone=alone,
         stopwatch=stopwatch,
     )
-    result.verdicts, result.written, result.region_s = settled.verdicts, settled.written, settled.region_s
+    result.diff, result.written, result.region_s = settled.diff, settled.written, settled.region_s
     result.warnings, result.contested = settled.warnings, settled.contested
     result.off_sky += settled.off_sky
     result.dead_letters += settled.dead_letters
@@ -152,23 +152,23 @@ def apply_batch(
     return result
 
 
-def _store_exposures(tables: Tables, sightings: list[Sighting], rules: Mapping[str, InstrumentRules]) -> Merged:
+def _store_exposures(tables: Tables, updates: list[ExposureUpdate], rules: Mapping[str, Instrument]) -> MergedBatch:
     """Merge a batch's exposures into the stored ones and store the outcome.
 
     Most exposures are new, and their outcome does not depend on what is stored: it is tried first without a look. Only
     when some turn out to exist are those locked, read and merged.
     """
-    if not sightings:
-        return Merged()
-    keys = {ExposureKey(s.exposure.instrument, s.exposure.id) for s in sightings}
+    if not updates:
+        return MergedBatch()
+    keys = {ExposureKey(s.exposure.instrument, s.exposure.id) for s in updates}
     with_headers = {key for key in keys if rules[key.instrument].algorithm.needs_headers}
-    merged = merge(sightings, {}, {}, rules)
+    merged = merge(updates, {}, {}, rules)
     existing = keys - tables.insert_exposures(list(merged.exposures.values()))
     if existing:
         stored = tables.lock_exposures(existing)
         regions = tables.raw_regions(existing & with_headers) if existing & with_headers else {}
         known = {(r.instrument, r.exposure, r.detector): r for each in regions.values() for r in each}
-        merged = merge(sightings, stored, known, rules)
+        merged = merge(updates, stored, known, rules)
         tables.update_exposures(merged.exposures, stored)
     if merged.regions:
         tables.insert_raw_regions(merged.regions.values())
@@ -176,11 +176,11 @@ def _store_exposures(tables: Tables, sightings: list[Sighting], rules: Mapping[s
 
 
 def _fill_buffer(
-    tables: Tables, merged: Merged, batch: Batch, rules: Mapping[str, InstrumentRules]
-) -> tuple[GroupBuffer, set[GroupKey]]:
+    tables: Tables, merged: MergedBatch, batch: Batch, rules: Mapping[str, Instrument]
+) -> tuple[OpenGroups, set[GroupKey]]:
     """Load the open groups that the batch may concern, and their members as they were before it."""
     if not any(each.buffers for each in rules.values()):
-        return GroupBuffer(rules, (), {}), set()
+        return OpenGroups(rules, (), {}), set()
     touched: set[GroupKey] = set()
     later: set[Later] = set()
     for change in merged.changes:
@@ -205,7 +205,7 @@ def _fill_buffer(
         if before is not None and before.group in members:
             arrived = rules[before.record.instrument].arrived(before.detectors)
             members[before.group][before.record.id] = Member(before.record, arrived)
-    return GroupBuffer(rules, known.values(), members), touched | known.keys()
+    return OpenGroups(rules, known.values(), members), touched | known.keys()
 
 
 def _without_region(written: Sequence[VisitRecords], exposures: Mapping[ExposureKey, KnownExposure]) -> dict[str, int]:
@@ -232,8 +232,6 @@ def _latest(later: set[Later]) -> set[Later]:
     return set(latest.values())
 
 
-def _store_groups(
-    tables: Tables, buffer: GroupBuffer, locked: set[GroupKey], rules: Mapping[str, InstrumentRules]
-) -> None:
+def _store_groups(tables: Tables, buffer: OpenGroups, locked: set[GroupKey], rules: Mapping[str, Instrument]) -> None:
     tables.store_groups((g, deadline(g, rules[g.key.instrument].closing)) for g in buffer.groups.values())
     tables.delete_groups(locked - buffer.groups.keys())

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from consumer.domain import Event, Verdicts
+from consumer.domain import Event, VisitDiff
 from consumer.domain.closing import Waiting
-from consumer.model import Advance, CloseReason, DeadLetter, PartitionId, SkipReason, VisitRecords
-from consumer.service.region_prefetch import Foreseen
+from consumer.model import CloseReason, DeadLetter, OffsetUpdate, PartitionId, SkipReason, VisitRecords
+from consumer.service.region_prefetch import Prefetched
 
 MOST_GROUPS_OF_A_TICK = 1_000
 """So many groups one tick closes at most, those that were due first; the others stay due, for the next tick. After an
@@ -21,14 +21,14 @@ class Batch:
     A batch without events, and with `clocks` alone, is a tick: it closes what fell due at the end of the log.
     """
 
-    advances: tuple[Advance, ...]
+    advances: tuple[OffsetUpdate, ...]
     events: tuple[Event, ...] = ()
     """In the order in which they were read."""
     dead_letters: tuple[DeadLetter, ...] = ()
     """Messages that are no events."""
     clocks: Mapping[int, int] = field(default_factory=dict)
     """Stream time of each partition at the end of the batch, UTC milliseconds; at the end of a log, the wall clock."""
-    foreseen: Foreseen = field(default_factory=dict)
+    prefetched: Prefetched = field(default_factory=dict)
     """Regions that were computed already; any of them may be missing."""
 
     def of(self, clocks: Collection[int]) -> "Batch | None":
@@ -49,7 +49,7 @@ class BatchResult:
     contradicting: Counter[str] = field(default_factory=Counter)
     off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
     closed: list[tuple[str, CloseReason]] = field(default_factory=list)
-    verdicts: Verdicts = field(default_factory=Verdicts)
+    diff: VisitDiff = field(default_factory=VisitDiff)
     written: list[VisitRecords] = field(default_factory=list)
     bad: tuple[DeadLetter, ...] = ()
     """Dead letters of messages that are no events."""
@@ -80,7 +80,7 @@ def bisect(batch: Batch) -> tuple[Batch, Batch]:
     border: dict[PartitionId, int] = {}
     for event in second:
         border.setdefault(event.message.partition, event.message.offset)
-    halfway: dict[PartitionId, Advance] = {}
+    halfway: dict[PartitionId, OffsetUpdate] = {}
     for advance in batch.advances:
         offset = border.get(advance.partition)
         clock_ms = max((e.clock_ms for e in first if e.clock == advance.clock), default=None)

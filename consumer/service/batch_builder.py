@@ -1,7 +1,7 @@
 """From polled messages to the next batch: positions, stream clocks, decoding; no I/O of its own.
 
-One `Intake` belongs to the service's loop. It holds, for each partition that is ours, where the next batch starts and
-the partition's clock, and the events that are gathered for that batch while the one before is being written.
+One `BatchBuilder` belongs to the loop. It holds, for each partition that is ours, where the next batch starts and the
+partition's stream time, and the events that are gathered for that batch while the one before is being written.
 """
 
 from collections import deque
@@ -9,16 +9,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from consumer.domain import Event, InstrumentRules, new_event
+from consumer.domain import Event, Instrument, new_event
 from consumer.errors import BadMessageError, DeadLetterReason
 from consumer.events import Decoder
-from consumer.model import Advance, DeadLetter, Exposure, Message, PartitionId, RawIngested, RawRegion
+from consumer.model import DeadLetter, Exposure, Message, OffsetUpdate, PartitionId, RawIngested, RawRegion
 from consumer.regions import RegionAlgorithm
 from consumer.service.batch import Batch
-from consumer.service.region_prefetch import Foresight
+from consumer.service.region_prefetch import RegionPrefetch
 
 
-class Claim(NamedTuple):
+class PartitionLease(NamedTuple):
     """A partition that is ours: the row of its position, and where reading starts."""
 
     partition: PartitionId
@@ -38,9 +38,9 @@ class Claim(NamedTuple):
 
 @dataclass(slots=True)
 class _Reader:
-    """What the intake knows of one partition."""
+    """What the builder knows of one partition."""
 
-    claim: Claim
+    claim: PartitionLease
     expected: int | None
     """Where the next batch starts: the stored ``next_offset`` once the batch before is committed."""
     next_offset: int | None
@@ -48,7 +48,7 @@ class _Reader:
     at_end: bool = False
 
 
-class Intake:
+class BatchBuilder:
     """Gathers decoded events between two batches.
 
     Parameters
@@ -61,7 +61,7 @@ class Intake:
         How far ahead of the wall clock a message may be stamped.
     """
 
-    def __init__(self, decoder: Decoder, rules: Mapping[str, InstrumentRules], *, max_clock_skew_ms: int) -> None:
+    def __init__(self, decoder: Decoder, rules: Mapping[str, Instrument], *, max_clock_skew_ms: int) -> None:
         self._decoder = decoder
         self._rules = rules
         self._max_clock_skew_ms = max_clock_skew_ms
@@ -71,7 +71,7 @@ class Intake:
         self._bytes = 0
         self._events: list[Event] = []
         self._dead_letters: list[DeadLetter] = []
-        self._foresight = Foresight(rules)
+        self._prefetch = RegionPrefetch(rules)
         self._clamped = 0
 
     @property
@@ -100,7 +100,7 @@ class Intake:
         return frozenset(self._readers)
 
     @property
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[PartitionLease]:
         """The claims that are held, as they were made."""
         return [reader.claim for reader in self._readers.values()]
 
@@ -147,14 +147,14 @@ class Intake:
         """Give the offset that is read next, gathered messages included."""
         return self._readers[partition].next_offset
 
-    def own(self, claim: Claim) -> None:
+    def own(self, claim: PartitionLease) -> None:
         """Take a partition over, from where its row says; what was gathered from it is read again."""
         self.disown([claim.partition])
         self._readers[claim.partition] = _Reader(
             claim=claim, expected=claim.next_offset, next_offset=claim.next_offset, clock_ms=claim.stream_time_ms
         )
 
-    def disown(self, partitions: Collection[PartitionId]) -> list[Claim]:
+    def disown(self, partitions: Collection[PartitionId]) -> list[PartitionLease]:
         """Forget partitions and all that was gathered from them; return the claims that were held."""
         held = [self._readers.pop(p).claim for p in partitions if p in self._readers]
         self._events = [e for e in self._events if e.message.partition not in partitions]
@@ -199,9 +199,9 @@ class Intake:
                 reader.at_end = True
         self._ends.clear()
 
-    def foresee(self) -> None:
+    def prefetch(self) -> None:
         """Compute regions that the next batch will ask for; see `consumer.service.region_prefetch`."""
-        self._foresight.compute()
+        self._prefetch.compute()
 
     def take(self) -> Batch | None:
         """Take what was gathered as a batch; None when no position moved."""
@@ -209,11 +209,11 @@ class Intake:
         if not moved:
             return None
         batch = Batch(
-            advances=_advances(moved),
+            advances=_offset_updates(moved),
             events=tuple(self._events),
             dead_letters=tuple(self._dead_letters),
             clocks={r.claim.clock: r.clock_ms for r in moved},
-            foreseen=self._foresight.take(),
+            prefetched=self._prefetch.take(),
         )
         self._events, self._dead_letters = [], []
         self._bytes = _bytes_of(self._waiting)
@@ -235,7 +235,7 @@ class Intake:
         ]
         if not idle:
             return None
-        return Batch(advances=_advances(idle), clocks={r.claim.clock: max(r.clock_ms, now_ms) for r in idle})
+        return Batch(advances=_offset_updates(idle), clocks={r.claim.clock: max(r.clock_ms, now_ms) for r in idle})
 
     def unmoved(self, tick: Batch) -> Batch | None:
         """Give the part of an earlier tick whose partitions are where they were, with nothing gathered since."""
@@ -294,7 +294,7 @@ class Intake:
                 DeadLetterReason.UNKNOWN_INSTRUMENT,
                 f"instrument {exposure.instrument!r} is not configured: add it to the key 'instruments'",
             )
-        self._foresight.note(exposure)
+        self._prefetch.note(exposure)
         return rules.algorithm if rules.algorithm.needs_headers else None
 
     def _advance_clock(self, reader: _Reader, timestamp_ms: int, latest_ms: int) -> None:
@@ -307,8 +307,8 @@ def _bytes_of(messages: Iterable[Message | None]) -> int:
     return sum(len(m.key or b"") + len(m.value or b"") for m in messages if m is not None)
 
 
-def _advances(readers: Sequence[_Reader]) -> tuple[Advance, ...]:
+def _offset_updates(readers: Sequence[_Reader]) -> tuple[OffsetUpdate, ...]:
     return tuple(
-        Advance(r.claim.partition, r.claim.clock, r.claim.epoch, r.expected, r.next_offset, r.clock_ms)
+        OffsetUpdate(r.claim.partition, r.claim.clock, r.claim.epoch, r.expected, r.next_offset, r.clock_ms)
         for r in sorted(readers, key=lambda each: each.claim.clock)
     )

@@ -21,7 +21,7 @@ class Judgement(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breaker:
+class BreakerPolicy:
     """When to stop instead of setting messages aside; see ``breaker`` in the settings."""
 
     enabled: bool = True
@@ -48,7 +48,7 @@ class Breaker:
         return Judgement.HOLD if held_s < self.hold_s else Judgement.WRITE
 
 
-class Window:
+class BreakerWindow:
     """The latest batches, as far as a small one needs them to be judged.
 
     Parameters
@@ -57,12 +57,12 @@ class Window:
         The policy.
     """
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: BreakerPolicy) -> None:
         self._breaker = breaker
         self._latest: deque[tuple[int, int]] = deque()
 
     def judge(self, *, messages: int, bad: int, held_s: float) -> Judgement:
-        """Judge a batch; one that is mostly good is written, whatever came before it. See `Breaker.judge`."""
+        """Judge a batch; one that is mostly good is written, whatever came before it. See `BreakerPolicy.judge`."""
         alone = self._breaker.judge(messages=messages, bad=bad, held_s=held_s)
         if bad <= messages * self._breaker.max_bad_fraction:
             return alone

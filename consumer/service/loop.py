@@ -22,15 +22,15 @@ from consumer.metrics import Metrics, Rebalance
 from consumer.model import DeadLetter, Message, PartitionId
 from consumer.postgres.offsets import Positions, StoredPosition
 from consumer.service.batch import MOST_GROUPS_OF_A_TICK, Batch
-from consumer.service.batch_builder import Claim, Intake
-from consumer.service.circuit_breaker import Breaker, Judgement, Window
+from consumer.service.batch_builder import BatchBuilder, PartitionLease
+from consumer.service.circuit_breaker import BreakerPolicy, BreakerWindow, Judgement
 from consumer.service.partitions import (
     Assignment,
     EndWatch,
     Log,
     Refusal,
     TopicWatch,
-    claim_partitions,
+    acquire_leases,
     of_another_log,
     reread,
 )
@@ -99,7 +99,7 @@ class LoopSettings:
     session_timeout_s: float
     shutdown_timeout_s: float
     start_at_end: bool
-    breaker: Breaker
+    breaker: BreakerPolicy
 
 
 class _Call(Protocol):
@@ -131,7 +131,7 @@ class Service:
     ----------
     connect
         Makes the member of the consumer group, given who listens to its rebalances.
-    writer, positions, intake, reporter, metrics
+    writer, positions, builder, reporter, metrics
         The parts; see their modules.
     prepare
         Run once by the writer before anything is claimed: it makes sure that the schema is ours.
@@ -144,7 +144,7 @@ class Service:
         connect: "Callable[[Service], Source]",
         writer: Writer,
         positions: Positions,
-        intake: Intake,
+        builder: BatchBuilder,
         reporter: Reporter,
         metrics: Metrics,
         settings: LoopSettings,
@@ -154,7 +154,7 @@ class Service:
         self._writer = writer
         self._positions = positions
         self._prepare: Callable[[], None] | None = prepare
-        self._intake = intake
+        self._builder = builder
         self._reporter = reporter
         self._metrics = metrics
         self._settings = settings
@@ -167,7 +167,7 @@ class Service:
         self._next_ping_s = 0.0
         self._next_look_s = 0.0
         self._held_since_s: float | None = None
-        self._breaker = Window(settings.breaker)
+        self._breaker = BreakerWindow(settings.breaker)
         self._log = get_logger(__name__)
         self._source = connect(self)
         self._topics = TopicWatch(self._source)
@@ -219,7 +219,7 @@ class Service:
         if self._pending is None:
             self._give_work(now_s)
         self._poll()
-        strangers = self._topics.strangers(self._intake.claims, now_s)
+        strangers = self._topics.strangers(self._builder.claims, now_s)
         if strangers:
             self._log.warning("the topic was made anew", partitions=_names(strangers))
             self._reclaim(strangers)
@@ -232,7 +232,7 @@ class Service:
                 assigned=frozenset(self._assignment.assigned),
                 refused=dict(self._assignment.refused),
                 tripped=len(self._assignment.tripped),
-                reading=self._intake.partitions,
+                reading=self._builder.partitions,
                 database=self._writer.unwell,
                 kafka=self._source.last_error,
                 paused=self._paused,
@@ -240,13 +240,13 @@ class Service:
         )
 
     def _poll(self) -> None:
-        room = self._settings.max_messages - self._intake.size if self._intake.bytes < _MAX_GATHERED_BYTES else 0
+        room = self._settings.max_messages - self._builder.size if self._builder.bytes < _MAX_GATHERED_BYTES else 0
         if room <= 0 and not self._paused:
             if self._pending is not None:
                 self._wait_for_writer(_FULL_WAIT_S)
             # A batch that is written soon makes room. What waits for the registry does not: it needs further polls.
             busy_s = 0.0 if self._pending is None else monotonic() - self._pending.since_s
-            if busy_s < _PAUSE_AFTER_S and not self._intake.stalled:
+            if busy_s < _PAUSE_AFTER_S and not self._builder.stalled:
                 return
             self._source.pause()
             self._paused = True
@@ -256,16 +256,16 @@ class Service:
         polled = self._source.poll(max(room, 1), self._settings.max_wait_s)
         started = monotonic()
         try:
-            self._intake.put(polled.messages, polled.ends, _now_ms())
+            self._builder.put(polled.messages, polled.ends, _now_ms())
             self._reporter.registry_well()
         except TransientError as error:
-            # The messages wait in the intake; the loop goes on serving the group and asks again.
+            # The messages wait in the builder; the loop goes on serving the group and asks again.
             self._reporter.registry_unwell(str(error))
         decoded = monotonic()
-        self._intake.foresee()
+        self._builder.prefetch()
         self._reporter.gathered(
             self._oldest(),
-            self._intake.take_clamped(),
+            self._builder.take_clamped(),
             decode_s=decoded - started,
             region_s=monotonic() - decoded,
         )
@@ -278,7 +278,7 @@ class Service:
         if batch is not None and batch.events:
             return batch.events[0].message
         letters = () if batch is None else batch.dead_letters
-        return letters[0].message if letters else self._intake.oldest
+        return letters[0].message if letters else self._builder.oldest
 
     def _give_work(self, now_s: float) -> None:
         """Give the idle writer what is most urgent: a batch, claims, a tick, or a question whether it is there."""
@@ -310,28 +310,28 @@ class Service:
             if tick is not None:
                 self._ends.ask(tick)
         confirmed = self._ends.answer()
-        return None if confirmed is None else self._intake.unmoved(confirmed)
+        return None if confirmed is None else self._builder.unmoved(confirmed)
 
     def _due_tick(self, now_s: float) -> Batch | None:
         """Make a tick for the partitions at whose end a group may be due by the wall clock."""
-        tick = self._intake.tick(_now_ms())
+        tick = self._builder.tick(_now_ms())
         if tick is None:
             return None
         self._next_tick_s = now_s + self._settings.close_interval_s
-        if self._intake.size == 0 and self._intake.caught_up:
+        if self._builder.size == 0 and self._builder.caught_up:
             self._reporter.idle()
         # A clock that we have not written by yet may have groups from before we took it over.
         return tick.of({clock for clock, at_ms in tick.clocks.items() if self._deadlines.get(clock, 0) <= at_ms})
 
     def _breaker_holds(self, now_s: float) -> bool:
         """Judge what is gathered; False when it may be written."""
-        bad = self._intake.unaccepted
+        bad = self._builder.unaccepted
         if not bad:
             self._held_since_s = None
             return False
         self._held_since_s = self._held_since_s or now_s
         held_s = now_s - self._held_since_s
-        judgement = self._breaker.judge(messages=self._intake.decoded, bad=len(bad), held_s=held_s)
+        judgement = self._breaker.judge(messages=self._builder.decoded, bad=len(bad), held_s=held_s)
         if judgement is Judgement.TRIP:
             self._held_since_s = None
             self._trip(bad, now_s)
@@ -340,8 +340,8 @@ class Service:
 
     def _take(self) -> Batch | None:
         """Take what was gathered, which was judged just now, to be written."""
-        messages, bad = self._intake.decoded, len(self._intake.unaccepted)
-        batch = self._intake.take()
+        messages, bad = self._builder.decoded, len(self._builder.unaccepted)
+        batch = self._builder.take()
         if batch is not None:
             self._breaker.wrote(messages=messages, bad=bad)
             self._held_since_s = None
@@ -350,14 +350,14 @@ class Service:
     def _trip(self, bad: Sequence[DeadLetter], now_s: float) -> None:
         """Drop what is gathered, and read no more of the partitions that the bad messages came from."""
         detail = (
-            f"the circuit breaker is open: {len(bad)} of {self._intake.decoded} messages are bad, the last because of "
+            f"the circuit breaker is open: {len(bad)} of {self._builder.decoded} messages are bad, the last because of "
             f"{bad[-1].reason}: {bad[-1].detail}. None of them was set aside; mend the cause, or say "
             "'visit-consumer breaker reset'"
         )
         partitions = {letter.message.partition for letter in bad if letter.message is not None}
         self._log.error("the circuit breaker opens", partitions=_names(partitions), detail=detail)
-        dropped = self._intake.gathered_from | partitions
-        held = self._intake.disown(dropped)
+        dropped = self._builder.gathered_from | partitions
+        held = self._builder.disown(dropped)
         self._source.stop(dropped)
         self._assignment.add((dropped - partitions) & self._assignment.assigned, now_s)
         for partition in partitions & self._assignment.assigned:
@@ -372,7 +372,7 @@ class Service:
         That may be another replica, an operator, or a failover to a server that has lost the last transactions. Who
         writes finds out by the fence; who stands at the end of a log would not until the next message.
         """
-        held, expected = self._intake.claims, self._intake.expected
+        held, expected = self._builder.claims, self._builder.expected
         asked = self._writer.ask(lambda: self._positions.read([claim.clock for claim in held]))
 
         def take() -> None:
@@ -384,9 +384,9 @@ class Service:
                 if claim.clock not in stored
                 or (stored[claim.clock].epoch, stored[claim.clock].next_offset) != (claim.epoch, expected[claim.clock])
             }
-            if moved & self._intake.partitions:
+            if moved & self._builder.partitions:
                 self._log.warning("position claimed or moved by another", partitions=_names(moved))
-                self._read_again(moved & self._intake.partitions)
+                self._read_again(moved & self._builder.partitions)
 
         self._pending = _Pending(asked, take, now_s)
 
@@ -397,7 +397,7 @@ class Service:
         and again when the new one is read from its start.
         """
         partitions = {a.partition for a in batch.advances}
-        claims = [claim for claim in self._intake.claims if claim.partition in partitions]
+        claims = [claim for claim in self._builder.claims if claim.partition in partitions]
         asked = self._writer.ask(lambda: of_another_log(self._source, claims))
 
         def take() -> None:
@@ -434,7 +434,7 @@ class Service:
 
     def _ask_for(self, partitions: set[PartitionId], now_s: float) -> None:
         asked = self._writer.ask(
-            lambda: claim_partitions(
+            lambda: acquire_leases(
                 self._source,
                 self._positions,
                 partitions,
@@ -444,11 +444,11 @@ class Service:
         )
         self._pending = _Pending(asked, lambda: self._claimed(asked), now_s)
 
-    def _claimed(self, future: "Future[list[Claim | Refusal]]") -> None:
+    def _claimed(self, future: "Future[list[PartitionLease | Refusal]]") -> None:
         for each in future.result():
             if not self._assignment.answered(each.partition):
                 continue
-            if isinstance(each, Claim):
+            if isinstance(each, PartitionLease):
                 self._begin(each)
             else:
                 again_s = _REFUSED_AGAIN_S if each.lasting else _CLAIM_AGAIN_S
@@ -458,16 +458,16 @@ class Service:
                 log = self._log.error if each.lasting else self._log.warning
                 log("partition cannot be read", partition=each.partition, detail=each.detail)
 
-    def _begin(self, claim: Claim) -> None:
+    def _begin(self, claim: PartitionLease) -> None:
         self._deadlines.pop(claim.clock, None)
-        self._intake.own(claim)
+        self._builder.own(claim)
         self._source.start(claim.partition, claim.start)
         self._reporter.claimed(claim.partition, claim.start)
         self._log.info("partition claimed", partition=claim.partition, start=claim.start, epoch=claim.epoch)
 
     def _read_again(self, partitions: Collection[PartitionId]) -> None:
         """Read the rows of fenced partitions: go on where a lost answer left us, or leave them to their new owner."""
-        held = self._intake.disown(partitions)
+        held = self._builder.disown(partitions)
         self._source.stop(partitions)
         asked = self._writer.ask(lambda: self._positions.read([claim.clock for claim in held]))
 
@@ -486,13 +486,13 @@ class Service:
 
     def _reclaim(self, partitions: Collection[PartitionId]) -> None:
         """Claim partitions anew, and read them from where they are stored: their log was truncated, or is another."""
-        self._intake.disown(partitions)
+        self._builder.disown(partitions)
         self._source.stop(partitions)
         self._assignment.add(set(partitions) & self._assignment.assigned, monotonic())
 
     def _let_go(self, partitions: Collection[PartitionId]) -> None:
         self._assignment.remove(partitions)
-        self._intake.disown(partitions)
+        self._builder.disown(partitions)
         self._reporter.gone(partitions)
 
     def _finish(self) -> None:

@@ -49,7 +49,7 @@ class RelaySettings:
     retention: RetentionSettings
 
 
-class Relay:
+class OutboxRelay:
     """The thread.
 
     Parameters

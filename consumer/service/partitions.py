@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from consumer.errors import TransientError
-from consumer.model import Advance, PartitionId
+from consumer.model import OffsetUpdate, PartitionId
 from consumer.postgres.offsets import LogPartition, StoredPosition
 from consumer.service.batch import Batch
-from consumer.service.batch_builder import Claim
+from consumer.service.batch_builder import PartitionLease
 from consumer.service.worker import Worker
 
 _WATCH_EVERY_S = 5.0
@@ -67,14 +67,14 @@ class Refusal(NamedTuple):
     """Of the log: the offset after its last."""
 
 
-def claim_partitions(
+def acquire_leases(
     log: Log,
     store: PositionStore,
     partitions: Collection[PartitionId],
     *,
     start_at_end: bool,
     wanted: Callable[[PartitionId], bool] = lambda _: True,
-) -> list[Claim | Refusal]:
+) -> list[PartitionLease | Refusal]:
     """Claim partitions, one after the other.
 
     Parameters
@@ -95,7 +95,7 @@ def claim_partitions(
     TransientError
         When the database cannot be asked now; partitions that were claimed before that are claimed again.
     """
-    outcome: list[Claim | Refusal] = []
+    outcome: list[PartitionLease | Refusal] = []
     topics: dict[str, _Topic] = {}
     for partition in sorted(partitions):
         if not wanted(partition):
@@ -125,7 +125,7 @@ class _Topic(NamedTuple):
 
 def _claim(
     log: Log, store: PositionStore, partition: PartitionId, topic: _Topic, low: int, high: int
-) -> Claim | Refusal:
+) -> PartitionLease | Refusal:
     """Claim one partition whose log goes from `low` to `high`."""
     where = LogPartition(topic.cluster_id, topic.topic_id, partition)
     position = store.claim(where)
@@ -146,16 +146,18 @@ def _claim(
     if low <= start <= high:
         identity = (topic.cluster_id, topic.topic_id)
         time_ms = position.stream_time_ms
-        return Claim(partition, position.id, position.epoch, start, time_ms, start, position.accept_until, identity)
+        return PartitionLease(
+            partition, position.id, position.epoch, start, time_ms, start, position.accept_until, identity
+        )
     return Refusal(partition, _gap(partition, start, low, high), lasting=True, position=start, end=high)
 
 
-def of_another_log(log: Log, claims: Collection[Claim]) -> list[PartitionId]:
+def of_another_log(log: Log, claims: Collection[PartitionLease]) -> list[PartitionId]:
     """Ask the brokers which partitions are of another log by now than was claimed, as far as they can be asked."""
     return _strangers(claims, _identities(log, {claim.partition.topic for claim in claims}))
 
 
-def _strangers(claims: Collection[Claim], found: Mapping[str, tuple[str, str]]) -> list[PartitionId]:
+def _strangers(claims: Collection[PartitionLease], found: Mapping[str, tuple[str, str]]) -> list[PartitionId]:
     return [c.partition for c in claims if found.get(c.partition.topic, c.log) != c.log]
 
 
@@ -198,7 +200,7 @@ class TopicWatch:
         self._asked: Future[dict[str, tuple[str, str]]] | None = None
         self._next_s = 0.0
 
-    def strangers(self, claims: Collection[Claim], now_s: float) -> list[PartitionId]:
+    def strangers(self, claims: Collection[PartitionLease], now_s: float) -> list[PartitionId]:
         """Give the partitions that are of another log than was claimed, as far as is known; never waits."""
         asked = self._asked
         if asked is None:
@@ -256,7 +258,7 @@ class EndWatch:
         """End the thread; does not wait."""
         self._worker.end()
 
-    def _at_end(self, advances: Iterable[Advance]) -> set[int]:
+    def _at_end(self, advances: Iterable[OffsetUpdate]) -> set[int]:
         clocks: set[int] = set()
         silent: set[int] = set()
         for advance in sorted(advances, key=lambda each: each.clock in self._silent):
@@ -333,12 +335,12 @@ class Assignment:
 class Reread(NamedTuple):
     """What the rows of a fenced batch say."""
 
-    resumed: list[Claim]
+    resumed: list[PartitionLease]
     """Still ours: our commit had landed, or an operator moved the position of an unchanged claim."""
     stolen: list[PartitionId]
 
 
-def reread(held: Collection[Claim], stored: Mapping[int, StoredPosition]) -> Reread:
+def reread(held: Collection[PartitionLease], stored: Mapping[int, StoredPosition]) -> Reread:
     """Judge claims after a fence failed: at our epoch, go on from the stored offset; otherwise somebody has it."""
     answer = Reread([], [])
     for claim in held:

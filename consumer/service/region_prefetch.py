@@ -6,46 +6,48 @@ the writer's thread they would not only make the transaction longer: numpy gives
 calls, and beside a thread that decodes gets it back only when that one's turn is over. A hundred calls a visit then
 take many times as long as their arithmetic.
 
-A foreseen region is a guess at what will be asked, never the answer to another question: it holds for the very
+A prefetched region is a guess at what will be asked, never the answer to another question: it holds for the very
 `~consumer.model.Exposure` object from which it was computed, alone, under an algorithm that looks at nothing else.
-What was not foreseen is computed in the transaction; what is stored already was foreseen in vain. Pure: no clock, no
-I/O.
+What was not prefetched is computed in the transaction; what is stored already was prefetched in vain. Pure: no clock,
+no I/O.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from consumer.domain import InstrumentRules
+from consumer.domain import Instrument
 from consumer.errors import GroupError
 from consumer.model import Exposure, RawRegion, VisitDefinition, VisitRegions
 from consumer.regions import compute_each
 
 _MAX_SEEN = 1024
 """Exposures that are remembered as seen; more than a batch has of a camera with many detectors."""
-_MAX_FORESEEN = 500
+_MAX_PREFETCHED = 500
 """Visits of one batch; those of LSSTCam take 30 kB each."""
 
 
-class ForeseenRegions(NamedTuple):
+class PrefetchedRegions(NamedTuple):
     """The regions of the visit that is this exposure alone."""
 
     exposure: Exposure
     regions: VisitRegions
 
 
-Foreseen = Mapping[int, ForeseenRegions]
+Prefetched = Mapping[int, PrefetchedRegions]
 """By the identity of the exposure's object, which the entry keeps alive."""
 
 
-def foreseen_regions(foreseen: Foreseen, visit: VisitDefinition, raws: tuple[RawRegion, ...]) -> VisitRegions | None:
-    """Find the regions of a visit among those that were foreseen; None where they were not."""
+def prefetched_regions(
+    prefetched: Prefetched, visit: VisitDefinition, raws: tuple[RawRegion, ...]
+) -> VisitRegions | None:
+    """Find the regions of a visit among those that were prefetched; None where they were not."""
     if raws or len(visit.exposures) != 1:
         return None
-    found = foreseen.get(id(visit.exposures[0]))
+    found = prefetched.get(id(visit.exposures[0]))
     return None if found is None or found.exposure is not visit.exposures[0] else found.regions
 
 
-class Foresight:
+class RegionPrefetch:
     """Notes exposures as they are first read, and computes their visits' regions. Not thread-safe.
 
     Parameters
@@ -55,11 +57,11 @@ class Foresight:
         left to the transaction.
     """
 
-    def __init__(self, rules: Mapping[str, InstrumentRules]) -> None:
+    def __init__(self, rules: Mapping[str, Instrument]) -> None:
         self._rules = {name: each for name, each in rules.items() if not each.algorithm.needs_headers}
         self._seen: dict[int, Exposure] = {}
         self._noted: dict[str, list[Exposure]] = {}
-        self._foreseen: dict[int, ForeseenRegions] = {}
+        self._prefetched: dict[int, PrefetchedRegions] = {}
 
     def note(self, exposure: Exposure) -> None:
         """Take note that a raw of this exposure was read; an object that was noted lately is not noted again."""
@@ -75,15 +77,15 @@ class Foresight:
     def compute(self) -> None:
         """Compute the regions of what was noted."""
         for instrument, exposures in self._noted.items():
-            wanted = exposures[: _MAX_FORESEEN - len(self._foreseen)]
+            wanted = exposures[: _MAX_PREFETCHED - len(self._prefetched)]
             computed = compute_each(self._rules[instrument].algorithm, [((each,), ()) for each in wanted])
             for exposure, regions in zip(wanted, computed, strict=True):
                 # A visit that has none fails where its group is named: in the transaction.
                 if not isinstance(regions, GroupError):
-                    self._foreseen[id(exposure)] = ForeseenRegions(exposure, regions)
+                    self._prefetched[id(exposure)] = PrefetchedRegions(exposure, regions)
         self._noted.clear()
 
-    def take(self) -> Foreseen:
+    def take(self) -> Prefetched:
         """Take what was computed since this was asked last."""
-        foreseen, self._foreseen = self._foreseen, {}
-        return foreseen
+        prefetched, self._prefetched = self._prefetched, {}
+        return prefetched

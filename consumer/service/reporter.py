@@ -14,7 +14,7 @@ from consumer.logs import get_logger
 from consumer.metrics import EventOutcome, Metrics, Stage, VisitResult
 from consumer.model import DeadLetter, Message, PartitionId
 from consumer.service.batch import Batch, BatchResult
-from consumer.web import Health, PartitionStatus, Status
+from consumer.web import Health, PartitionStatus, ServiceStatus
 
 _WARNINGS_PER_BATCH = 5
 """More of one kind are told as a number: a broken camera must not flood the log."""
@@ -86,9 +86,9 @@ class Reporter:
         self._metrics.oldest_unprocessed.set(0)
 
     def gathered(self, oldest: Message | None, clamped: int, *, decode_s: float, region_s: float) -> None:
-        """Note what waits in the intake after a poll: its oldest message, and how many stamps were cut since.
+        """Note what waits in the builder after a poll: its oldest message, and how many stamps were cut since.
 
-        The seconds that the poll's messages took to decode, and the regions that they let us foresee, count for the
+        The seconds that the poll's messages took to decode, and the regions that they let us prefetch, count for the
         batch that is committed next.
         """
         self._decode_s += decode_s
@@ -198,14 +198,14 @@ class Reporter:
             self._log.warning("more groups without a visit", number=len(warnings) - _WARNINGS_PER_BATCH)
 
     def _count_visits(self, result: BatchResult, now_s: float) -> None:
-        metrics, verdicts = self._metrics, result.verdicts
+        metrics, diff = self._metrics, result.diff
         for instrument, reason in result.closed:
             metrics.groups_closed.labels(metrics.instrument(instrument), reason).inc()
         for instrument, number in result.late.items():
             metrics.late_exposures.labels(metrics.instrument(instrument)).inc(number)
         for instrument, number in result.detectors_without_region.items():
             metrics.detector_regions_missing.labels(metrics.instrument(instrument)).set(number)
-        replaced = {(old.instrument, old.id) for _, old in verdicts.updated}
+        replaced = {(old.instrument, old.id) for _, old in diff.updated}
         written = Counter(
             (
                 r.definition.instrument,
@@ -213,13 +213,13 @@ class Reporter:
             )
             for r in result.written
         )
-        written.update((c.group.instrument, VisitResult.UNCHANGED) for c in verdicts.unchanged)
-        written.update((c.group.instrument, VisitResult.KEPT) for c in verdicts.kept)
-        written.update((c.group.instrument, VisitResult.CONFLICT) for c, _ in verdicts.conflicts)
-        written.update((each.instrument, VisitResult.REMOVED) for each in verdicts.stale)
+        written.update((c.group.instrument, VisitResult.UNCHANGED) for c in diff.unchanged)
+        written.update((c.group.instrument, VisitResult.KEPT) for c in diff.kept)
+        written.update((c.group.instrument, VisitResult.CONFLICT) for c, _ in diff.conflicts)
+        written.update((each.instrument, VisitResult.REMOVED) for each in diff.stale)
         for (instrument, outcome), number in written.items():
             metrics.visits_written.labels(metrics.instrument(instrument), outcome).inc(number)
-        last_ms = {(c.group, c.definition.id): c.last_ms for c in verdicts.candidates}
+        last_ms = {(c.group, c.definition.id): c.last_ms for c in diff.candidates}
         for records in result.written:
             needed_ms = last_ms[records.group, records.definition.id]
             metrics.visit_committed(
@@ -281,7 +281,7 @@ class Reporter:
             reasons.append("the schema registry is unwell")
         return Health(ok=not reasons, reasons=tuple(reasons))
 
-    def status(self) -> Status:
+    def status(self) -> ServiceStatus:
         """Return what the status page shows."""
         state = self._state
         shown = dict(self._partitions)
@@ -295,7 +295,7 @@ class Reporter:
                     partition=partition, state="stalled", position=known.position, lag=known.lag, detail=detail
                 )
             shown[partition] = known
-        return Status(
+        return ServiceStatus(
             version=__version__,
             state="stopping" if self._stopping else "running" if self.ready().ok else "waiting",
             started_at=self._started_at,

@@ -1,4 +1,4 @@
-"""From the groups that closed or changed to their rows: define, compare with what is stored, compute, write.
+"""From the groups that closed or changed to their rows: define, diff_visits with what is stored, compute, write.
 
 A visit that goes, or gets another name, leaves an id or a name to a group that was refused it before. That group is
 settled again in the same transaction, so that a claim which did not last leaves no trace: what is stored at the end
@@ -13,23 +13,23 @@ from consumer.domain import (
     Candidate,
     Defined,
     ExposureKey,
-    InstrumentRules,
+    Instrument,
     KnownExposure,
     StoredVisit,
-    Verdicts,
+    VisitDiff,
     VisitKey,
-    compare,
     define,
+    diff_visits,
     group_dead_letter,
 )
 from consumer.domain.closing import OpenGroup
-from consumer.domain.open_groups import Closing, GroupBuffer, Member, group_of_members
+from consumer.domain.open_groups import Closing, Member, OpenGroups, group_of_members
 from consumer.domain.visit_records import make_records
 from consumer.errors import DataRefusedError, DeadLetterReason, GroupError
 from consumer.events.visit_defined import Announce, outbox_rows
 from consumer.model import CloseReason, DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords, VisitRegions
 from consumer.regions import compute_each
-from consumer.service.region_prefetch import Foreseen, foreseen_regions
+from consumer.service.region_prefetch import Prefetched, prefetched_regions
 
 
 class VisitTables(Protocol):
@@ -69,10 +69,10 @@ class VisitTables(Protocol):
 
 
 @dataclass(slots=True)
-class Settled:
+class StoreVisitsResult:
     """What became of the visits of a batch."""
 
-    verdicts: Verdicts = field(default_factory=Verdicts)
+    diff: VisitDiff = field(default_factory=VisitDiff)
     written: list[VisitRecords] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     """Of groups; still to be written."""
@@ -83,17 +83,17 @@ class Settled:
     region_s: float = 0.0
 
 
-def settle_visits(
+def store_visits(
     tables: VisitTables,
-    buffer: GroupBuffer,
-    rules: Mapping[str, InstrumentRules],
-    foreseen: Foreseen,
+    buffer: OpenGroups,
+    rules: Mapping[str, Instrument],
+    prefetched: Prefetched,
     *,
     renamed: Collection[str] = (),
     announce: Announce | None,
     alone: bool,
     stopwatch: Callable[[], float],
-) -> Settled:
+) -> StoreVisitsResult:
     """Define the visits of the groups that closed or changed, compute what is not stored yet, and write it.
 
     Parameters
@@ -104,7 +104,7 @@ def settle_visits(
         After the batch was fed to it; its groups are stored.
     rules
         By instrument.
-    foreseen
+    prefetched
         Regions that were computed already.
     renamed
         Instruments in which the batch gave up visit ids or names, if only in between.
@@ -115,7 +115,7 @@ def settle_visits(
     stopwatch
         Seconds of a monotonic clock.
     """
-    settled = Settled()
+    settled = StoreVisitsResult()
     closings, opened = buffer.last_closings(), buffer.open_now()
     # Who comes first has an id or a name. What follows takes closings in their order, each group's last one.
     in_order = len(closings) == len(buffer.closings) and not opened
@@ -126,18 +126,18 @@ def settle_visits(
         settled.dead_letters += defined.dead_letters
         settled.warnings += [skip.detail for _, skip in defined.skips if skip.warn]
         settled.off_sky += [(key.instrument, skip.reason) for key, skip in defined.skips]
-        one = _Round(tables, rules, foreseen, settled, defined, announce=announce, alone=alone, stopwatch=stopwatch)
+        one = _Pass(tables, rules, prefetched, settled, defined, announce=announce, alone=alone, stopwatch=stopwatch)
         freed = one.run()
         in_order = in_order and not freed
         closings, opened = _refused_before(tables, rules, settled, freed, last_ms), []
-    settled.contested = bool(settled.verdicts.conflicts) and not in_order
+    settled.contested = bool(settled.diff.conflicts) and not in_order
     # One that was given up and taken again within the batch would have gone to a group that was refused it before.
     settled.contested |= bool(renamed) and bool(tables.refused_groups(renamed))
     return settled
 
 
 def _refused_before(
-    tables: VisitTables, rules: Mapping[str, InstrumentRules], settled: Settled, freed: set[str], last_ms: int
+    tables: VisitTables, rules: Mapping[str, Instrument], settled: StoreVisitsResult, freed: set[str], last_ms: int
 ) -> list[Closing]:
     """Close the groups again that were refused a visit id or a name, now that one of their instrument is free.
 
@@ -145,7 +145,7 @@ def _refused_before(
     """
     if not freed:
         return []
-    refused = {c.group for c, _ in settled.verdicts.conflicts if c.group.instrument in freed}
+    refused = {c.group for c, _ in settled.diff.conflicts if c.group.instrument in freed}
     refused |= {key for key in tables.refused_groups(freed) if key.instrument in rules}
     if not refused:
         return []
@@ -154,8 +154,8 @@ def _refused_before(
     for known in tables.group_members(closed):
         members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known.detectors)))
     tables.delete_groups(closed)
-    verdicts = settled.verdicts
-    verdicts.conflicts = [(c, letter) for c, letter in verdicts.conflicts if c.group not in closed]
+    diff = settled.diff
+    diff.conflicts = [(c, letter) for c, letter in diff.conflicts if c.group not in closed]
     settled.dead_letters = [
         letter
         for letter in settled.dead_letters
@@ -174,13 +174,13 @@ def _refused_before(
 
 
 @dataclass(slots=True)
-class _Round:
+class _Pass:
     """One comparison of what groups define with what is stored, and its writes."""
 
     tables: VisitTables
-    rules: Mapping[str, InstrumentRules]
-    foreseen: Foreseen
-    settled: Settled
+    rules: Mapping[str, Instrument]
+    prefetched: Prefetched
+    settled: StoreVisitsResult
     defined: Defined
     announce: Announce | None
     alone: bool
@@ -194,20 +194,20 @@ class _Round:
         if not defined.candidates and not gone:
             return set()
         named = [(c.definition.instrument, c.definition.id, c.definition.name) for c in defined.candidates]
-        verdicts = compare(defined, self.tables.lock_visits(named, gone), self.rules)
-        _add(settled.verdicts, verdicts)
-        settled.dead_letters += [letter for _, letter in verdicts.conflicts]
-        self.failed = {c.group for c, _ in verdicts.conflicts}
+        diff = diff_visits(defined, self.tables.lock_visits(named, gone), self.rules)
+        _add(settled.diff, diff)
+        settled.dead_letters += [letter for _, letter in diff.conflicts]
+        self.failed = {c.group for c, _ in diff.conflicts}
         started = self.stopwatch()
-        records = self._records([*verdicts.new, *(c for c, _ in verdicts.updated)])
+        records = self._records([*diff.new, *(c for c, _ in diff.updated)])
         settled.region_s += self.stopwatch() - started
-        olds: list[StoredVisit | None] = [*(None for _ in verdicts.new), *(old for _, old in verdicts.updated)]
+        olds: list[StoredVisit | None] = [*(None for _ in diff.new), *(old for _, old in diff.updated)]
         failed = [old for one, old in zip(records, olds, strict=True) if one is None and old is not None]
-        self.tables.delete_visits([*verdicts.stale, *failed])
+        self.tables.delete_visits([*diff.stale, *failed])
         lost = {old.instrument for old in failed}
         lost |= self._write([(one, old) for one, old in zip(records, olds, strict=True) if one is not None])
         self.tables.resolve_dead_letters(defined.closed - self.failed)
-        return verdicts.freed | lost
+        return diff.freed | lost
 
     def _records(self, candidates: Sequence[Candidate]) -> list[VisitRecords | None]:
         """Finish visits' rows; one whose regions cannot be computed fails its group, and nothing else."""
@@ -232,11 +232,11 @@ class _Round:
         return finished
 
     def _regions(self, candidates: Sequence[Candidate]) -> list[VisitRegions | GroupError]:
-        """Give regions: those that were foreseen, and the others computed, those of one instrument together."""
+        """Give regions: those that were prefetched, and the others computed, those of one instrument together."""
         found: dict[int, VisitRegions | GroupError] = {}
         by_instrument: dict[str, list[int]] = {}
         for index, candidate in enumerate(candidates):
-            ready = foreseen_regions(self.foreseen, candidate.definition, candidate.raws)
+            ready = prefetched_regions(self.prefetched, candidate.definition, candidate.raws)
             if ready is not None:
                 found[index] = ready
             else:
@@ -272,18 +272,18 @@ class _Round:
         self.failed.add(group)
 
 
-def _add(total: Verdicts, verdicts: Verdicts) -> None:
-    total.candidates += verdicts.candidates
-    total.new += verdicts.new
-    total.updated += verdicts.updated
-    total.unchanged += verdicts.unchanged
-    total.kept += verdicts.kept
-    total.stale += verdicts.stale
-    total.conflicts += verdicts.conflicts
+def _add(total: VisitDiff, diff: VisitDiff) -> None:
+    total.candidates += diff.candidates
+    total.new += diff.new
+    total.updated += diff.updated
+    total.unchanged += diff.unchanged
+    total.kept += diff.kept
+    total.stale += diff.stale
+    total.conflicts += diff.conflicts
 
 
 def _raws_of(
-    tables: VisitTables, closings: Iterable[Closing], rules: Mapping[str, InstrumentRules]
+    tables: VisitTables, closings: Iterable[Closing], rules: Mapping[str, Instrument]
 ) -> Mapping[ExposureKey, Sequence[RawRegion]]:
     wanted = {
         ExposureKey(e.instrument, e.id)

@@ -11,7 +11,7 @@ from threading import Event as Flag
 from time import perf_counter
 from typing import NamedTuple, TypeVar
 
-from consumer.domain import InstrumentRules
+from consumer.domain import Instrument
 from consumer.errors import (
     DataRefusedError,
     DeadLetterReason,
@@ -83,7 +83,7 @@ class Writer:
         self,
         database: Database,
         positions: Positions,
-        rules: Mapping[str, InstrumentRules],
+        rules: Mapping[str, Instrument],
         metrics: Metrics,
         *,
         announce: Announce | None,

@@ -2,15 +2,15 @@
 
 from consumer.simulation.exposures import simulate_exposures
 from consumer.simulation.settings import INSTRUMENTS, SimulatedInstrument, SimulationSettings
-from consumer.simulation.stream import MessageWriter, SimulatedRaw, Spoilt, simulate_night
+from consumer.simulation.stream import Corruption, MessageWriter, SimulatedRaw, simulate_night
 
 __all__ = [
     "INSTRUMENTS",
+    "Corruption",
     "MessageWriter",
     "SimulatedInstrument",
     "SimulatedRaw",
     "SimulationSettings",
-    "Spoilt",
     "simulate_exposures",
     "simulate_night",
 ]

@@ -28,7 +28,7 @@ CERRO_PACHON = Site(longitude_deg=-70.749, latitude_deg=-30.244)
 
 
 @dataclass(frozen=True, slots=True)
-class Pointing:
+class MountPosition:
     """Directions over a site: arrays or numbers, degrees."""
 
     azimuth_deg: Floats
@@ -44,7 +44,7 @@ def sidereal_time_deg(utc_s: float, site: Site) -> float:
     return (280.46061837 + 360.98564736629 * days + site.longitude_deg) % 360.0
 
 
-def point(ra_deg: Floats | float, dec_deg: Floats | float, utc_s: float, site: Site) -> Pointing:
+def point(ra_deg: Floats | float, dec_deg: Floats | float, utc_s: float, site: Site) -> MountPosition:
     """Find directions of targets.
 
     Parameters
@@ -64,7 +64,7 @@ def point(ra_deg: Floats | float, dec_deg: Floats | float, utc_s: float, site: S
         np.sin(dec) * np.cos(latitude) - np.cos(dec) * np.sin(latitude) * np.cos(hour),
     )
     parallactic = np.arctan2(np.sin(hour), np.tan(latitude) * np.cos(dec) - np.sin(dec) * np.cos(hour))
-    return Pointing(
+    return MountPosition(
         azimuth_deg=np.degrees(azimuth) % 360.0,
         altitude_deg=np.degrees(np.arcsin(np.clip(sin_altitude, -1.0, 1.0))),
         parallactic_deg=np.degrees(parallactic),

@@ -18,7 +18,7 @@ _CORRECTED_AFTER_S = 60.0
 _DUPLICATED_WITHIN_S = 30.0
 
 
-class Spoilt(StrEnum):
+class Corruption(StrEnum):
     """How a bad message is bad."""
 
     EMPTY = "empty"
@@ -42,7 +42,7 @@ class SimulatedRaw:
     """When it is announced, seconds since the begin of the first exposure."""
     ordinal: int
     """Number of its exposure in the stream: 0, 1, ..."""
-    spoilt: Spoilt | None = None
+    spoilt: Corruption | None = None
     """None for a good message. Bad ones come on top of the good ones, so they cost no exposure anything."""
 
 
@@ -99,7 +99,7 @@ def _announce(
         if trouble < settings.duplicates:
             yield SimulatedRaw(raw, key, due_s + random.random() * _DUPLICATED_WITHIN_S, ordinal)
         if trouble > 1.0 - settings.bad_messages:
-            kind = tuple(Spoilt)[int(random.integers(len(Spoilt)))]
+            kind = tuple(Corruption)[int(random.integers(len(Corruption)))]
             yield SimulatedRaw(raw, key, due_s + random.random(), ordinal, kind)
     if random.random() < settings.corrections:
         corrected = replace(exposure, record_version=1, science_program=f"{exposure.science_program}-corrected")
@@ -137,13 +137,13 @@ def _changed(name: str, value: object) -> Callable[[RawIngested, bytes], bytes]:
     return lambda raw, _: encode_record(record_of(raw) | {name: value}, RAW_INGESTED)
 
 
-_SPOILERS: dict[Spoilt, Callable[[RawIngested, bytes], bytes]] = {
-    Spoilt.EMPTY: lambda _, __: b"",
-    Spoilt.RANDOM: lambda raw, _: np.random.default_rng([raw.exposure.id, raw.detector]).bytes(100),
-    Spoilt.TRUNCATED: lambda _, good: good[: len(good) // 2],
-    Spoilt.UNKNOWN_FINGERPRINT: lambda _, good: b"\xc3\x01" + bytes(8) + good[10:],
-    Spoilt.NOT_A_NUMBER: _changed("tracking_ra", math.nan),
-    Spoilt.NUL_CHARACTER: _changed("target_name", "NUL\x00"),
-    Spoilt.INVERTED_TIMESPAN: _changed("timespan_end", 0),
-    Spoilt.LONG_TEXT: _changed("science_program", "x" * 900_000),
+_SPOILERS: dict[Corruption, Callable[[RawIngested, bytes], bytes]] = {
+    Corruption.EMPTY: lambda _, __: b"",
+    Corruption.RANDOM: lambda raw, _: np.random.default_rng([raw.exposure.id, raw.detector]).bytes(100),
+    Corruption.TRUNCATED: lambda _, good: good[: len(good) // 2],
+    Corruption.UNKNOWN_FINGERPRINT: lambda _, good: b"\xc3\x01" + bytes(8) + good[10:],
+    Corruption.NOT_A_NUMBER: _changed("tracking_ra", math.nan),
+    Corruption.NUL_CHARACTER: _changed("target_name", "NUL\x00"),
+    Corruption.INVERTED_TIMESPAN: _changed("timespan_end", 0),
+    Corruption.LONG_TEXT: _changed("science_program", "x" * 900_000),
 }

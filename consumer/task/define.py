@@ -31,12 +31,12 @@ REGION_TOLERANCE_RAD = 1e-12
 """Corners of stored and computed regions that differ by less are the same: another numpy may move the last bits."""
 
 
-class BatchError(VisitConsumerError, RuntimeError):
+class DefineError(VisitConsumerError, RuntimeError):
     """A batch of exposures cannot be worked on as it was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchOptions:
+class DefineOptions:
     """How a batch treats visits that are stored already; named as `DefineVisitsTask` names them."""
 
     update_records: bool = False
@@ -52,7 +52,7 @@ class BatchOptions:
 
 
 @dataclass(slots=True, kw_only=True)
-class BatchResult:
+class DefineResult:
     """Counts of visits, named as the original's; their sum, ``n_visits`` apart, is ``n_visits``."""
 
     n_visits: int = 0
@@ -65,7 +65,7 @@ class BatchResult:
     n_partially_updated: int = 0
     """Stored visits whose rows were rewritten, but not their detector regions, which were the same."""
     n_filtered: int = 0
-    """Stored visits that were not computed; see `BatchOptions.prefilter`."""
+    """Stored visits that were not computed; see `DefineOptions.prefilter`."""
 
 
 class VisitStore(Protocol):
@@ -120,7 +120,7 @@ class MemoryStore:
         self.visits[records.definition.instrument, records.definition.id] = records
 
 
-class Candidate(NamedTuple):
+class OfflineCandidate(NamedTuple):
     """One visit of the batch before its regions are known."""
 
     group: GroupKey
@@ -129,8 +129,8 @@ class Candidate(NamedTuple):
     stored: VisitRecords | None
 
 
-class Change(Enum):
-    """What a batch does with one visit; each is counted in the field of `BatchResult` of its name."""
+class OfflineChange(Enum):
+    """What a batch does with one visit; each is counted in the field of `DefineResult` of its name."""
 
     SKIPPED = auto()
     NEW = auto()
@@ -138,13 +138,13 @@ class Change(Enum):
     PARTIALLY_UPDATED = auto()
     FILTERED = auto()
 
-    def count(self, result: BatchResult) -> None:
+    def count(self, result: DefineResult) -> None:
         """Add one to the field of this name."""
         name = f"n_{self.name.lower()}"
         setattr(result, name, getattr(result, name) + 1)
 
 
-ComputeRegions = Callable[[Sequence[Candidate]], Iterable[VisitRegions]]
+ComputeRegions = Callable[[Sequence[OfflineCandidate]], Iterable[VisitRegions]]
 """Computes the regions of many visits, in their order."""
 
 
@@ -153,7 +153,7 @@ def merge_exposures(exposures: Iterable[Exposure]) -> list[Exposure]:
 
     Raises
     ------
-    BatchError
+    DefineError
         When there are none, when they are of more than one instrument, or when two records of one exposure contradict
         each other.
     """
@@ -162,13 +162,13 @@ def merge_exposures(exposures: Iterable[Exposure]) -> list[Exposure]:
         key = (exposure.instrument, exposure.id)
         outcome = merge_record(merged.get(key, exposure), exposure)
         if outcome.contradictions:
-            raise BatchError(f"two records of exposure {exposure.id} contradict each other: {outcome.detail}")
+            raise DefineError(f"two records of exposure {exposure.id} contradict each other: {outcome.detail}")
         merged[key] = outcome.exposure
     if not merged:
-        raise BatchError("no exposures were given")
+        raise DefineError("no exposures were given")
     instruments = sorted({instrument for instrument, _ in merged})
     if len(instruments) > 1:
-        raise BatchError(f"all exposures must be of one instrument; these are of {', '.join(instruments)}")
+        raise DefineError(f"all exposures must be of one instrument; these are of {', '.join(instruments)}")
     return list(merged.values())
 
 
@@ -212,9 +212,9 @@ def with_stored_members(rule: GroupingRule, exposures: Sequence[Exposure], store
 def find_candidates(
     definitions: Iterable[tuple[GroupKey, VisitDefinition]],
     store: VisitStore,
-    options: BatchOptions,
-    result: BatchResult,
-) -> list[Candidate]:
+    options: DefineOptions,
+    result: DefineResult,
+) -> list[OfflineCandidate]:
     """Look up what is stored of each visit, and leave out what needs no work.
 
     Parameters
@@ -246,7 +246,7 @@ def find_candidates(
             continue
         if not options.skip_conflicting:
             raise _conflict(f"the groups {first.key!r} and {key.key!r} of {key.instrument} claim visit {definition.id}")
-        Change.SKIPPED.count(result)
+        OfflineChange.SKIPPED.count(result)
     if not claimed:
         return []
     instrument = next(iter(claimed.values()))[0].instrument
@@ -258,22 +258,22 @@ def find_candidates(
     for visit, (key, definition) in claimed.items():
         old = stored.get(visit)
         if options.prefilter and old is not None and _members(old.definition) == _members(definition):
-            Change.FILTERED.count(result)
+            OfflineChange.FILTERED.count(result)
             continue
         of_visit = tuple(raw for e in definition.exposures for raw in raws.get(e.id, ()))
-        candidates.append(Candidate(key, definition, of_visit, old))
+        candidates.append(OfflineCandidate(key, definition, of_visit, old))
     return candidates
 
 
 def define_batch(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[OfflineCandidate],
     *,
     rule: GroupingRule,
     algorithm: RegionAlgorithm,
     compute: ComputeRegions,
     store: VisitStore,
-    options: BatchOptions,
-    result: BatchResult,
+    options: DefineOptions,
+    result: DefineResult,
 ) -> None:
     """Compute the rows of visits and store those that are new or, where the options say so, different.
 
@@ -301,15 +301,15 @@ def define_batch(
     RegionError
         When regions cannot be computed.
     """
-    pending: list[tuple[Candidate, bytes]] = []
+    pending: list[tuple[OfflineCandidate, bytes]] = []
     for candidate in candidates:
         hashed = _hash_of(candidate, rule, algorithm)
         unchanged = candidate.stored is not None and candidate.stored.inputs_hash == hashed
         if unchanged and not options.check_detector_regions:
-            Change.SKIPPED.count(result)
+            OfflineChange.SKIPPED.count(result)
         else:
             pending.append((candidate, hashed))
-    finished: list[tuple[Change, VisitRecords]] = []
+    finished: list[tuple[OfflineChange, VisitRecords]] = []
     for (candidate, hashed), regions in zip(pending, compute([c for c, _ in pending]), strict=True):
         records = make_records(
             candidate.definition,
@@ -324,12 +324,12 @@ def define_batch(
         )
         finished.append((_change(candidate.stored, records, options), records))
     for change, records in finished:
-        if change is not Change.SKIPPED:
-            store.write(records, detector_regions=change is not Change.PARTIALLY_UPDATED)
+        if change is not OfflineChange.SKIPPED:
+            store.write(records, detector_regions=change is not OfflineChange.PARTIALLY_UPDATED)
         change.count(result)
 
 
-def _hash_of(candidate: Candidate, rule: GroupingRule, algorithm: RegionAlgorithm) -> bytes:
+def _hash_of(candidate: OfflineCandidate, rule: GroupingRule, algorithm: RegionAlgorithm) -> bytes:
     return inputs_hash(
         candidate.definition,
         group=candidate.group,
@@ -341,21 +341,23 @@ def _hash_of(candidate: Candidate, rule: GroupingRule, algorithm: RegionAlgorith
     )
 
 
-def _change(stored: VisitRecords | None, records: VisitRecords, options: BatchOptions) -> Change:
+def _change(stored: VisitRecords | None, records: VisitRecords, options: DefineOptions) -> OfflineChange:
     if stored is None:
-        return Change.NEW
+        return OfflineChange.NEW
     row_differs = _row(stored) != _row(records)
     region_differs = not _same_region(stored.regions.visit, records.regions.visit)
     differs = row_differs or region_differs
     if options.check_detector_regions and not differs:
         region_differs = differs = not _same_detector_regions(stored.regions, records.regions)
     if not differs:
-        return Change.SKIPPED
+        return OfflineChange.SKIPPED
     removed = _members(stored.definition) - _members(records.definition)
     if (options.update_records or options.incremental) and not removed:
-        return Change.FULLY_UPDATED if options.update_records or region_differs else Change.PARTIALLY_UPDATED
+        return (
+            OfflineChange.FULLY_UPDATED if options.update_records or region_differs else OfflineChange.PARTIALLY_UPDATED
+        )
     if options.skip_conflicting:
-        return Change.SKIPPED
+        return OfflineChange.SKIPPED
     visit = records.definition
     if removed:
         raise _conflict(

@@ -26,11 +26,11 @@ from consumer.regions import (
     get_algorithm,
 )
 from consumer.task.define import (
-    BatchError,
-    BatchOptions,
-    BatchResult,
-    Candidate,
+    DefineError,
+    DefineOptions,
+    DefineResult,
     MemoryStore,
+    OfflineCandidate,
     VisitStore,
     define_batch,
     find_candidates,
@@ -132,7 +132,7 @@ class ComputeVisitRegionsTask(Task):
     def compute(
         self,
         algorithm: RegionAlgorithm,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[OfflineCandidate],
         *,
         pool: Pool | None = None,
         processes: int = 1,
@@ -232,7 +232,7 @@ class DefineVisitsTask(Task):
         skip_conflicting: bool = False,
         prefilter: bool = False,
         check_detector_regions: bool = False,
-    ) -> BatchResult:
+    ) -> DefineResult:
         """Define the visits of these exposures, and store them.
 
         Parameters
@@ -244,7 +244,7 @@ class DefineVisitsTask(Task):
         collections
             Names of the camera collections to search, in order.
         update_records, incremental, skip_conflicting, prefilter, check_detector_regions
-            What to do with visits that are stored already; see `consumer.task.define.BatchOptions`.
+            What to do with visits that are stored already; see `consumer.task.define.DefineOptions`.
 
         Returns
         -------
@@ -253,7 +253,7 @@ class DefineVisitsTask(Task):
 
         Raises
         ------
-        BatchError
+        DefineError
             When there is no exposure, more than one instrument, or one that is not on sky where that is an error.
         GroupError
             When a group can have no visit id, or a stored visit differs and no option says what to do.
@@ -262,7 +262,7 @@ class DefineVisitsTask(Task):
         ConfigurationError
             When a collection is not known, or a camera is missing.
         """
-        options = BatchOptions(
+        options = DefineOptions(
             update_records=update_records,
             incremental=incremental,
             skip_conflicting=skip_conflicting,
@@ -270,7 +270,7 @@ class DefineVisitsTask(Task):
             check_detector_regions=check_detector_regions,
         )
         searched = [collections] if isinstance(collections, str) else collections
-        result = BatchResult()
+        result = DefineResult()
         with self.timer("run"):
             known = self._checked(exposures)
             algorithm = self.computeVisitRegions.algorithm(known[0].instrument, searched)
@@ -280,7 +280,7 @@ class DefineVisitsTask(Task):
                 definitions, _ = self.groupExposures.group(known)
                 candidates = find_candidates(definitions, self.store, options, result)
 
-            def compute(wanted: Sequence[Candidate]) -> list[VisitRegions]:
+            def compute(wanted: Sequence[OfflineCandidate]) -> list[VisitRegions]:
                 with self.computeVisitRegions.timer("compute"):
                     return self.computeVisitRegions.compute(
                         algorithm, wanted, pool=pool, processes=processes, progress=self._progress
@@ -303,7 +303,7 @@ class DefineVisitsTask(Task):
         if not self.config.ignore_non_science_exposures:
             for one in known:
                 if one.off_sky_reason is not None:
-                    raise BatchError(
+                    raise DefineError(
                         f"exposure {one.id} ({one.observation_type}) is not on sky: {one.off_sky_reason}; "
                         "ignore_non_science_exposures skips such exposures"
                     )

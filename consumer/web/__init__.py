@@ -1,6 +1,6 @@
 """The read-only port: ``/metrics``, ``/healthz``, ``/readyz`` and a status page."""
 
-from consumer.web.health import Health, HealthSource, PartitionStatus, Status
+from consumer.web.health import Health, HealthSource, PartitionStatus, ServiceStatus
 from consumer.web.server import HttpServer
 
-__all__ = ["Health", "HealthSource", "HttpServer", "PartitionStatus", "Status"]
+__all__ = ["Health", "HealthSource", "HttpServer", "PartitionStatus", "ServiceStatus"]

@@ -34,7 +34,7 @@ class PartitionStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class ServiceStatus:
     """What the status page shows."""
 
     version: str
@@ -65,6 +65,6 @@ class HealthSource(Protocol):
         """Whether the group is joined and the database answers."""
         ...
 
-    def status(self) -> Status:
+    def status(self) -> ServiceStatus:
         """Return what the status page shows."""
         ...

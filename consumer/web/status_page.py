@@ -3,7 +3,7 @@
 from datetime import datetime
 from html import escape
 
-from consumer.web.health import Health, Status
+from consumer.web.health import Health, ServiceStatus
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1b1f24;background:#fff}
@@ -14,7 +14,7 @@ td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}th{border
 """.strip()
 
 
-def status_page(status: Status, alive: Health, ready: Health) -> str:
+def status_page(status: ServiceStatus, alive: Health, ready: Health) -> str:
     """Return the page as HTML."""
     problems = "".join(
         f'<li class="bad">{escape(what)}: {escape(reason)}</li>'
@@ -51,7 +51,7 @@ def status_page(status: Status, alive: Health, ready: Health) -> str:
     )
 
 
-def _partitions(status: Status) -> list[str]:
+def _partitions(status: ServiceStatus) -> list[str]:
     """Return the lines of the partitions' table."""
     if not status.partitions:
         return ["<p>None assigned to this replica.</p>"]

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from consumer.config import Settings
-from consumer.config.resolve import instrument_rules
+from consumer.config.resolve import resolve_instruments
 from consumer.model import VisitRegions
 from consumer.simulation import simulate_exposures
 from tests.benchmarks import ceiling
@@ -131,4 +131,4 @@ def define(_: Servers, *, exposures: int) -> dict[str, Any]:
 def _any_regions(servers: Servers) -> VisitRegions:
     settings = Settings(**servers.settings("none", "postgresql://nobody@127.0.0.1/none"))
     exposure = next(simulate_exposures(night(1)))
-    return instrument_rules(settings)["LSSTCam"].algorithm.compute((exposure,), ())
+    return resolve_instruments(settings)["LSSTCam"].algorithm.compute((exposure,), ())

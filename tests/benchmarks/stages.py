@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, cast
 
 from consumer.config import Settings
-from consumer.config.resolve import instrument_rules
+from consumer.config.resolve import resolve_instruments
 from consumer.events import Decoder
 from consumer.kafka.properties import connection_properties, consumer_properties
 from consumer.kafka.source import KafkaSource
@@ -23,7 +23,7 @@ from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.offsets import LogPartition, Positions
 from consumer.service.app import _tune_interpreter
 from consumer.service.apply_batch import Tables, apply_batch
-from consumer.service.batch_builder import Claim, Intake
+from consumer.service.batch_builder import BatchBuilder, PartitionLease
 from tests.benchmarks.servers import Servers
 
 _MAX_MESSAGES, _MAX_WAIT_S = 10_000, 0.02
@@ -84,8 +84,8 @@ def measure(servers: Servers, topic: str, events: int, dsn: str) -> Stopwatch:
     """Read a topic and store it, part by part."""
     settings = Settings(**servers.settings(topic, dsn))
     watch = Stopwatch()
-    rules = instrument_rules(settings)
-    intake = Intake(Decoder(), rules, max_clock_skew_ms=60_000)
+    rules = resolve_instruments(settings)
+    builder = BatchBuilder(Decoder(), rules, max_clock_skew_ms=60_000)
     database = Database(settings.database, session=LOOKS_UP_BY_KEY)
     source = KafkaSource(
         consumer_properties(settings.kafka, client_id="stages"),
@@ -95,7 +95,7 @@ def measure(servers: Servers, topic: str, events: int, dsn: str) -> Stopwatch:
     )
     _tune_interpreter()
     try:
-        _claim(source, intake, Positions(database, consumer_group="stages", owner="stages"), topic)
+        _claim(source, builder, Positions(database, consumer_group="stages", owner="stages"), topic)
         done = 0
         while done < events:
             with watch.time("poll"):
@@ -104,11 +104,11 @@ def measure(servers: Servers, topic: str, events: int, dsn: str) -> Stopwatch:
                 watch.wall_s.clear()  # the first fetch is on its way
                 continue
             with watch.time("decode, gather"):
-                intake.put(polled.messages, polled.ends, time.time_ns() // 1_000_000)
+                builder.put(polled.messages, polled.ends, time.time_ns() // 1_000_000)
             with watch.time("regions"):
-                intake.foresee()
+                builder.prefetch()
             done += len(polled.messages)
-            batch = intake.take()
+            batch = builder.take()
             if batch is not None:
                 with _committed(database, watch) as tables, watch.time("plan"):
                     apply_batch(tables, batch, rules)
@@ -124,7 +124,7 @@ def _committed(database: Database, watch: Stopwatch) -> Iterator[Tables]:
         yield cast("Tables", _Timed(BatchTransaction(session), watch, lambda method: f"tables: {method}"))
 
 
-def _claim(source: KafkaSource, intake: Intake, positions: Positions, topic: str) -> None:
+def _claim(source: KafkaSource, builder: BatchBuilder, positions: Positions, topic: str) -> None:
     while not source.joined:
         source.poll(1, 0.1)
     numbers: Sequence[int] = range(4)
@@ -132,5 +132,5 @@ def _claim(source: KafkaSource, intake: Intake, positions: Positions, topic: str
         partition = PartitionId(topic, number)
         low, _ = source.watermarks(partition)
         position = positions.claim(LogPartition("", "", partition))
-        intake.own(Claim(partition, position.id, position.epoch, None, 0, low))
+        builder.own(PartitionLease(partition, position.id, position.epoch, None, 0, low))
         source.start(partition, low)

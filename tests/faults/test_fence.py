@@ -4,7 +4,7 @@ import pytest
 
 from consumer.config import Settings
 from consumer.errors import FencedError
-from consumer.model import Advance, PartitionId
+from consumer.model import OffsetUpdate, PartitionId
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.offsets import LogPartition, Positions, StoredPosition
@@ -16,8 +16,8 @@ from tests.support.service import prepare_database, settings_for
 PARTITIONS = (PartitionId("fence", 0), PartitionId("fence", 1))
 
 
-def _advance(partition: PartitionId, position: StoredPosition, by: int = 5, *, expected: int = 0) -> Advance:
-    return Advance(partition, position.id, position.epoch, expected, expected + by, 1)
+def _advance(partition: PartitionId, position: StoredPosition, by: int = 5, *, expected: int = 0) -> OffsetUpdate:
+    return OffsetUpdate(partition, position.id, position.epoch, expected, expected + by, 1)
 
 
 @pytest.mark.parametrize("fault", ["epoch", "position", "row", "none"])

@@ -8,12 +8,12 @@ import pytest
 
 from consumer.config import DatabaseSettings
 from consumer.errors import TransientError
-from consumer.model import Advance, PartitionId
+from consumer.model import OffsetUpdate, PartitionId
 from consumer.postgres.connection import Database
 from consumer.postgres.offsets import Positions
 from consumer.service.batch import Batch
-from consumer.service.batch_builder import Claim
-from consumer.service.partitions import EndWatch, claim_partitions
+from consumer.service.batch_builder import PartitionLease
+from consumer.service.partitions import EndWatch, acquire_leases
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database
 
@@ -62,9 +62,9 @@ def _positions(dsn: str) -> Iterator[Positions]:
 
 def starts(logs: Logs, store: Positions, *numbers: int, at_end: bool = True) -> list[int]:
     """Claim partitions, and tell where each is read from."""
-    claimed = claim_partitions(logs, store, [PartitionId(TOPIC, each) for each in numbers], start_at_end=at_end)
-    assert all(isinstance(each, Claim) for each in claimed)
-    return [each.start for each in claimed if isinstance(each, Claim)]
+    claimed = acquire_leases(logs, store, [PartitionId(TOPIC, each) for each in numbers], start_at_end=at_end)
+    assert all(isinstance(each, PartitionLease) for each in claimed)
+    return [each.start for each in claimed if isinstance(each, PartitionLease)]
 
 
 def test_only_a_topic_that_was_never_read_begins_at_its_end(store: Positions) -> None:
@@ -83,7 +83,7 @@ def test_a_topic_begins_at_its_start_where_nothing_else_is_said(store: Positions
 def test_a_partition_that_went_away_while_the_brokers_were_asked_is_not_claimed(store: Positions) -> None:
     logs = Logs({0: 10})
     partition = PartitionId(TOPIC, 0)
-    claimed = claim_partitions(logs, store, [partition], start_at_end=False, wanted=lambda _: not logs.asked)
+    claimed = acquire_leases(logs, store, [partition], start_at_end=False, wanted=lambda _: not logs.asked)
     assert (claimed, logs.asked, store.list_all()) == ([], [0], [])
 
 
@@ -100,7 +100,7 @@ def _answer(watch: EndWatch, tick: Batch) -> set[int]:
 
 
 def test_brokers_that_do_not_answer_keep_no_other_log_from_being_asked() -> None:
-    advances = tuple(Advance(PartitionId(TOPIC, n), n, 1, 10, 10, 0) for n in range(6))
+    advances = tuple(OffsetUpdate(PartitionId(TOPIC, n), n, 1, 10, 10, 0) for n in range(6))
     tick = Batch(advances=advances, clocks=dict.fromkeys(range(6), 1))
     logs = Logs(dict.fromkeys(range(6), 10) | {5: 11}, silent=frozenset({0, 1}))
     watch = EndWatch(logs)
@@ -116,7 +116,7 @@ def test_brokers_that_do_not_answer_keep_no_other_log_from_being_asked() -> None
 
 @pytest.mark.parametrize("gone", [0, 3])
 def test_one_silent_broker_costs_its_own_partitions_alone(gone: int) -> None:
-    advances = tuple(Advance(PartitionId(TOPIC, n), n, 1, 10, 10, 0) for n in range(4))
+    advances = tuple(OffsetUpdate(PartitionId(TOPIC, n), n, 1, 10, 10, 0) for n in range(4))
     watch = EndWatch(Logs(dict.fromkeys(range(4), 10), silent=frozenset({gone})))
     try:
         assert _answer(watch, Batch(advances=advances, clocks=dict.fromkeys(range(4), 1))) == set(range(4)) - {gone}

@@ -121,7 +121,7 @@ def read_live(dsn: str, log: NightLog, *, pause: tuple[int, int] | None = None, 
                 waiting[partition] = unread[len(here) :]
                 messages += here
                 ends[partition] = log.end(partition) - len(waiting[partition])
-            one.intake.put(messages, ends, now_ms)
+            one.builder.put(messages, ends, now_ms)
             one.write()
             one.tick_if_due(now_ms)
         return one

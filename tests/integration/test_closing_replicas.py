@@ -16,7 +16,7 @@ from consumer.model import PartitionId
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.offsets import Positions
-from consumer.service.batch_builder import Intake
+from consumer.service.batch_builder import BatchBuilder
 from consumer.service.writer import Writer, Written
 from tests.support.define_visits import Night, load_night
 from tests.support.exposures import exposure
@@ -60,7 +60,7 @@ def dsn(server: str) -> str:
 
 
 class Replica(threading.Thread):
-    """One replica in a thread: its own session, intake and writer, and one partition."""
+    """One replica in a thread: its own session, builder and writer, and one partition."""
 
     def __init__(self, dsn: str, rules: Rules, log: NightLog, number: int, start: threading.Barrier) -> None:
         super().__init__(name=f"replica-{number}")
@@ -76,9 +76,9 @@ class Replica(threading.Thread):
         self._start = start
 
     @property
-    def intake(self) -> Intake:
+    def builder(self) -> BatchBuilder:
         """What it gathers."""
-        return self._reader.intake
+        return self._reader.builder
 
     def run(self) -> None:
         """Read the partition in small batches, then let the wall clock close what is left."""
@@ -88,12 +88,12 @@ class Replica(threading.Thread):
             messages = self._log.partitions[self._partition]
             for begin in range(0, len(messages), 4):
                 self._reader.put(messages[begin : begin + 4], self._log)
-                batch = self.intake.take()
+                batch = self.builder.take()
                 assert batch is not None
                 self.written += self._writer.write(batch).result(60)
             self._start.wait()
             for step in range(3):
-                tick = self.intake.tick(FAR_MS + step * 86_400_000)
+                tick = self.builder.tick(FAR_MS + step * 86_400_000)
                 assert tick is not None
                 self.written += self._writer.write(tick).result(60)
                 self._start.wait()

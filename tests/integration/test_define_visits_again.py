@@ -8,7 +8,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from consumer.domain import InstrumentRules
+from consumer.domain import Instrument
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
 from consumer.regions import RegionAlgorithm, decode
 from consumer.regions.polygons import encode_hull
@@ -70,7 +70,7 @@ def moved(region: bytes) -> bytes:
     return encode_hull(corners / np.linalg.norm(corners, axis=1, keepdims=True))
 
 
-def perturbed(rules: Mapping[str, InstrumentRules]) -> dict[str, InstrumentRules]:
+def perturbed(rules: Mapping[str, Instrument]) -> dict[str, Instrument]:
     def other(algorithm: RegionAlgorithm) -> Perturbed:
         return Perturbed(
             algorithm, algorithm.name, algorithm.padding, algorithm.needs_headers, algorithm.required_detectors
@@ -79,7 +79,7 @@ def perturbed(rules: Mapping[str, InstrumentRules]) -> dict[str, InstrumentRules
     return {name: replace(each, algorithm=other(each.algorithm)) for name, each in rules.items()}
 
 
-def read(dsn: str, rules: Mapping[str, InstrumentRules], *raws: RawIngested) -> Reader:
+def read(dsn: str, rules: Mapping[str, Instrument], *raws: RawIngested) -> Reader:
     """Read raws as a log of their own, to the end, and close everything."""
     log = NightLog.of()
     for number, raw in enumerate(raws):
@@ -143,7 +143,7 @@ def test_equal_inputs_touch_no_row_where_the_last_bits_of_a_region_differ(dsn: s
     # A correction of what reaches no row closes the group again; the visit that it defines is the same.
     again = read(dsn, other, raw(replace(two, dark_time=31.0, record_version=1)))
     assert len(again.closed) == 1
-    assert sum(len(result.verdicts.unchanged) for result in again.results) == 1
+    assert sum(len(result.diff.unchanged) for result in again.results) == 1
     assert row_versions(dsn) == before
 
 
@@ -206,7 +206,7 @@ HSC_DETECTOR = 49
 HEADER = cards_of(HEADERS / "hsc-04228.hdr")
 
 
-def header_rules(**regions: Any) -> dict[str, InstrumentRules]:
+def header_rules(**regions: Any) -> dict[str, Instrument]:
     config = CONFIG | {"instrument": "HSC", "camera": "hsc", "group_exposures": "one-to-one"}
     return rules_of(config, regions={"padding": 0, **regions})
 
@@ -257,7 +257,7 @@ def test_the_pointing_of_a_header_waits_for_its_detector(dsn: str) -> None:
         assert connection.execute("SELECT status FROM visits.dead_letter").fetchall() == [("resolved",)]
 
 
-def _regions(rules: Mapping[str, InstrumentRules], one: Exposure) -> list[RawRegion]:
+def _regions(rules: Mapping[str, Instrument], one: Exposure) -> list[RawRegion]:
     region = rules["HSC"].algorithm.observe(raw(one, HSC_DETECTOR, wcs=HEADER))
     assert region is not None
     return [region]

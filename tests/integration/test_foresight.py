@@ -33,7 +33,7 @@ class _Counting:
         return getattr(self._inner, name)
 
 
-def _read(dsn: str, log: NightLog, *, foresee: bool) -> tuple[Rows, int]:
+def _read(dsn: str, log: NightLog, *, prefetch: bool) -> tuple[Rows, int]:
     """Read a log in batches that cut through exposures; return the tables, and how often a transaction computed."""
     wipe(dsn)
     rules = rules_of(CONFIG)
@@ -44,8 +44,8 @@ def _read(dsn: str, log: NightLog, *, foresee: bool) -> tuple[Rows, int]:
         messages = [each for partition in log.partitions.values() for each in partition]
         for first in range(0, len(messages), 40):
             one.put(messages[first : first + 40])
-            if foresee:
-                one.intake.foresee()
+            if prefetch:
+                one.builder.prefetch()
             before = counting.calls
             one.write()
             in_transactions += counting.calls - before
@@ -58,8 +58,8 @@ def test_the_tables_are_the_same_and_no_transaction_computes(postgres18: Postgre
     for number, raw in enumerate(raws_of(simulate_exposures(night), *range(9))):
         log.append(raw, at_ms=START_MS + number)
     with postgres18.database(prepare) as dsn:
-        plain, computed = _read(dsn, log, foresee=False)
-        foreseen, computed_late = _read(dsn, log, foresee=True)
+        plain, computed = _read(dsn, log, prefetch=False)
+        prefetched, computed_late = _read(dsn, log, prefetch=True)
     assert computed > 20
     assert computed_late == 0
-    assert foreseen == plain
+    assert prefetched == plain

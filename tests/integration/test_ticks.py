@@ -127,7 +127,7 @@ def test_what_cannot_be_halved_gets_the_time_that_it_takes(
     message = night().partitions[PARTITIONS[0]][0]
     with postgres18.database(prepare) as dsn, reader(dsn, RULES) as gathers:
         gathers.claim(PARTITIONS[:1])
-        gathers.intake.put([message], {message.partition: message.offset + 1}, FAR_MS)
+        gathers.builder.put([message], {message.partition: message.offset + 1}, FAR_MS)
         if tick:
             gathers.write()
         with psycopg.connect(dsn) as connection:
@@ -137,7 +137,7 @@ def test_what_cannot_be_halved_gets_the_time_that_it_takes(
         metrics = Metrics(CollectorRegistry(), instruments=RULES)
         writer = Writer(database, positions, RULES, metrics, announce=None, retry_max_s=0.2)
         try:
-            batch = gathers.intake.tick(FAR_MS) if tick else gathers.intake.take()
+            batch = gathers.builder.tick(FAR_MS) if tick else gathers.builder.take()
             assert batch is not None
             (done,) = writer.write(batch).result(20.0)
             assert len(done.result.closed) == tick

@@ -8,11 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.config import DatabaseSettings
-from consumer.domain import InstrumentRules
+from consumer.domain import Instrument
 from consumer.metrics import Metrics
 from consumer.model import Exposure, Message, PartitionId
 from consumer.postgres.connection import Database
-from consumer.postgres.dead_letters import Choice, DeadLetters
+from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetters
 from consumer.postgres.offsets import Positions
 from consumer.service.writer import Writer
 from tests.support.exposures import exposure
@@ -32,7 +32,7 @@ PARTITION = PartitionId(TOPIC, 0)
 
 
 @contextmanager
-def writing(dsn: str, rules: dict[str, InstrumentRules] = RULES) -> Iterator[tuple[Writer, Reader]]:
+def writing(dsn: str, rules: dict[str, Instrument] = RULES) -> Iterator[tuple[Writer, Reader]]:
     """Give a writer, and a reader that gathers batches for it."""
     database = Database(DatabaseSettings(conninfo=dsn))  # type: ignore[arg-type] # pydantic makes it a secret
     positions = Positions(database, consumer_group="visit-consumer", owner="writer")
@@ -56,7 +56,7 @@ def written(server: PostgresServer, exposures: Sequence[Exposure], *, max_batch:
         with writing(dsn) as (writer, gathers):
             for first in range(0, len(messages), max_batch):
                 gathers.put(messages[first : first + max_batch])
-                batch = gathers.intake.take()
+                batch = gathers.builder.take()
                 assert batch is not None
                 writer.write(batch).result(30.0)
         return canonical(dsn)
@@ -94,7 +94,7 @@ def test_a_visit_whose_name_became_free_needed_the_message_that_freed_it(postgre
             result = one.write()
         assert result is not None
         assert {each.definition.name for each in result.written} == {"X", "Y"}
-        assert {each.last_ms for each in result.verdicts.candidates} == {START_MS + 2}
+        assert {each.last_ms for each in result.diff.candidates} == {START_MS + 2}
 
 
 @pytest.mark.parametrize("stamp_ms", [2**63 - 1, 300_000_000_000_000, 253_402_300_800_000, -1])
@@ -102,11 +102,11 @@ def test_a_bad_message_is_set_aside_however_it_is_stamped(postgres18: PostgresSe
     with postgres18.database(prepare) as dsn:
         with writing(dsn) as (writer, gathers):
             gathers.put([Message(PARTITION, 0, stamp_ms, None, b"junk")])
-            batch = gathers.intake.take()
+            batch = gathers.builder.take()
             assert batch is not None
             writer.write(batch).result(30.0)
         database = Database(DatabaseSettings(conninfo=dsn))  # type: ignore[arg-type] # pydantic makes it a secret
-        (letter,) = DeadLetters(database).choose(Choice())
+        (letter,) = DeadLetters(database).choose(DeadLetterFilter())
         database.close()
         assert (letter.offset, letter.value) == (0, b"junk")
         with psycopg.connect(dsn) as connection:

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from consumer.config import Settings
-from consumer.config.resolve import instrument_rules
+from consumer.config.resolve import resolve_instruments
 from consumer.errors import FencedError
 from consumer.events import Decoder
 from consumer.model import Message, PartitionId
@@ -30,7 +30,7 @@ from consumer.postgres.connection import Database
 from consumer.postgres.offsets import LogPartition, Positions
 from consumer.service.apply_batch import apply_batch
 from consumer.service.batch import Batch
-from consumer.service.batch_builder import Claim, Intake
+from consumer.service.batch_builder import BatchBuilder, PartitionLease
 from tests.support.exposures import exposure
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database, raws_of, settings_for
@@ -60,7 +60,7 @@ class StoreMachine(RuleBasedStateMachine):
         loaded = Settings(
             **settings_for("nowhere:1", self.dsn, instruments={"LSSTComCam": {"group_exposures": "by-group-metadata"}})
         )
-        self.instruments = instrument_rules(loaded)
+        self.instruments = resolve_instruments(loaded)
         self.replicas = [_Replica(loaded, self.instruments) for _ in range(2)]
         self._tidy = [*self.replicas, database]
         self.log: dict[PartitionId, list[Message]] = {partition: [] for partition in PARTITIONS}
@@ -159,8 +159,8 @@ class StoreMachine(RuleBasedStateMachine):
         """Close nothing: by these clocks no group is due."""
         replica = self.replicas[who]
         ends = {p: len(self.log[p]) for p in replica.epochs if replica.read.get(p) == len(self.log[p])}
-        replica.intake.put([], ends, START_MS)
-        batch = replica.intake.tick(START_MS)
+        replica.builder.put([], ends, START_MS)
+        batch = replica.builder.tick(START_MS)
         if batch is None:
             return
         stale = any(replica.epochs[a.partition] != self._epoch(a.partition) for a in batch.advances)
@@ -224,8 +224,8 @@ class StoreMachine(RuleBasedStateMachine):
         ]
         for message in messages:
             replica.read[message.partition] = message.offset + 1
-        replica.intake.put(messages, {}, START_MS + 10**9)
-        return replica.intake.take()
+        replica.builder.put(messages, {}, START_MS + 10**9)
+        return replica.builder.take()
 
     def _restart(self, who: int) -> None:
         """Forget everything, and claim what the group gave us."""
@@ -244,7 +244,7 @@ class _Replica:
     def __init__(self, loaded: Settings, rules: Any) -> None:
         self.database = Database(loaded.database, application_name="model")
         self.positions = Positions(self.database, consumer_group="model", owner="model")
-        self.intake = Intake(Decoder(), rules, max_clock_skew_ms=60_000)
+        self.builder = BatchBuilder(Decoder(), rules, max_clock_skew_ms=60_000)
         self.epochs: dict[PartitionId, int] = {}
         self.read: dict[PartitionId, int] = {}
 
@@ -253,11 +253,11 @@ class _Replica:
         if position.next_offset is None:
             position = self.positions.begin(position, 0)
         start = position.next_offset or 0
-        self.intake.own(Claim(partition, position.id, position.epoch, start, position.stream_time_ms, start))
+        self.builder.own(PartitionLease(partition, position.id, position.epoch, start, position.stream_time_ms, start))
         self.epochs[partition], self.read[partition] = position.epoch, start
 
     def forget(self, partitions: list[PartitionId]) -> None:
-        self.intake.disown(partitions)
+        self.builder.disown(partitions)
         for partition in partitions:
             self.epochs.pop(partition, None)
             self.read.pop(partition, None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consumer.config import Settings
-from consumer.config.resolve import instrument_rules
+from consumer.config.resolve import resolve_instruments
 from consumer.events import Decoder, encode
 from consumer.model import Exposure, Message, PartitionId, RawIngested
 from consumer.postgres.batch_tables import BatchTransaction
@@ -12,7 +12,7 @@ from consumer.postgres.connection import Database
 from consumer.postgres.migrate import store_visit_systems
 from consumer.postgres.offsets import LogPartition, Positions
 from consumer.service.apply_batch import apply_batch
-from consumer.service.batch_builder import Claim, Intake
+from consumer.service.batch_builder import BatchBuilder, PartitionLease
 from tests.support.service import settings_for
 
 CLUSTER = "cluster-of-the-tests"
@@ -50,10 +50,10 @@ class Feeder:
         self.settings = Settings(**settings_for("nowhere:1", dsn, instruments=instruments))
         self._partition = partition
         self._database = Database(self.settings.database, application_name="feeder")
-        self._rules = instrument_rules(self.settings)
+        self._rules = resolve_instruments(self.settings)
         store_visit_systems(self._database, {name: each.rule.visit_systems for name, each in self._rules.items()})
         self._positions = Positions(self._database, consumer_group=group, owner="feeder")
-        self._intake = Intake(Decoder(), self._rules, max_clock_skew_ms=2**50)
+        self._builder = BatchBuilder(Decoder(), self._rules, max_clock_skew_ms=2**50)
         self.log = LogPartition(CLUSTER, "", partition)
         self.claim()
 
@@ -64,8 +64,8 @@ class Feeder:
             stored = self._positions.begin(stored, 0)
         assert stored.next_offset is not None
         self.offset = stored.next_offset
-        self._intake.own(
-            Claim(self._partition, stored.id, stored.epoch, self.offset, stored.stream_time_ms, self.offset)
+        self._builder.own(
+            PartitionLease(self._partition, stored.id, stored.epoch, self.offset, stored.stream_time_ms, self.offset)
         )
 
     def feed(self, values: Sequence[bytes], *, at_ms: int, key: bytes | None = None) -> None:
@@ -79,8 +79,8 @@ class Feeder:
         messages = [
             Message(self._partition, self.offset + number, at_ms, key, value) for number, value in enumerate(values)
         ]
-        self._intake.put(messages, {}, at_ms)
-        batch = self._intake.take()
+        self._builder.put(messages, {}, at_ms)
+        batch = self._builder.take()
         assert batch is not None
         with self._database.transaction() as session:
             apply_batch(BatchTransaction(session), batch, self._rules)

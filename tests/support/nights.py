@@ -1,4 +1,4 @@
-"""Nights as events, fed through the real intake and the real transaction, in this process and without Kafka.
+"""Nights as events, fed through the real builder and the real transaction, in this process and without Kafka.
 
 The log is a list of messages for each partition. A `Reader` claims partitions, gathers batches with the borders that a
 test wants, and applies them to PostgreSQL; clocks are arguments. What is left out is the loop, the threads and the
@@ -15,7 +15,7 @@ import psycopg
 
 from consumer.config import ClosingSettings, DatabaseSettings, InstrumentSettings
 from consumer.config.resolve import resolve_instrument
-from consumer.domain import InstrumentRules
+from consumer.domain import Instrument
 from consumer.errors import TransientError
 from consumer.events import Decoder, encode
 from consumer.model import CloseReason, Exposure, Message, PartitionId, RawIngested
@@ -25,7 +25,7 @@ from consumer.postgres.migrate import migrate, store_visit_systems
 from consumer.postgres.offsets import LogPartition, Positions
 from consumer.service.apply_batch import apply_batch
 from consumer.service.batch import Batch, BatchResult
-from consumer.service.batch_builder import Claim, Intake
+from consumer.service.batch_builder import BatchBuilder, PartitionLease
 from tests.support.tables import TABLE_QUERIES
 
 TOPIC = "raw-ingested"
@@ -34,7 +34,7 @@ START_MS = 1_800_000_000_000
 FAR_MS = START_MS + 10 * 86_400_000
 """When everything is closed."""
 
-Rules = Mapping[str, InstrumentRules]
+Rules = Mapping[str, Instrument]
 Rows = dict[str, list[tuple[Any, ...]]]
 """Table name to rows; ``Any``, since the columns have many types."""
 
@@ -67,7 +67,7 @@ class NightLog:
 
 
 class Reader:
-    """One replica: a session, an intake, and the partitions that it has claimed.
+    """One replica: a session, an builder, and the partitions that it has claimed.
 
     Parameters
     ----------
@@ -76,13 +76,13 @@ class Reader:
     rules
         By instrument.
     max_clock_skew_ms
-        Of the intake.
+        Of the builder.
     """
 
     def __init__(self, dsn: str, rules: Rules, *, max_clock_skew_ms: int = 2**50) -> None:
         self.database = Database(DatabaseSettings(conninfo=dsn), application_name="reader")  # type: ignore[arg-type] # pydantic makes it a secret
         self.rules = rules
-        self.intake = Intake(Decoder(), rules, max_clock_skew_ms=max_clock_skew_ms)
+        self.builder = BatchBuilder(Decoder(), rules, max_clock_skew_ms=max_clock_skew_ms)
         self.positions = Positions(self.database, consumer_group="visit-consumer", owner="reader")
         self.results: list[BatchResult] = []
         self.retries = 0
@@ -97,7 +97,9 @@ class Reader:
                 position = self.positions.begin(position, 0)
             start = position.next_offset
             assert start is not None
-            self.intake.own(Claim(partition, position.id, position.epoch, start, position.stream_time_ms, start))
+            self.builder.own(
+                PartitionLease(partition, position.id, position.epoch, start, position.stream_time_ms, start)
+            )
 
     def put(self, messages: Sequence[Message], log: NightLog | None = None, *, now_ms: int = FAR_MS) -> None:
         """Take messages in; with a log, learn of the ends that they reach."""
@@ -105,21 +107,21 @@ class Reader:
         for each in messages:
             if log is not None and each.offset + 1 == log.end(each.partition):
                 ends[each.partition] = each.offset + 1
-        self.intake.put(messages, ends, now_ms)
+        self.builder.put(messages, ends, now_ms)
 
     def write(self) -> BatchResult | None:
         """Apply what is gathered; None when it is nothing."""
-        batch = self.intake.take()
+        batch = self.builder.take()
         return None if batch is None else self.apply(batch)
 
     def tick(self, now_ms: int) -> BatchResult | None:
         """Let the wall clock close what is due at the ends of the logs."""
-        batch = self.intake.tick(now_ms)
+        batch = self.builder.tick(now_ms)
         return None if batch is None else self.apply(batch)
 
     def tick_if_due(self, now_ms: int) -> BatchResult | None:
         """Tick as the loop does: where nothing is known of a clock, or something is due by it."""
-        batch = self.intake.tick(now_ms)
+        batch = self.builder.tick(now_ms)
         if batch is None or all(self._deadlines.get(clock, 0) > at_ms for clock, at_ms in batch.clocks.items()):
             return None
         return self.apply(batch)
@@ -141,12 +143,12 @@ class Reader:
 
     def crash(self) -> None:
         """Apply what is gathered and lose it before the commit; then claim everything again, as after a restart."""
-        batch = self.intake.take()
+        batch = self.builder.take()
         if batch is not None:
             with suppress(_CrashError), self.database.transaction() as session:
                 apply_batch(BatchTransaction(session), batch, self.rules)
                 raise _CrashError
-        self.claim(self.intake.partitions)
+        self.claim(self.builder.partitions)
 
     @property
     def closed(self) -> list[tuple[str, CloseReason]]:
@@ -258,7 +260,7 @@ def feed(
             one.write()
             done += size
         # Partitions without a message are at their end too.
-        one.intake.put([], {p: log.end(p) for p in log.partitions}, FAR_MS)
+        one.builder.put([], {p: log.end(p) for p in log.partitions}, FAR_MS)
         one.write()
         close_all(one)
         return one.closed
@@ -271,16 +273,16 @@ def close_all(one: Reader) -> None:
 
 
 def _first_unread(order: Sequence[Message], one: Reader, log: NightLog) -> int:
-    """Give the index of the first message that is not committed; those after it that are, are dropped by the intake."""
+    """Return the index of the first message that is not committed; the builder drops committed ones after it."""
     del log
     for index, each in enumerate(order):
-        position = one.intake.position(each.partition)
+        position = one.builder.position(each.partition)
         if position is None or each.offset >= position:
             return index
     return len(order)
 
 
-def rules_of(config: Mapping[str, Any], **settings: Any) -> dict[str, InstrumentRules]:
+def rules_of(config: Mapping[str, Any], **settings: Any) -> dict[str, Instrument]:
     """Resolve the options of a file of nights as the service resolves its own settings.
 
     Parameters

@@ -14,7 +14,7 @@ import psycopg
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from consumer.config import Settings
-from consumer.config.resolve import instrument_rules
+from consumer.config.resolve import resolve_instruments
 from consumer.errors import BadMessageError
 from consumer.kafka.schema_registry import event_decoder
 from consumer.model import Message, PartitionId
@@ -23,7 +23,7 @@ from consumer.postgres.connection import Database
 from consumer.postgres.migrate import store_visit_systems
 from consumer.postgres.offsets import LogPartition, Positions
 from consumer.service.apply_batch import apply_batch
-from consumer.service.batch_builder import Claim, Intake
+from consumer.service.batch_builder import BatchBuilder, PartitionLease
 from tests.support.service import TOPIC
 
 Snapshot = dict[str, list[tuple[Any, ...]]]
@@ -222,17 +222,17 @@ def replay(dsn: str, settings: Mapping[str, Any], logs: Sequence[Log], *, clock_
     database = Database(loaded.database, application_name="replay")
     skew_ms = 2**50 if clock_ms is None else round(loaded.closing.max_clock_skew_s * 1000)
     with closing(database), event_decoder(loaded) as decoder:
-        rules = instrument_rules(loaded)
+        rules = resolve_instruments(loaded)
         positions = Positions(database, consumer_group="visit-consumer", owner="replay")
         store_visit_systems(database, {name: each.rule.visit_systems for name, each in rules.items()})
         for log in logs:
-            intake = Intake(decoder, rules, max_clock_skew_ms=skew_ms)
+            builder = BatchBuilder(decoder, rules, max_clock_skew_ms=skew_ms)
             for partition in sorted(log.ends):
                 at = positions.claim(LogPartition(*log.names[partition.partition], partition))
                 start = at.next_offset or 0
-                intake.own(Claim(partition, at.id, at.epoch, at.next_offset, at.stream_time_ms, start))
-            intake.put(log.messages, log.ends, clock_ms or 0)
-            batch = intake.take()
+                builder.own(PartitionLease(partition, at.id, at.epoch, at.next_offset, at.stream_time_ms, start))
+            builder.put(log.messages, log.ends, clock_ms or 0)
+            batch = builder.take()
             assert batch is not None
             with database.transaction() as session:
                 apply_batch(BatchTransaction(session), batch, rules)

@@ -10,7 +10,7 @@ import numpy as np
 
 from consumer.errors import CameraError
 from consumer.regions.camera.files import load_camera
-from consumer.regions.camera.model import Camera, Floats, RadialFieldAngle
+from consumer.regions.camera.geometry import Camera, Floats, RadialFieldAngle
 from consumer.regions.projection import corner_field_angles, focal_plane, padded_corners
 
 _SAMPLES: Final = 200

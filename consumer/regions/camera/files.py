@@ -18,7 +18,7 @@ import numpy as np
 
 from consumer.errors import CameraError
 from consumer.regions.camera.checked_json import Checked
-from consumer.regions.camera.model import (
+from consumer.regions.camera.geometry import (
     ARCSEC,
     Camera,
     CameraSet,

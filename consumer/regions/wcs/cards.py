@@ -12,7 +12,7 @@ from astropy.wcs import WCS, WcsError
 
 from consumer.errors import BadMessageError, DeadLetterReason
 from consumer.model import RawIngested
-from consumer.regions.camera.model import Floats
+from consumer.regions.camera.geometry import Floats
 
 _CARD_LENGTH: Final = 80
 

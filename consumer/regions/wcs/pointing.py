@@ -6,7 +6,7 @@ import numpy as np
 
 from consumer.errors import BadMessageError, DeadLetterReason
 from consumer.model import RawIngested
-from consumer.regions.camera.model import Camera, Detector, Floats
+from consumer.regions.camera.geometry import Camera, Detector, Floats
 from consumer.regions.projection import field_angles
 from consumer.regions.wcs.cards import read_wcs
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from consumer.domain.closing import ClosingPolicy, OpenGroup
-from consumer.domain.open_groups import Change, GroupBuffer, Member
+from consumer.domain.open_groups import ExposureChange, Member, OpenGroups
 from consumer.grouping import ByGroupMetadata, GroupingRule, OneToOne
 from consumer.model import CloseReason, Exposure, GroupKey
 from tests.support.exposures import exposure
@@ -29,24 +29,24 @@ class Rules:
         return self.rule.complete([m.exposure for m in members if m.arrived]) is True
 
 
-def a_buffer(rule: GroupingRule | None = None) -> GroupBuffer:
-    return GroupBuffer({INSTRUMENT: Rules(rule or ByGroupMetadata())}, (), {})
+def a_buffer(rule: GroupingRule | None = None) -> OpenGroups:
+    return OpenGroups({INSTRUMENT: Rules(rule or ByGroupMetadata())}, (), {})
 
 
 def change(
     one: Exposure, at_ms: int, *, clock: int = 1, former: str | None = None, arrived: bool = True, known: bool = False
-) -> Change:
+) -> ExposureChange:
     former_key = GroupKey(one.instrument, former) if former else GroupKey(one.instrument, one.group) if known else None
-    return Change(clock, at_ms, Member(one, arrived), GroupKey(one.instrument, one.group), former_key)
+    return ExposureChange(clock, at_ms, Member(one, arrived), GroupKey(one.instrument, one.group), former_key)
 
 
-def read(buffer: GroupBuffer, *changes: Change) -> None:
+def read(buffer: OpenGroups, *changes: ExposureChange) -> None:
     for each in changes:
         buffer.advance(each.clock, each.clock_ms)
         buffer.apply(each)
 
 
-def closed(buffer: GroupBuffer) -> list[tuple[str, CloseReason, tuple[int, ...]]]:
+def closed(buffer: OpenGroups) -> list[tuple[str, CloseReason, tuple[int, ...]]]:
     return [(c.group.key.key, c.reason, tuple(e.seq_num or 0 for e in c.group.exposures)) for c in buffer.closings]
 
 
@@ -62,7 +62,7 @@ def test_a_group_of_known_size_closes_with_its_last_exposure() -> None:
 def test_a_rule_without_buffer_closes_each_change() -> None:
     buffer = a_buffer(OneToOne())
     one = exposure(1)
-    buffer.apply(Change(1, 7, Member(one, arrived=True), GroupKey(INSTRUMENT, str(one.id)), None))
+    buffer.apply(ExposureChange(1, 7, Member(one, arrived=True), GroupKey(INSTRUMENT, str(one.id)), None))
     assert closed(buffer) == [(str(one.id), CloseReason.COMPLETE, (1,))]
     assert buffer.closings[0].last_ms == 7
 
@@ -107,7 +107,7 @@ def test_what_is_no_next_group(other: Exposure, why: str) -> None:
 
 def test_the_next_group_of_another_instrument_or_partition_closes_nothing() -> None:
     rules = {INSTRUMENT: Rules(), "LATISS": Rules()}
-    buffer = GroupBuffer(rules, (), {})
+    buffer = OpenGroups(rules, (), {})
     read(
         buffer,
         change(exposure(1, group="a"), 0),
@@ -235,7 +235,7 @@ def test_open_groups_that_changed_can_be_looked_at() -> None:
     assert opened.last_ms == 9
 
 
-def random_changes(seed: int) -> list[Change]:
+def random_changes(seed: int) -> list[ExposureChange]:
     chance = random.Random(seed)  # noqa: S311 -- not a secret
     clocks = {1: 0, 2: 500_000}
     changes = []
@@ -252,13 +252,15 @@ def random_changes(seed: int) -> list[Change]:
     return changes
 
 
-def in_batches(changes: Sequence[Change], borders: Sequence[int]) -> list[tuple[str, CloseReason, tuple[int, ...]]]:
+def in_batches(
+    changes: Sequence[ExposureChange], borders: Sequence[int]
+) -> list[tuple[str, CloseReason, tuple[int, ...]]]:
     """Read changes with a buffer for each batch that knows no more than what was stored before it."""
     groups: dict[GroupKey, OpenGroup] = {}
     members: dict[GroupKey, dict[int, Member]] = {}
     seen = []
     for begin, end in zip((0, *borders), (*borders, len(changes)), strict=True):
-        buffer = GroupBuffer({INSTRUMENT: Rules()}, groups.values(), members)
+        buffer = OpenGroups({INSTRUMENT: Rules()}, groups.values(), members)
         read(buffer, *changes[begin:end])
         seen += closed(buffer)
         groups, members = dict(buffer.groups), buffer.members

@@ -1,4 +1,4 @@
-"""What a batch means for the tables: raws to sightings to exposures, groups to candidates, candidates to verdicts."""
+"""What a batch means for the tables: raws to updates to exposures, groups to candidates, candidates to diff."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -8,14 +8,14 @@ from consumer.domain import (
     Defined,
     Event,
     ExposureKey,
-    InstrumentRules,
+    Instrument,
     KnownExposure,
-    Merged,
+    MergedBatch,
     StoredVisit,
-    Verdicts,
-    collate,
-    compare,
+    VisitDiff,
     define,
+    diff_visits,
+    fold_raws,
     merge,
 )
 from consumer.domain.open_groups import Closing, Member, group_of_members
@@ -43,10 +43,10 @@ def event(one: Exposure, detector: int = 0, *, offset: int = 0, region: RawRegio
 
 
 def merged(
-    *events: Event, stored: Iterable[KnownExposure] = (), rules: dict[str, InstrumentRules] | None = None
-) -> Merged:
+    *events: Event, stored: Iterable[KnownExposure] = (), rules: dict[str, Instrument] | None = None
+) -> MergedBatch:
     rules = rules or RULES
-    return merge(collate(events, rules), {known.key: known for known in stored}, {}, rules)
+    return merge(fold_raws(events, rules), {known.key: known for known in stored}, {}, rules)
 
 
 def known(one: Exposure, detectors: int = 1) -> KnownExposure:
@@ -57,13 +57,13 @@ class TestRaws:
     def test_raws_of_one_record_are_one_sighting_whose_first_counts(self) -> None:
         one, two = exposure(1), exposure(2)
         events = [event(one, 0, offset=0), event(two, 0, offset=1), event(one, 3, offset=2)]
-        first, second = collate(events, RULES)
+        first, second = fold_raws(events, RULES)
         assert (first.exposure, first.detectors, first.clock_ms) == (one, 0b1001, 5)
         assert (second.exposure, second.detectors, second.clock_ms) == (two, 1, 6)
 
     def test_where_single_raws_matter_each_is_a_sighting(self) -> None:
         one = exposure(1)
-        assert [s.detectors for s in collate([event(one, 0), event(one, 4)], HEADER_RULES)] == [1, 16]
+        assert [s.detectors for s in fold_raws([event(one, 0), event(one, 4)], HEADER_RULES)] == [1, 16]
 
     def test_new_and_repeated_raws_are_counted(self) -> None:
         one = exposure(1)
@@ -179,8 +179,8 @@ def stored_visit(key: str, id_: int, *, name: str | None = None, hashed: bytes =
     return StoredVisit(INSTRUMENT, id_, name or key, GroupKey(INSTRUMENT, key), hashed, b"")
 
 
-def verdicts(outcome: Defined, *stored: StoredVisit, rules: Any = RULES) -> Verdicts:
-    return compare(outcome, stored, rules)
+def diff(outcome: Defined, *stored: StoredVisit, rules: Any = RULES) -> VisitDiff:
+    return diff_visits(outcome, stored, rules)
 
 
 def ids(candidates: Iterable[Any]) -> list[int]:
@@ -191,12 +191,12 @@ class TestVerdicts:
     def test_new_updated_and_unchanged(self) -> None:
         outcome = defined(*(closing(k, exposure(int(k), group=k)) for k in "789"))
         same = next(c.inputs_hash for c in outcome.candidates if c.definition.id == 9)
-        found = verdicts(outcome, stored_visit("8", 8), stored_visit("9", 9, hashed=same))
+        found = diff(outcome, stored_visit("8", 8), stored_visit("9", 9, hashed=same))
         assert (ids(found.new), [c.definition.id for c, _ in found.updated], ids(found.unchanged)) == ([7], [8], [9])
         assert (found.stale, found.conflicts, found.freed) == ([], [], set())
 
     def test_the_stored_visit_of_another_group_stays(self) -> None:
-        found = verdicts(defined(closing("B12", exposure(1, group="B12"))), stored_visit("A12", 12))
+        found = diff(defined(closing("B12", exposure(1, group="B12"))), stored_visit("A12", 12))
         ((candidate, letter),) = found.conflicts
         assert (candidate.definition.id, letter.reason, letter.group_key) == (
             12,
@@ -209,22 +209,22 @@ class TestVerdicts:
     def test_it_stays_where_both_close_in_whatever_order(self) -> None:
         first, second = closing("A12", exposure(1, group="A12")), closing("B12", exposure(2, group="B12"))
         for order in ((first, second), (second, first)):
-            found = verdicts(defined(*order), stored_visit("A12", 12))
+            found = diff(defined(*order), stored_visit("A12", 12))
             assert [c.group.key for c, _ in found.updated] == ["A12"]
             assert [c.group.key for c, _ in found.conflicts] == ["B12"]
 
     def test_a_name_belongs_to_one_visit(self) -> None:
-        found = verdicts(defined(closing("7", exposure(1, group="7"))), stored_visit("8", 8, name="7"))
+        found = diff(defined(closing("7", exposure(1, group="7"))), stored_visit("8", 8, name="7"))
         assert [letter.group_key for _, letter in found.conflicts] == ["7"]
 
     def test_what_a_closed_group_defines_no_longer_is_stale_and_free(self) -> None:
-        found = verdicts(defined(closing("A12"), closing("B12", exposure(2, group="B12"))), stored_visit("A12", 12))
+        found = diff(defined(closing("A12"), closing("B12", exposure(2, group="B12"))), stored_visit("A12", 12))
         assert [each.group.key for each in found.stale] == ["A12"]
         assert ids(found.new) == [12]
         assert found.freed == {INSTRUMENT}
 
     def test_what_a_group_had_before_it_failed_is_stale(self) -> None:
-        found = verdicts(defined(closing("none", exposure(1, group="none"))), stored_visit("none", 5))
+        found = diff(defined(closing("none", exposure(1, group="none"))), stored_visit("none", 5))
         assert [each.id for each in found.stale] == [5]
 
     def test_a_group_that_is_refused_its_new_name_has_the_old_one_no_longer(self) -> None:
@@ -232,13 +232,13 @@ class TestVerdicts:
         one, two = exposure(1), exposure(2)
         renamed = replace(one, obs_id=two.obs_id)
         stored = [stored_visit(str(e.id), e.id, name=e.obs_id) for e in (one, two)]
-        found = verdicts(defined(closing(str(one.id), renamed), rules=one_to_one), *stored, rules=one_to_one)
+        found = diff(defined(closing(str(one.id), renamed), rules=one_to_one), *stored, rules=one_to_one)
         assert [c.group.key for c, _ in found.conflicts] == [str(one.id)]
         assert [each.id for each in found.stale] == [one.id]
 
     def test_a_stored_visit_is_kept_where_that_is_configured(self) -> None:
         keep = rules_of(CONFIG, on_change="keep")
-        found = verdicts(defined(closing("7", exposure(1, group="7")), rules=keep), stored_visit("7", 7), rules=keep)
+        found = diff(defined(closing("7", exposure(1, group="7")), rules=keep), stored_visit("7", 7), rules=keep)
         assert (ids(found.kept), found.updated) == ([7], [])
-        found = verdicts(defined(closing("7"), rules=keep), stored_visit("7", 7), rules=keep)
+        found = diff(defined(closing("7"), rules=keep), stored_visit("7", 7), rules=keep)
         assert found.stale == []

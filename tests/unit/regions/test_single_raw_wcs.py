@@ -24,7 +24,7 @@ from consumer.regions import (
     projection,
 )
 from consumer.regions.camera.files import load_camera
-from consumer.regions.camera.model import RadialFieldAngle
+from consumer.regions.camera.geometry import RadialFieldAngle
 from consumer.regions.polygons import hull
 from consumer.regions.projection import boresight_frame, field_angles, to_sky
 from consumer.regions.wcs.pointing import _fit_frame, _pointing_of_frame

@@ -8,7 +8,7 @@ from consumer.errors import DeadLetterReason, TransientError
 from consumer.events import Decoder, encode, encode_confluent
 from consumer.model import Message, PartitionId, RawIngested
 from consumer.service.batch import Batch, bisect
-from consumer.service.batch_builder import Claim, Intake
+from consumer.service.batch_builder import BatchBuilder, PartitionLease
 from tests.support.exposures import exposure
 from tests.support.nights import rules_of
 
@@ -39,11 +39,11 @@ class Registry:
         raise LookupError(schema_id)
 
 
-def an_intake(registry: Registry | None = None, *partitions: PartitionId, at: int | None = 0) -> Intake:
-    intake = Intake(Decoder(registry=registry), RULES, max_clock_skew_ms=SKEW_MS)
+def an_intake(registry: Registry | None = None, *partitions: PartitionId, at: int | None = 0) -> BatchBuilder:
+    builder = BatchBuilder(Decoder(registry=registry), RULES, max_clock_skew_ms=SKEW_MS)
     for partition in partitions or (A, B):
-        intake.own(Claim(partition, 10 + partition.partition, 1, at, 0, at or 0))
-    return intake
+        builder.own(PartitionLease(partition, 10 + partition.partition, 1, at, 0, at or 0))
+    return builder
 
 
 def message(offset: int, at_ms: int = 5, *, partition: PartitionId = A, value: bytes | None = None) -> Message:
@@ -57,108 +57,108 @@ def moved(batch: Batch | None) -> dict[PartitionId, tuple[int | None, int | None
 
 
 def test_a_batch_moves_the_partitions_that_brought_something_and_no_other() -> None:
-    intake = an_intake()
-    intake.put([message(0, 5), message(1, 7)], {}, NOW_MS)
-    batch = intake.take()
+    builder = an_intake()
+    builder.put([message(0, 5), message(1, 7)], {}, NOW_MS)
+    batch = builder.take()
     assert moved(batch) == {A: (0, 2, 7)}
     assert batch is not None
     assert [(e.message.offset, e.clock, e.clock_ms) for e in batch.events] == [(0, 10, 5), (1, 10, 7)]
     assert batch.clocks == {10: 7}
-    assert intake.take() is None
-    intake.put([message(2, 6)], {}, NOW_MS)
-    assert moved(intake.take()) == {A: (2, 3, 7)}
+    assert builder.take() is None
+    builder.put([message(2, 6)], {}, NOW_MS)
+    assert moved(builder.take()) == {A: (2, 3, 7)}
 
 
 def test_the_clock_never_goes_back_and_each_partition_has_its_own() -> None:
-    intake = an_intake()
-    intake.put([message(0, 500), message(0, 9, partition=B), message(1, 100)], {}, NOW_MS)
-    batch = intake.take()
+    builder = an_intake()
+    builder.put([message(0, 500), message(0, 9, partition=B), message(1, 100)], {}, NOW_MS)
+    batch = builder.take()
     assert batch is not None
     assert [(e.clock, e.clock_ms) for e in batch.events] == [(10, 500), (11, 9), (10, 500)]
     assert batch.clocks == {10: 500, 11: 9}
 
 
 def test_a_message_from_the_future_is_clamped_and_counted() -> None:
-    intake = an_intake()
-    intake.put([message(0, NOW_MS + SKEW_MS), message(1, NOW_MS + SKEW_MS + 1), message(2, 2**62)], {}, NOW_MS)
-    assert moved(intake.take()) == {A: (0, 3, NOW_MS + SKEW_MS)}
-    assert intake.take_clamped() == 2
-    assert intake.take_clamped() == 0
+    builder = an_intake()
+    builder.put([message(0, NOW_MS + SKEW_MS), message(1, NOW_MS + SKEW_MS + 1), message(2, 2**62)], {}, NOW_MS)
+    assert moved(builder.take()) == {A: (0, 3, NOW_MS + SKEW_MS)}
+    assert builder.take_clamped() == 2
+    assert builder.take_clamped() == 0
 
 
 def test_messages_that_are_clamped_count_each() -> None:
-    intake = an_intake()
-    intake.put([message(0, 2**62)], {}, NOW_MS)
-    intake.put([message(1, 2**62)], {}, NOW_MS + 1)
-    assert intake.take_clamped() == 2
+    builder = an_intake()
+    builder.put([message(0, 2**62)], {}, NOW_MS)
+    builder.put([message(1, 2**62)], {}, NOW_MS + 1)
+    assert builder.take_clamped() == 2
 
 
 def test_the_wall_clock_counts_at_the_end_of_a_log_only() -> None:
-    intake = an_intake()
-    assert intake.tick(NOW_MS) is None
-    intake.put([message(0, 5)], {A: 1}, NOW_MS)
-    assert intake.tick(NOW_MS) is None, "what was gathered comes first"
-    intake.take()
-    tick = intake.tick(NOW_MS)
+    builder = an_intake()
+    assert builder.tick(NOW_MS) is None
+    builder.put([message(0, 5)], {A: 1}, NOW_MS)
+    assert builder.tick(NOW_MS) is None, "what was gathered comes first"
+    builder.take()
+    tick = builder.tick(NOW_MS)
     assert tick is not None
     assert tick.clocks == {10: NOW_MS}
     assert moved(tick) == {A: (1, 1, 5)}, "the stored stream time is that of the messages"
-    intake.put([message(1, 6)], {}, NOW_MS)
-    intake.take()
-    assert intake.tick(NOW_MS) is None, "more was read, and the end is not known"
+    builder.put([message(1, 6)], {}, NOW_MS)
+    builder.take()
+    assert builder.tick(NOW_MS) is None, "more was read, and the end is not known"
 
 
 def test_a_tick_never_takes_a_clock_back() -> None:
-    intake = an_intake()
-    intake.put([message(0, NOW_MS + 100)], {A: 1}, NOW_MS)
-    intake.take()
-    tick = intake.tick(NOW_MS)
+    builder = an_intake()
+    builder.put([message(0, NOW_MS + 100)], {A: 1}, NOW_MS)
+    builder.take()
+    tick = builder.tick(NOW_MS)
     assert tick is not None
     assert tick.clocks == {10: NOW_MS + 100}
 
 
 def test_a_busy_partition_does_not_keep_the_clock_of_an_idle_one() -> None:
-    intake = an_intake()
-    intake.put([], {B: 0}, NOW_MS)
-    intake.put([message(0)], {}, NOW_MS)
-    tick = intake.tick(NOW_MS)
+    builder = an_intake()
+    builder.put([], {B: 0}, NOW_MS)
+    builder.put([message(0)], {}, NOW_MS)
+    tick = builder.tick(NOW_MS)
     assert tick is not None
     assert tick.clocks == {11: NOW_MS}
-    assert [e.message.offset for e in intake.take().events] == [0]  # type: ignore[union-attr] # a batch was gathered
+    assert [e.message.offset for e in builder.take().events] == [0]  # type: ignore[union-attr] # a batch was gathered
 
 
 def test_the_end_of_a_partition_passes_transaction_markers() -> None:
-    intake = an_intake()
-    intake.put([message(0)], {A: 3}, NOW_MS)
-    assert moved(intake.take()) == {A: (0, 3, 5)}
-    intake.put([], {A: 3}, NOW_MS)
-    assert intake.take() is None
+    builder = an_intake()
+    builder.put([message(0)], {A: 3}, NOW_MS)
+    assert moved(builder.take()) == {A: (0, 3, 5)}
+    builder.put([], {A: 3}, NOW_MS)
+    assert builder.take() is None
 
 
 def test_a_registry_that_is_away_holds_its_partition_and_forgets_no_end() -> None:
     registry = Registry()
-    intake = an_intake(registry)
+    builder = an_intake(registry)
     waiting = message(0, value=encode_confluent(RawIngested(exposure=exposure(1), detector=0), 7))
     with pytest.raises(TransientError):
-        intake.put([message(0, partition=B), waiting], {A: 1, B: 1}, NOW_MS)
-    assert moved(intake.take()) == {B: (0, 1, 5)}
-    assert intake.tick(NOW_MS) is None or A not in moved(intake.tick(NOW_MS))
+        builder.put([message(0, partition=B), waiting], {A: 1, B: 1}, NOW_MS)
+    assert moved(builder.take()) == {B: (0, 1, 5)}
+    assert builder.tick(NOW_MS) is None or A not in moved(builder.tick(NOW_MS))
     registry.away = False
-    intake.put([], {}, NOW_MS)
-    batch = intake.take()
+    builder.put([], {}, NOW_MS)
+    batch = builder.take()
     assert batch is not None
     assert moved(batch)[A] == (0, 1, 5)
     assert [letter.reason for letter in batch.dead_letters] == [DeadLetterReason.UNKNOWN_SCHEMA_ID]
-    tick = intake.tick(NOW_MS)
+    tick = builder.tick(NOW_MS)
     assert tick is not None
     assert set(tick.clocks) == {10, 11}
 
 
 def test_what_is_no_event_is_a_dead_letter_and_moves_the_position() -> None:
-    intake = an_intake()
+    builder = an_intake()
     other = encode(RawIngested(exposure=exposure(1, instrument="Elsewhere"), detector=0))
-    intake.put([message(0, value=b"junk"), message(1, value=other)], {}, NOW_MS)
-    batch = intake.take()
+    builder.put([message(0, value=b"junk"), message(1, value=other)], {}, NOW_MS)
+    batch = builder.take()
     assert moved(batch) == {A: (0, 2, 5)}
     assert batch is not None
     assert [x.reason for x in batch.dead_letters] == [
@@ -168,19 +168,19 @@ def test_what_is_no_event_is_a_dead_letter_and_moves_the_position() -> None:
 
 
 def test_messages_below_the_position_and_of_partitions_that_are_not_ours_are_dropped() -> None:
-    intake = an_intake(None, A, at=2)
-    intake.put([message(1), message(2), message(0, partition=B)], {B: 1}, NOW_MS)
-    batch = intake.take()
+    builder = an_intake(None, A, at=2)
+    builder.put([message(1), message(2), message(0, partition=B)], {B: 1}, NOW_MS)
+    batch = builder.take()
     assert moved(batch) == {A: (2, 3, 5)}
     assert batch is not None
     assert [e.message.offset for e in batch.events] == [2]
 
 
 def test_a_partition_that_goes_takes_what_was_gathered_with_it() -> None:
-    intake = an_intake()
-    intake.put([message(0), message(0, partition=B), message(1, value=b"junk")], {}, NOW_MS)
-    assert [claim.partition for claim in intake.disown([A])] == [A]
-    batch = intake.take()
+    builder = an_intake()
+    builder.put([message(0), message(0, partition=B), message(1, value=b"junk")], {}, NOW_MS)
+    assert [claim.partition for claim in builder.disown([A])] == [A]
+    batch = builder.take()
     assert moved(batch) == {B: (0, 1, 5)}
     assert batch is not None
     assert (len(batch.events), batch.dead_letters) == (1, ())
@@ -195,8 +195,8 @@ def whole(batches: tuple[Batch, ...]) -> Mapping[PartitionId, list[tuple[int | N
 
 
 def test_the_halves_of_a_batch_follow_each_other() -> None:
-    intake = an_intake()
-    intake.put(
+    builder = an_intake()
+    builder.put(
         [
             message(0, 10),
             message(1, 20, value=b"junk"),
@@ -208,7 +208,7 @@ def test_the_halves_of_a_batch_follow_each_other() -> None:
         {A: 5},
         NOW_MS,
     )
-    batch = intake.take()
+    batch = builder.take()
     assert batch is not None
     first, second = bisect(batch)
     assert whole((first, second)) == {A: [(0, 2), (2, 5)], B: [(0, 1), (1, 2)]}
@@ -220,9 +220,9 @@ def test_the_halves_of_a_batch_follow_each_other() -> None:
 
 
 def test_the_first_half_does_not_move_a_partition_that_begins_in_the_second() -> None:
-    intake = an_intake(at=None)
-    intake.put([message(0), message(0, partition=B)], {}, NOW_MS)
-    batch = intake.take()
+    builder = an_intake(at=None)
+    builder.put([message(0), message(0, partition=B)], {}, NOW_MS)
+    batch = builder.take()
     assert batch is not None
     first, second = bisect(batch)
     assert whole((first,)) == {A: [(None, 1)], B: [(None, 0)]}
@@ -231,14 +231,14 @@ def test_the_first_half_does_not_move_a_partition_that_begins_in_the_second() ->
 
 
 def test_keys_count_as_values_do_until_they_are_taken() -> None:
-    intake = an_intake()
+    builder = an_intake()
     good = message(0)._replace(key=b"k" * 1000)
     bad = Message(A, 1, 5, b"k" * 50, None)
     other = Message(B, 0, 5, None, b"junk")
     assert good.value is not None
-    intake.put([good, bad, other], {}, NOW_MS)
-    assert intake.bytes == 1000 + len(good.value) + 50 + 4
-    intake.disown([B])
-    assert intake.bytes == 1000 + len(good.value) + 50
-    intake.take()
-    assert intake.bytes == 0
+    builder.put([good, bad, other], {}, NOW_MS)
+    assert builder.bytes == 1000 + len(good.value) + 50 + 4
+    builder.disown([B])
+    assert builder.bytes == 1000 + len(good.value) + 50
+    builder.take()
+    assert builder.bytes == 0

@@ -1,8 +1,8 @@
 import pytest
 
-from consumer.service.circuit_breaker import Breaker, Judgement, Window
+from consumer.service.circuit_breaker import BreakerPolicy, BreakerWindow, Judgement
 
-BREAKER = Breaker(min_messages=10, max_bad_fraction=0.5, hold_s=2.0)
+BREAKER = BreakerPolicy(min_messages=10, max_bad_fraction=0.5, hold_s=2.0)
 
 
 @pytest.mark.parametrize(
@@ -25,11 +25,11 @@ def test_a_batch_is_judged_by_its_size_its_bad_part_and_how_long_it_was_held(
 
 
 def test_a_breaker_that_is_off_never_opens() -> None:
-    assert Breaker(enabled=False).judge(messages=1000, bad=1000, held_s=0.0) is Judgement.WRITE
+    assert BreakerPolicy(enabled=False).judge(messages=1000, bad=1000, held_s=0.0) is Judgement.WRITE
 
 
 def test_a_topic_that_is_bad_but_slow_is_stopped_once_there_is_enough_to_judge() -> None:
-    window = Window(BREAKER)
+    window = BreakerWindow(BREAKER)
     for _ in range(9):
         assert window.judge(messages=1, bad=1, held_s=2.0) is Judgement.WRITE
         window.wrote(messages=1, bad=1)
@@ -39,7 +39,7 @@ def test_a_topic_that_is_bad_but_slow_is_stopped_once_there_is_enough_to_judge()
 
 
 def test_good_batches_before_a_small_bad_one_speak_for_it() -> None:
-    window = Window(BREAKER)
+    window = BreakerWindow(BREAKER)
     window.wrote(messages=50, bad=0)
     assert window.judge(messages=9, bad=9, held_s=2.0) is Judgement.WRITE
     assert window.judge(messages=3, bad=1, held_s=0.0) is Judgement.WRITE

@@ -14,7 +14,7 @@ from consumer.errors import FatalError, TransientError, VisitConsumerError
 from consumer.events.visit_defined import Announcement, Sent
 from consumer.metrics import Metrics
 from consumer.postgres.outbox import Backlog, Outbox
-from consumer.service.outbox_relay import Relay, RelaySettings
+from consumer.service.outbox_relay import OutboxRelay, RelaySettings
 
 
 @dataclass
@@ -84,11 +84,11 @@ def row(number: int, visit: int) -> Announcement:
     return Announcement(id=number, instrument="LATISS", visit=visit, payload=b"")
 
 
-def relay_of(rows: Rows, brokers: Brokers, gave_up: threading.Event | None = None) -> tuple[Relay, Metrics]:
+def relay_of(rows: Rows, brokers: Brokers, gave_up: threading.Event | None = None) -> tuple[OutboxRelay, Metrics]:
     metrics = Metrics(CollectorRegistry())
     settings = RelaySettings(interval_s=0.001, max_messages=3, retry_max_s=0.02, retention=RetentionSettings())
     event = gave_up or threading.Event()
-    return Relay(cast("Outbox", rows), brokers.connect, metrics, settings, give_up=event.set), metrics
+    return OutboxRelay(cast("Outbox", rows), brokers.connect, metrics, settings, give_up=event.set), metrics
 
 
 def until(condition: Callable[[], bool]) -> None:

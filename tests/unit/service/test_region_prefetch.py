@@ -1,4 +1,4 @@
-"""What is foreseen: the very regions that the transaction would compute, for the very object, and nothing else."""
+"""What is prefetched: the very regions that the transaction would compute, for the very object, and nothing else."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from consumer.domain import InstrumentRules
+from consumer.domain import Instrument
 from consumer.model import Exposure, RawRegion, VisitDefinition
 from consumer.regions import RegionAlgorithm
-from consumer.service.region_prefetch import Foreseen, Foresight, foreseen_regions
+from consumer.service.region_prefetch import Prefetched, RegionPrefetch, prefetched_regions
 from tests.support.exposures import exposure
 from tests.support.nights import rules_of
 
@@ -23,8 +23,8 @@ ONE_TO_ONE = {
 }
 
 
-def foreseen(rules: Mapping[str, InstrumentRules], *exposures: Exposure) -> Foreseen:
-    foresight = Foresight(rules)
+def prefetched(rules: Mapping[str, Instrument], *exposures: Exposure) -> Prefetched:
+    foresight = RegionPrefetch(rules)
     for each in exposures:
         foresight.note(each)
     foresight.compute()
@@ -40,20 +40,20 @@ def visit_of(*exposures: Exposure) -> VisitDefinition:
 def test_the_visit_of_a_noted_exposure_has_the_regions_that_the_algorithm_gives() -> None:
     rules = rules_of(ONE_TO_ONE)
     one, two = exposure(1), exposure(2, tracking_ra=211.0)
-    found = foreseen(rules, one, two)
+    found = prefetched(rules, one, two)
     for each in (one, two):
         computed = rules["LSSTComCam"].algorithm.compute((each,), ())
-        assert foreseen_regions(found, visit_of(each), ()) == computed
-    assert foreseen_regions(found, visit_of(one), ()) != foreseen_regions(found, visit_of(two), ())
+        assert prefetched_regions(found, visit_of(each), ()) == computed
+    assert prefetched_regions(found, visit_of(one), ()) != prefetched_regions(found, visit_of(two), ())
 
 
 def test_only_the_object_itself_alone_and_without_headers_is_recognised() -> None:
     one, two = exposure(1), exposure(2)
-    found = foreseen(rules_of(ONE_TO_ONE), one, two)
-    assert foreseen_regions(found, visit_of(replace(one)), ()) is None
-    assert foreseen_regions(found, visit_of(one, two), ()) is None
+    found = prefetched(rules_of(ONE_TO_ONE), one, two)
+    assert prefetched_regions(found, visit_of(replace(one)), ()) is None
+    assert prefetched_regions(found, visit_of(one, two), ()) is None
     header = RawRegion(instrument="LSSTComCam", exposure=one.id, detector=4, pointing=(1.0, 2.0, 3.0))
-    assert foreseen_regions(found, visit_of(one), (header,)) is None
+    assert prefetched_regions(found, visit_of(one), (header,)) is None
 
 
 BY_GROUP, BY_COUNTER = {"group_exposures": "by-group-metadata"}, {"group_exposures": "one-to-one-and-by-counter"}
@@ -71,19 +71,19 @@ BY_GROUP, BY_COUNTER = {"group_exposures": "by-group-metadata"}, {"group_exposur
 def test_groups_that_wait_and_regions_that_need_headers_are_left_to_the_transaction(
     changes: dict[str, Any], one: Exposure
 ) -> None:
-    assert not foreseen(rules_of(ONE_TO_ONE, **changes), one)
+    assert not prefetched(rules_of(ONE_TO_ONE, **changes), one)
 
 
 @pytest.mark.parametrize(("changes", "one"), [(BY_GROUP, exposure(1, group_size=1)), (BY_COUNTER, exposure(1))])
 def test_a_group_of_one_is_foreseen_under_every_rule(changes: dict[str, Any], one: Exposure) -> None:
-    assert list(foreseen(rules_of(ONE_TO_ONE, **changes), one)) == [id(one)]
+    assert list(prefetched(rules_of(ONE_TO_ONE, **changes), one)) == [id(one)]
 
 
 def test_off_sky_unconfigured_and_failing_exposures_are_left_to_the_transaction() -> None:
     rules = rules_of(ONE_TO_ONE, regions={"require_versioned_camera": True})
-    assert not foreseen(rules, exposure(1))
+    assert not prefetched(rules, exposure(1))
     others = (exposure(1, can_see_sky=False), exposure(2, tracking_ra=None), exposure(3, instrument="LATISS"))
-    assert not foreseen(rules_of(ONE_TO_ONE), *others)
+    assert not prefetched(rules_of(ONE_TO_ONE), *others)
 
 
 class Counting:
@@ -104,7 +104,7 @@ class Counting:
 def test_an_exposure_of_two_batches_is_computed_once() -> None:
     rules = rules_of(ONE_TO_ONE)
     counting = Counting(rules["LSSTComCam"].algorithm)
-    foresight = Foresight({"LSSTComCam": replace(rules["LSSTComCam"], algorithm=counting)})
+    foresight = RegionPrefetch({"LSSTComCam": replace(rules["LSSTComCam"], algorithm=counting)})
     one = exposure(1)
     foresight.note(one)
     foresight.compute()

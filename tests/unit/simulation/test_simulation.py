@@ -11,9 +11,9 @@ from consumer.events import Decoder, encode
 from consumer.model import Exposure
 from consumer.simulation import (
     INSTRUMENTS,
+    Corruption,
     MessageWriter,
     SimulationSettings,
-    Spoilt,
     simulate_exposures,
     simulate_night,
 )
@@ -122,7 +122,7 @@ def test_duplicates_disorder_and_corrections_come_as_asked() -> None:
 
 def test_bad_messages_are_bad_in_every_way_and_cost_nothing() -> None:
     decoder, writer = Decoder(), MessageWriter()
-    seen: dict[Spoilt, set[str]] = defaultdict(set)
+    seen: dict[Corruption, set[str]] = defaultdict(set)
     good = set()
     for one in simulate_night(replace(COMCAM, bad_messages=0.3)):
         value = writer.value(one)
@@ -133,14 +133,17 @@ def test_bad_messages_are_bad_in_every_way_and_cost_nothing() -> None:
                 decoder.decode(value)
             seen[one.spoilt].add(caught.value.reason.value)
     assert len(good) == 60 * 9
-    assert set(seen) == set(Spoilt)
-    assert seen[Spoilt.EMPTY] == {"empty"}
-    assert seen[Spoilt.TRUNCATED] == {"undecodable"}
-    assert seen[Spoilt.UNKNOWN_FINGERPRINT] == {"unknown_fingerprint"}
+    assert set(seen) == set(Corruption)
+    assert seen[Corruption.EMPTY] == {"empty"}
+    assert seen[Corruption.TRUNCATED] == {"undecodable"}
+    assert seen[Corruption.UNKNOWN_FINGERPRINT] == {"unknown_fingerprint"}
     assert (
-        seen[Spoilt.NOT_A_NUMBER] == seen[Spoilt.NUL_CHARACTER] == seen[Spoilt.INVERTED_TIMESPAN] == {"invalid_field"}
+        seen[Corruption.NOT_A_NUMBER]
+        == seen[Corruption.NUL_CHARACTER]
+        == seen[Corruption.INVERTED_TIMESPAN]
+        == {"invalid_field"}
     )
-    assert seen[Spoilt.LONG_TEXT] == {"too_large"}
+    assert seen[Corruption.LONG_TEXT] == {"too_large"}
 
 
 @pytest.mark.parametrize(

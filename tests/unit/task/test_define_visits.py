@@ -13,7 +13,7 @@ import pytest
 from consumer.errors import ConfigurationError, DeadLetterReason, GroupError
 from consumer.model import CloseReason, Exposure, VisitRecords
 from consumer.regions import RegionSettings, VisitInputs, camera_set, decode, get_algorithm
-from consumer.task.define import BatchError, BatchResult, MemoryStore
+from consumer.task.define import DefineError, DefineResult, MemoryStore
 from consumer.task.define_visits import (
     ComputeVisitRegionsConfig,
     ComputeVisitRegionsTask,
@@ -54,7 +54,7 @@ def night_task(night: Night, store: MemoryStore) -> DefineVisitsTask:
     )
 
 
-def counted(result: BatchResult) -> dict[str, int]:
+def counted(result: DefineResult) -> dict[str, int]:
     assert sum(getattr(result, name) for name in COUNTS) == result.n_visits
     return {name: value for name, value in asdict(result).items() if value and name != "n_visits"}
 
@@ -165,28 +165,28 @@ def test_other_processes_take_a_share_and_are_not_waited_for(answers: bool) -> N
 
 
 def test_nothing_given() -> None:
-    with pytest.raises(BatchError, match="no exposures were given"):
+    with pytest.raises(DefineError, match="no exposures were given"):
         task_of().run([])
 
 
 def test_two_instruments() -> None:
-    with pytest.raises(BatchError, match="one instrument; these are of LATISS, LSSTComCam"):
+    with pytest.raises(DefineError, match="one instrument; these are of LATISS, LSSTComCam"):
         task_of().run([exposure(1), exposure(2, instrument="LATISS")])
 
 
 def test_contradicting_records() -> None:
-    with pytest.raises(BatchError, match=f"exposure {exposure(1).id} contradict each other: seq_num"):
+    with pytest.raises(DefineError, match=f"exposure {exposure(1).id} contradict each other: seq_num"):
         task_of().run([exposure(1), exposure(1, seq_num=4)])
 
 
 def test_off_sky_is_skipped_or_refused() -> None:
     dark = exposure(1, can_see_sky=False)
     store = MemoryStore()
-    assert task_of(store).run([dark]) == BatchResult()
+    assert task_of(store).run([dark]) == DefineResult()
     assert store.visits == {}
     config = config_of()
     config.ignore_non_science_exposures = False
-    with pytest.raises(BatchError, match=f"exposure {dark.id} .science. is not on sky: cannot_see_sky"):
+    with pytest.raises(DefineError, match=f"exposure {dark.id} .science. is not on sky: cannot_see_sky"):
         DefineVisitsTask(config).run([exposure(2), dark])
 
 

@@ -19,11 +19,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from consumer.errors import ConfigurationError
 from consumer.metrics import Metrics
 from consumer.model import PartitionId
-from consumer.web import Health, HttpServer, PartitionStatus, Status, handler
+from consumer.web import Health, HttpServer, PartitionStatus, ServiceStatus, handler
 from consumer.web import server as server_module
 
 GOOD = Health(ok=True)
-STATUS = Status(
+STATUS = ServiceStatus(
     version="1.2.3",
     state="running",
     started_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
@@ -43,7 +43,7 @@ class Source:
 
     life: Health = GOOD
     readiness: Health = GOOD
-    shown: Status = STATUS
+    shown: ServiceStatus = STATUS
     fault: Exception | None = None
     asked: list[str] = field(default_factory=list)
 
@@ -59,7 +59,7 @@ class Source:
     def ready(self) -> Health:
         return self.readiness
 
-    def status(self) -> Status:
+    def status(self) -> ServiceStatus:
         if self.fault is not None:
             raise self.fault
         return self.shown

@@ -23,7 +23,7 @@ from consumer.regions import (
     parse_camera,
 )
 from consumer.regions.camera.check import Severity, check_camera
-from consumer.regions.camera.model import Purpose
+from consumer.regions.camera.geometry import Purpose
 from tests.support.skies import exposure_at
 
 README = resources.files("consumer.regions.camera").joinpath("data", "README.md").read_text(encoding="utf-8")
