@@ -7,11 +7,11 @@ Conventions: angles are degrees unless a name says otherwise; ``timespan_*`` are
 Kafka has them. This module does no I/O and reads no clock.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 
 class PartitionId(NamedTuple):
@@ -43,14 +43,59 @@ class OffsetUpdate(NamedTuple):
     """One partition's part of the fence."""
 
     partition: PartitionId
-    clock: int
-    """Id of the position's row; also the id of the partition's stream clock."""
+    offset_id: int
+    """Id of the position's row; stream time is kept under the same id."""
     epoch: int
     expected: int | None
     """The stored ``next_offset`` before the batch; None where nothing was written yet."""
     next_offset: int | None
     stream_time_ms: int
     """Largest message timestamp read, UTC milliseconds."""
+
+
+class LogPartition(NamedTuple):
+    """One partition of one log, for good: a recreated topic, or another cluster, is another log."""
+
+    cluster_id: str
+    topic_id: str
+    partition: PartitionId
+
+
+class StoredPosition(NamedTuple):
+    """One row of ``consumer_offset``."""
+
+    id: int
+    epoch: int
+    next_offset: int | None
+    stream_time_ms: int
+    breaker: str | None = None
+    """Why the circuit breaker stopped reading; None while it is closed."""
+    accept_until: int = 0
+    """Bad messages below this offset are accepted by an operator."""
+
+
+class RebalanceListener(Protocol):
+    """Hears from the group, inside `KafkaSource.poll`."""
+
+    def assigned(self, partitions: Collection[PartitionId]) -> None:
+        """Hear that these partitions are ours to claim."""
+
+    def revoked(self, partitions: Collection[PartitionId]) -> None:
+        """Hear that these partitions go to another member once this returns."""
+
+    def lost(self, partitions: Collection[PartitionId]) -> None:
+        """Hear that these partitions went to another member already."""
+
+
+@dataclass(slots=True)
+class Polled:
+    """What one poll brought."""
+
+    messages: list[Message] = field(default_factory=list)
+    ends: dict[PartitionId, int] = field(default_factory=dict)
+    """Partitions whose end was reached, and the offset there."""
+    out_of_range: set[PartitionId] = field(default_factory=set)
+    """Partitions whose next offset is not in the log any more; they deliver nothing until started again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from consumer.admin.positions import identify_topics, open_inspector, open_positions
 from consumer.config import Settings
-from consumer.postgres.offsets import ListedPosition, LogPartition
+from consumer.model import LogPartition
+from consumer.postgres.offsets import ListedPosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,9 @@ from consumer.config import Settings
 from consumer.errors import ConfigurationError
 from consumer.kafka.log_inspector import LogInspector, UnknownTopicError
 from consumer.kafka.properties import connection_properties
-from consumer.model import PartitionId
+from consumer.model import LogPartition, PartitionId
 from consumer.postgres.connection import Database
-from consumer.postgres.offsets import ListedPosition, LogPartition, Positions
+from consumer.postgres.offsets import ListedPosition, Positions
 
 EARLIEST = "earliest"
 LATEST = "latest"

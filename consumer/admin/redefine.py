@@ -256,7 +256,7 @@ def _around(day_obs: int) -> Iterator[int]:
 
 
 def _again(attempt: Callable[[], Answer]) -> Answer:
-    """Try again when the database is unwell, or a consumer wrote one of the rows at the same moment."""
+    """Try again when the database is unavailable, or a consumer wrote one of the rows at the same moment."""
     for _ in range(_ATTEMPTS - 1):
         try:
             return attempt()

@@ -101,7 +101,7 @@ class DatabaseSettings(Section):
     tcp_user_timeout_s: Seconds = 10.0
     """How long what either end has sent may stay unacknowledged before the connection counts as lost."""
     retry_max_s: Seconds = 5.0
-    """Longest pause between two attempts while the database is unwell."""
+    """Longest pause between two attempts while the database is unavailable."""
 
     def current_password(self) -> SecretStr | None:
         """Return the password as it is now; see `consumer.config.sections.current_secret`."""

@@ -28,7 +28,7 @@ class OpenGroup:
     """One group that waits for exposures; its members are kept beside it, as exposures."""
 
     key: GroupKey
-    clock: int
+    offset_id: int
     """Id of the partition by whose stream time it lives."""
     opened_ms: int
     last_ms: int
@@ -42,7 +42,7 @@ class OpenGroup:
 class Later(NamedTuple):
     """An exposure of a batch that may supersede earlier groups of its partition."""
 
-    clock: int
+    offset_id: int
     instrument: str
     begin: int
     """Its ``timespan_begin``, TAI nanoseconds."""

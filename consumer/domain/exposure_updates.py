@@ -25,8 +25,8 @@ class Event(NamedTuple):
     """One decoded event with the message that carried it, and its partition's stream time once it is applied."""
 
     message: Message
-    clock: int
-    clock_ms: int
+    offset_id: int
+    stream_time_ms: int
     raw: RawIngested
     region: RawRegion | None
 
@@ -56,8 +56,8 @@ class ExposureUpdate:
     """Raws of one batch that announce one record of one exposure; they differ in nothing but the detector."""
 
     exposure: Exposure
-    clock: int
-    clock_ms: int
+    offset_id: int
+    stream_time_ms: int
     """Stream time at the first of them."""
     detectors: int
     events: list[Event]
@@ -79,7 +79,7 @@ def fold_raws(events: Sequence[Event], rules: Mapping[str, Instrument]) -> list[
         exposure = event.raw.exposure
         update = by_record.get(id(exposure))
         if update is None or event.region is not None or exposure.instrument in waits:
-            update = ExposureUpdate(exposure, event.clock, event.clock_ms, 1 << event.raw.detector, [event])
+            update = ExposureUpdate(exposure, event.offset_id, event.stream_time_ms, 1 << event.raw.detector, [event])
             by_record[id(exposure)] = update
             updates.append(update)
             key = ExposureKey(exposure.instrument, exposure.id)
@@ -109,7 +109,7 @@ class MergedBatch:
     contradicting: Counter[str] = field(default_factory=Counter)
     off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
     """Instrument and reason of each exposure that since this batch defines no visit."""
-    not_off_sky_any_more: set[ExposureKey] = field(default_factory=set)
+    returned_on_sky: set[ExposureKey] = field(default_factory=set)
     """Exposures that were off sky and are corrected: what was said of them holds no longer."""
     renamed: set[str] = field(default_factory=set)
     """Instruments of known exposures whose corrections give another visit id or name, or none."""
@@ -184,8 +184,8 @@ def _merge_one(
     if changed or new_region or before == 0 or rules.arrived(detectors) != rules.arrived(before):
         merged.changes.append(
             ExposureChange(
-                clock=update.clock,
-                clock_ms=update.clock_ms,
+                offset_id=update.offset_id,
+                stream_time_ms=update.stream_time_ms,
                 member=Member(record, rules.arrived(detectors)),
                 key=group,
                 former_key=None if known is None else known.group,
@@ -222,7 +222,7 @@ def _account_off_sky(
         if (before.record.off_sky_reason, before.group) == (reason, known.group):
             return
         if before.record.off_sky_reason is not None and not rules.ignore_non_science:
-            merged.not_off_sky_any_more.add(known.key)
+            merged.returned_on_sky.add(known.key)
     if reason is None:
         return
     merged.off_sky.append((known.record.instrument, reason))

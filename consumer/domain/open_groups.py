@@ -32,9 +32,9 @@ class Member(NamedTuple):
 class ExposureChange(NamedTuple):
     """One exposure that is new, or whose record or arrival changed, as its message was read."""
 
-    clock: int
+    offset_id: int
     """Id of the partition that carried the message."""
-    clock_ms: int
+    stream_time_ms: int
     """That partition's stream time with the message applied."""
     member: Member
     key: GroupKey
@@ -110,13 +110,13 @@ class OpenGroups:
         for group in groups:
             self._put(group)
 
-    def advance(self, clock: int, clock_ms: int) -> None:
+    def advance(self, offset_id: int, stream_time_ms: int) -> None:
         """Move one partition's clock: close, in order of their deadlines, the groups that are due by it."""
-        heap = self._due.get(clock)
-        while heap and heap[0][0] <= clock_ms:
+        heap = self._due.get(offset_id)
+        while heap and heap[0][0] <= stream_time_ms:
             at_ms, key = heapq.heappop(heap)
             group = self.groups.get(key)
-            if group is None or group.clock != clock:
+            if group is None or group.offset_id != offset_id:
                 continue
             due = deadline(group, self.rules[key.instrument].closing)
             # An entry is stale when its group's deadline moved after the entry was pushed.
@@ -129,7 +129,9 @@ class OpenGroups:
         rules = self.rules[exposure.instrument]
         if not rules.buffers:
             self.closings.append(
-                Closing(Group(key=change.key, exposures=(exposure,)), CloseReason.COMPLETE, last_ms=change.clock_ms)
+                Closing(
+                    Group(key=change.key, exposures=(exposure,)), CloseReason.COMPLETE, last_ms=change.stream_time_ms
+                )
             )
             return
         if change.former_key not in (None, change.key):
@@ -168,16 +170,16 @@ class OpenGroups:
         if known is None:
             group = OpenGroup(
                 key=key,
-                clock=change.clock,
-                opened_ms=change.clock_ms,
-                last_ms=change.clock_ms,
+                offset_id=change.offset_id,
+                opened_ms=change.stream_time_ms,
+                last_ms=change.stream_time_ms,
                 latest_begin=latest,
             )
         else:
-            group = replace(known, clock=change.clock, last_ms=change.clock_ms, latest_begin=latest)
-            if known.clock != change.clock:
+            group = replace(known, offset_id=change.offset_id, last_ms=change.stream_time_ms, latest_begin=latest)
+            if known.offset_id != change.offset_id:
                 # Times of another partition's clock mean nothing on this one's: the group starts afresh.
-                group = replace(group, opened_ms=change.clock_ms, superseded_ms=None)
+                group = replace(group, opened_ms=change.stream_time_ms, superseded_ms=None)
         self.touched.add(key)
         self._put(group)
         return group
@@ -186,24 +188,24 @@ class OpenGroups:
         begin = change.member.exposure.timespan_begin
         if begin is None:
             return
-        for key in sorted(self._waiting.get((change.clock, change.key.instrument), ())):
+        for key in sorted(self._waiting.get((change.offset_id, change.key.instrument), ())):
             group = self.groups[key]
             if key != change.key and group.latest_begin is not None and group.latest_begin < begin:
-                self._put(replace(group, superseded_ms=change.clock_ms))
+                self._put(replace(group, superseded_ms=change.stream_time_ms))
 
     def _put(self, group: OpenGroup) -> None:
         known = self.groups.get(group.key)
         if known is not None:
-            self._waiting.get((known.clock, known.key.instrument), set()).discard(known.key)
+            self._waiting.get((known.offset_id, known.key.instrument), set()).discard(known.key)
         self.groups[group.key] = group
         if group.superseded_ms is None:
-            self._waiting.setdefault((group.clock, group.key.instrument), set()).add(group.key)
+            self._waiting.setdefault((group.offset_id, group.key.instrument), set()).add(group.key)
         at_ms = deadline(group, self.rules[group.key.instrument].closing).at_ms
-        heapq.heappush(self._due.setdefault(group.clock, []), (at_ms, group.key))
+        heapq.heappush(self._due.setdefault(group.offset_id, []), (at_ms, group.key))
 
     def _close(self, group: OpenGroup, reason: CloseReason) -> None:
         del self.groups[group.key]
-        self._waiting.get((group.clock, group.key.instrument), set()).discard(group.key)
+        self._waiting.get((group.offset_id, group.key.instrument), set()).discard(group.key)
         self.touched.discard(group.key)
         self.closings.append(group_of_members(group.key, self.members[group.key].values(), reason, group.last_ms))
 

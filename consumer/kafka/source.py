@@ -8,8 +8,7 @@ Delivery: each message of a started partition at least once, in order, from the 
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import cast
 
 from confluent_kafka import (
     OFFSET_INVALID,
@@ -25,31 +24,7 @@ from consumer.errors import FatalError
 from consumer.kafka.clients import new_client
 from consumer.kafka.log_inspector import LogInspector
 from consumer.kafka.properties import Properties
-from consumer.model import Message, PartitionId, new_message
-
-
-class RebalanceListener(Protocol):
-    """Hears from the group, inside `KafkaSource.poll`."""
-
-    def assigned(self, partitions: Collection[PartitionId]) -> None:
-        """Hear that these partitions are ours to claim."""
-
-    def revoked(self, partitions: Collection[PartitionId]) -> None:
-        """Hear that these partitions go to another member once this returns."""
-
-    def lost(self, partitions: Collection[PartitionId]) -> None:
-        """Hear that these partitions went to another member already."""
-
-
-@dataclass(slots=True)
-class Polled:
-    """What one poll brought."""
-
-    messages: list[Message] = field(default_factory=list)
-    ends: dict[PartitionId, int] = field(default_factory=dict)
-    """Partitions whose end was reached, and the offset there."""
-    out_of_range: set[PartitionId] = field(default_factory=set)
-    """Partitions whose next offset is not in the log any more; they deliver nothing until started again."""
+from consumer.model import PartitionId, Polled, RebalanceListener, new_message
 
 
 class KafkaSource:

@@ -4,7 +4,7 @@ Delivery: all of a batch or nothing. `advance` is the fence and comes first; who
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from typing import cast
 
@@ -13,7 +13,7 @@ from consumer.domain import ExposureKey, KnownExposure, StoredVisit, VisitKey
 from consumer.domain.closing import Deadline, Later, OpenGroup, Waiting
 from consumer.errors import DataRefusedError, FencedError
 from consumer.model import DeadLetter, GroupKey, OffsetUpdate, PartitionId, RawRegion, VisitRecords
-from consumer.postgres.connection import Session
+from consumer.postgres.connection import Database, Session
 from consumer.postgres.row_codecs import (
     Parameters,
     array_text,
@@ -31,13 +31,40 @@ _VISITS_PER_STATEMENT = 500
 """Regions of more visits go in another statement: those of 500 visits of LSSTCam are 10 MB."""
 
 
+class BatchStore:
+    """The session in which batches are written; implements `consumer.service.writer.Store`.
+
+    Parameters
+    ----------
+    database
+        A session of the writer role.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def transaction(self, *, timeout_factor: int = 1) -> Iterator["BatchTransaction"]:
+        """Run the body in one transaction; see `consumer.postgres.connection.Database.transaction`."""
+        with self._database.transaction(timeout_factor=timeout_factor) as session:
+            yield BatchTransaction(session)
+
+    def close(self) -> None:
+        """End the session; the next transaction opens another."""
+        self._database.close()
+
+    def cancel(self) -> None:
+        """Ask the server, from any thread, to end the running statement."""
+        self._database.cancel()
+
+
 class BatchTransaction:
     """The statements of one batch inside one transaction."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def advance(self, advances: Sequence[OffsetUpdate]) -> None:
+    def advance(self, offset_updates: Sequence[OffsetUpdate]) -> None:
         """Move the stored positions, or fail.
 
         Raises
@@ -46,10 +73,10 @@ class BatchTransaction:
             When one of the rows is not at our epoch and where we left it.
         """
         names = ("ids", "epochs", "expected", "next_offsets", "stream_times")
-        rows = ((a.clock, a.epoch, a.expected, a.next_offset, a.stream_time_ms) for a in advances)
+        rows = ((a.offset_id, a.epoch, a.expected, a.next_offset, a.stream_time_ms) for a in offset_updates)
         moved = self._run("advance_positions", columns(names, rows))
-        if moved != len(advances):
-            raise FencedError(f"{len(advances) - moved} of {len(advances)} positions are not as expected")
+        if moved != len(offset_updates):
+            raise FencedError(f"{len(offset_updates) - moved} of {len(offset_updates)} positions are not as expected")
 
     def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]:
         """Store exposures that are new, and tell which were."""
@@ -98,17 +125,17 @@ class BatchTransaction:
         rows = self._rows("open_groups", group_columns(keys))
         return [_open_group(row) for row in rows if row[7] != 0]
 
-    def lock_due_groups(self, clocks: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
+    def lock_due_groups(self, stream_times_ms: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
         """Read under a lock the groups that fall due by these clocks, or that later exposures supersede."""
-        parameters = columns(("clocks", "clocks_ms"), sorted(clocks.items()))
+        parameters = columns(("clocks", "clocks_ms"), sorted(stream_times_ms.items()))
         parameters |= columns(("later_clocks", "later_instruments", "later_begins"), sorted(later))
         return [_open_group(row) for row in self._rows("lock_due_groups", parameters)]
 
     def lock_first_due_groups(
-        self, clocks: Mapping[int, int], instruments: Collection[str], most: int
+        self, stream_times_ms: Mapping[int, int], instruments: Collection[str], most: int
     ) -> list[OpenGroup]:
         """Read under a lock the groups of these instruments that fall due by these clocks, the earliest `most`."""
-        parameters = columns(("clocks", "clocks_ms"), sorted(clocks.items()))
+        parameters = columns(("clocks", "clocks_ms"), sorted(stream_times_ms.items()))
         parameters |= {"instruments": sorted(instruments), "most": most}
         return [_open_group(row) for row in self._rows("lock_first_due_groups", parameters)]
 
@@ -120,7 +147,8 @@ class BatchTransaction:
         """Store groups that stay open."""
         names = ("instruments", "group_keys", "clocks", "opened", "last", "superseded", "latest_begins", "deadlines")
         rows = sorted(
-            (*g.key, g.clock, g.opened_ms, g.last_ms, g.superseded_ms, g.latest_begin, due.at_ms) for g, due in groups
+            (*g.key, g.offset_id, g.opened_ms, g.last_ms, g.superseded_ms, g.latest_begin, due.at_ms)
+            for g, due in groups
         )
         if rows:
             self._run("store_groups", columns(names, rows))
@@ -225,12 +253,12 @@ class BatchTransaction:
             for instrument, id_, revision in written
         }
 
-    def write_dead_letters(self, letters: Sequence[DeadLetter], clocks: Mapping[PartitionId, int]) -> None:
+    def write_dead_letters(self, letters: Sequence[DeadLetter], stream_times_ms: Mapping[PartitionId, int]) -> None:
         """Store dead letters: of messages for good, of groups and exposures until they are resolved."""
         of_messages = [x for x in letters if x.message is not None]
         of_subjects = [x for x in letters if x.message is None]
         if of_messages:
-            self._run("insert_dead_letters_of_messages", dead_letter_columns(of_messages, clocks))
+            self._run("insert_dead_letters_of_messages", dead_letter_columns(of_messages, stream_times_ms))
         if of_subjects:
             unique = {(x.instrument, x.reason, x.group_key, x.exposure): x for x in of_subjects}
             self._run("insert_dead_letters_of_subjects", dead_letter_columns(unique.values()))
@@ -255,12 +283,12 @@ class BatchTransaction:
         if rows:
             self._run("insert_outbox", columns(("instruments", "visits", "revisions", "payloads"), rows))
 
-    def waiting(self, clocks: Collection[int]) -> dict[int, Waiting]:
-        """Tell what waits on each of these clocks."""
-        rows = self._rows("next_deadlines", {"clocks": sorted(clocks)})
+    def waiting(self, offset_ids: Collection[int]) -> dict[int, Waiting]:
+        """Read what waits on the stream time of each of these positions."""
+        rows = self._rows("next_deadlines", {"clocks": sorted(offset_ids)})
         return {
-            cast("int", clock): Waiting(cast("int", count), cast("int", at_ms), cast("int", opened_ms))
-            for clock, at_ms, count, opened_ms in rows
+            cast("int", offset_id): Waiting(cast("int", count), cast("int", at_ms), cast("int", opened_ms))
+            for offset_id, at_ms, count, opened_ms in rows
         }
 
     def _rows(self, name: str, parameters: Parameters) -> list[tuple[object, ...]]:
@@ -271,10 +299,10 @@ class BatchTransaction:
 
 
 def _open_group(row: Sequence[object]) -> OpenGroup:
-    instrument, key, clock, opened, last, superseded, latest_begin, _ = row
+    instrument, key, offset_id, opened, last, superseded, latest_begin, _ = row
     return OpenGroup(
         key=GroupKey(cast("str", instrument), cast("str", key)),
-        clock=cast("int", clock),
+        offset_id=cast("int", offset_id),
         opened_ms=cast("int", opened),
         last_ms=cast("int", last),
         superseded_ms=cast("int | None", superseded),

@@ -116,12 +116,12 @@ class Database:
         return self._settings.schema_name
 
     @contextmanager
-    def transaction(self, *, patience: int = 1) -> Iterator["Session"]:
+    def transaction(self, *, timeout_factor: int = 1) -> Iterator["Session"]:
         """Run the body in one transaction.
 
         Parameters
         ----------
-        patience
+        timeout_factor
             So many times as long as the settings say may a statement take, and a pause between two.
 
         Raises
@@ -138,8 +138,8 @@ class Database:
             connection = self._connected()
             with connection.transaction():
                 session = Session(connection)
-                if patience > 1:
-                    session.rows("session", "be_patient", {"times": patience})
+                if timeout_factor > 1:
+                    session.rows("session", "raise_timeouts", {"times": timeout_factor})
                 yield session
         except psycopg.Error as error:
             if self._connection is not None and self._connection.info.transaction_status != pq.TransactionStatus.IDLE:

@@ -127,10 +127,10 @@ def read_traces(database: Database, exposure: int, instrument: str | None) -> li
 
 
 def _open(key: GroupKey, row: tuple[object, ...]) -> OpenTrace:
-    clock, opened, last, superseded, latest_begin, topic, partition, stream_time = row
+    offset_id, opened, last, superseded, latest_begin, topic, partition, stream_time = row
     group = OpenGroup(
         key=key,
-        clock=cast("int", clock),
+        offset_id=cast("int", offset_id),
         opened_ms=cast("int", opened),
         last_ms=cast("int", last),
         superseded_ms=cast("int | None", superseded),

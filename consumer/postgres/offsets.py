@@ -4,30 +4,9 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import NamedTuple, cast
 
-from consumer.model import PartitionId
+from consumer.model import LogPartition, PartitionId, StoredPosition
 from consumer.postgres.connection import Database
 from consumer.postgres.row_codecs import columns, storable
-
-
-class LogPartition(NamedTuple):
-    """One partition of one log, for good: a recreated topic, or another cluster, is another log."""
-
-    cluster_id: str
-    topic_id: str
-    partition: PartitionId
-
-
-class StoredPosition(NamedTuple):
-    """One row of ``consumer_offset``."""
-
-    id: int
-    epoch: int
-    next_offset: int | None
-    stream_time_ms: int
-    breaker: str | None = None
-    """Why the circuit breaker stopped reading; None while it did not."""
-    accept_until: int = 0
-    """Bad messages below this offset are accepted by an operator."""
 
 
 class ListedPosition(NamedTuple):

@@ -102,10 +102,12 @@ def group_columns(keys: Iterable[GroupKey], *, prefix: str = "") -> Parameters:
     return columns((f"{prefix}instruments", "group_keys"), sorted(keys))
 
 
-def dead_letter_columns(letters: Iterable[DeadLetter], clocks: Mapping[PartitionId, int] | None = None) -> Parameters:
+def dead_letter_columns(
+    letters: Iterable[DeadLetter], stream_times_ms: Mapping[PartitionId, int] | None = None
+) -> Parameters:
     """Give dead letters as parameters: of messages where `clocks` tells the partitions' ids, of subjects otherwise."""
     names = ("reasons", "details", "instruments", "exposures", "group_keys")
-    if clocks is None:
+    if stream_times_ms is None:
         return columns(names, ((x.reason, storable(x.detail), x.instrument, x.exposure, x.group_key) for x in letters))
     return columns(
         (*names, "clocks", "offsets", "keys", "values", "messages_ms"),
@@ -116,7 +118,7 @@ def dead_letter_columns(letters: Iterable[DeadLetter], clocks: Mapping[Partition
                 x.instrument,
                 x.exposure,
                 x.group_key,
-                clocks[x.message.partition],
+                stream_times_ms[x.message.partition],
                 x.message.offset,
                 x.message.key,
                 x.message.value,

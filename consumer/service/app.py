@@ -21,18 +21,21 @@ from consumer.events.visit_defined import announcer
 from consumer.kafka.announcer import KafkaAnnouncer
 from consumer.kafka.properties import ACKNOWLEDGED_WITHIN_S, connection_properties, consumer_properties
 from consumer.kafka.schema_registry import event_decoder
-from consumer.kafka.source import KafkaSource, RebalanceListener, librdkafka_version
+from consumer.kafka.source import KafkaSource, librdkafka_version
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
+from consumer.model import RebalanceListener
+from consumer.postgres.batch_tables import BatchStore
 from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.migrate import check_schema, migrate, store_visit_systems
 from consumer.postgres.offsets import Positions
 from consumer.postgres.outbox import Outbox
 from consumer.service.batch_builder import BatchBuilder
 from consumer.service.circuit_breaker import BreakerPolicy
-from consumer.service.loop import LoopSettings, Service
+from consumer.service.loop import ConsumerLoop, LoopSettings
 from consumer.service.outbox_relay import OutboxRelay, RelaySettings
 from consumer.service.reporter import Reporter
+from consumer.service.runtime import SYSTEM
 from consumer.service.writer import Writer
 from consumer.web import HttpServer
 
@@ -66,7 +69,7 @@ class Application:
         self.rules = resolve_instruments(settings)
         self.metrics = Metrics(CollectorRegistry(), instruments=self.rules, process=True)
         self.metrics.build_info.labels(__version__, librdkafka_version()).set(1)
-        self.reporter = Reporter(self.metrics, stalled_after_s=settings.http.stalled_after_s)
+        self.reporter = Reporter(self.metrics, SYSTEM, stalled_after_s=settings.http.stalled_after_s)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -83,28 +86,29 @@ class Application:
                 stack.callback(server.stop)
                 server.start()
                 self._log.info("listening", url=server.url)
-            service, relay = self._service(stack.enter_context(event_decoder(self._settings)))
-            stack.callback(self._handle_signals(service, relay))
+            loop, relay = self._loop_and_relay(stack.enter_context(event_decoder(self._settings)))
+            stack.callback(self._handle_signals(loop, relay))
             # By then the relay has had as long as the loop to end; the watchdog still has something left.
             stack.callback(relay.close, self._settings.shutdown.timeout_s / 16)
             _tune_interpreter()
-            service.run()
+            loop.run()
             if relay.failure is not None:
                 raise relay.failure
 
-    def _service(self, decoder: Decoder) -> tuple[Service, OutboxRelay]:
+    def _loop_and_relay(self, decoder: Decoder) -> tuple[ConsumerLoop, OutboxRelay]:
         settings = self._settings
         database = Database(
             settings.database, application_name=f"visit-consumer {self._owner}", session=LOOKS_UP_BY_KEY
         )
         positions = Positions(database, consumer_group=settings.kafka.group, owner=self._owner)
         writer = Writer(
-            database,
+            BatchStore(database),
             positions,
             self.rules,
             self.metrics,
             announce=announcer(settings.announce.topic, now_ns=time_ns),
             retry_max_s=settings.database.retry_max_s,
+            runtime=SYSTEM,
         )
         builder = BatchBuilder(decoder, self.rules, max_clock_skew_ms=round(settings.closing.max_clock_skew_s * 1000))
 
@@ -113,8 +117,14 @@ class Application:
             store_visit_systems(database, {name: each.rule.visit_systems for name, each in self.rules.items()})
             relay.start()
 
-        service = Service(
-            self._connect, writer, positions, builder, self.reporter, self.metrics, self._loop(), prepare=prepare
+        service = ConsumerLoop(
+            self._connect,
+            writer,
+            builder,
+            self.reporter,
+            self._loop_settings(),
+            runtime=SYSTEM,
+            prepare=prepare,
         )
         relay = self._relay(service.stop)
         return service, relay
@@ -138,7 +148,14 @@ class Application:
             retry_max_s=settings.database.retry_max_s,
             retention=settings.retention,
         )
-        return OutboxRelay(outbox, connect, self.metrics, limits, give_up=give_up)
+        return OutboxRelay(
+            outbox,
+            connect,
+            self.metrics,
+            limits,
+            give_up=give_up,
+            runtime=SYSTEM,
+        )
 
     def _connect(self, listener: RebalanceListener) -> KafkaSource:
         kafka = self._settings.kafka
@@ -149,7 +166,7 @@ class Application:
             listener,
         )
 
-    def _loop(self) -> LoopSettings:
+    def _loop_settings(self) -> LoopSettings:
         settings = self._settings
         return LoopSettings(
             max_messages=settings.batch.max_messages,
@@ -166,15 +183,16 @@ class Application:
             ),
         )
 
-    def _handle_signals(self, service: Service, relay: OutboxRelay) -> Callable[[], None]:
+    def _handle_signals(self, loop: ConsumerLoop, relay: OutboxRelay) -> Callable[[], None]:
         """Stop the service on SIGTERM and SIGINT; return what restores the former handlers."""
 
         def stop(number: int, _: FrameType | None) -> None:
-            self._log.info("asked to stop", signal=signal.Signals(number).name)
-            service.stop()
+            # Flags first: a log line that was interrupted by the signal may make the one here fail.
+            loop.stop()
             relay.stop()
             if watchdog.ident is None:  # a second signal is no second start
                 watchdog.start()
+            self._log.info("asked to stop", signal=signal.Signals(number).name)
 
         def exit_now() -> None:
             self._log.error("the shutdown hangs, ended by force", timeout_s=self._settings.shutdown.timeout_s)

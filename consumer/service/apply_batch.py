@@ -37,7 +37,7 @@ from consumer.service.store_visits import VisitTables, store_visits
 class Tables(VisitTables, Protocol):
     """The reads and writes of one batch; see `consumer.postgres.batch_tables.BatchTransaction` for each."""
 
-    def advance(self, advances: Sequence[OffsetUpdate]) -> None:
+    def advance(self, offset_updates: Sequence[OffsetUpdate]) -> None:
         """Move the stored positions, or raise FencedError."""
 
     def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]:
@@ -54,25 +54,25 @@ class Tables(VisitTables, Protocol):
     def insert_raw_regions(self, regions: Iterable[RawRegion]) -> None:
         """Store what raws' own WCS said, where nothing newer is stored."""
 
-    def lock_due_groups(self, clocks: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
+    def lock_due_groups(self, stream_times_ms: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
         """Read and lock the groups that fall due, or that later exposures supersede."""
 
     def lock_first_due_groups(
-        self, clocks: Mapping[int, int], instruments: Collection[str], most: int
+        self, stream_times_ms: Mapping[int, int], instruments: Collection[str], most: int
     ) -> list[OpenGroup]:
         """Read and lock the groups of these instruments that fall due, at most so many: the earliest."""
 
     def store_groups(self, groups: Iterable[tuple[OpenGroup, Deadline]]) -> None:
         """Store groups that stay open."""
 
-    def write_dead_letters(self, letters: Sequence[DeadLetter], clocks: Mapping[PartitionId, int]) -> None:
+    def write_dead_letters(self, letters: Sequence[DeadLetter], stream_times_ms: Mapping[PartitionId, int]) -> None:
         """Store dead letters."""
 
     def resolve_dead_letters_of_exposures(self, exposures: Collection[ExposureKey]) -> None:
         """Resolve the dead letters of exposures that were off sky."""
 
-    def waiting(self, clocks: Collection[int]) -> dict[int, Waiting]:
-        """Tell what waits on each of these clocks."""
+    def waiting(self, offset_ids: Collection[int]) -> dict[int, Waiting]:
+        """Read what waits on the stream time of each of these positions."""
 
 
 def apply_batch(
@@ -113,7 +113,7 @@ def apply_batch(
         When the batch's partitions are not ours, or not where we left them; nothing must be committed then.
     """
     result = BatchResult(bad=batch.dead_letters, dead_letters=list(batch.dead_letters))
-    tables.advance(batch.advances)
+    tables.advance(batch.offset_updates)
     started = stopwatch()
     merged = _store_exposures(tables, fold_raws(batch.events, rules), rules)
     result.new, result.repeated, result.contradicting = merged.new, merged.repeated, merged.contradicting
@@ -121,10 +121,10 @@ def apply_batch(
     result.dead_letters += merged.dead_letters
     buffer, open_before = _fill_buffer(tables, merged, batch, rules)
     for change in merged.changes:
-        buffer.advance(change.clock, change.clock_ms)
+        buffer.advance(change.offset_id, change.stream_time_ms)
         buffer.apply(change)
-    for clock, clock_ms in batch.clocks.items():
-        buffer.advance(clock, clock_ms)
+    for offset_id, stream_time_ms in batch.stream_times_ms.items():
+        buffer.advance(offset_id, stream_time_ms)
     result.late = Counter(exposure.instrument for exposure in buffer.late)
     result.closed = [(each.group.key.instrument, each.reason) for each in buffer.closings]
     _store_groups(tables, buffer, open_before, rules)
@@ -144,10 +144,10 @@ def apply_batch(
     result.off_sky += settled.off_sky
     result.dead_letters += settled.dead_letters
     result.detectors_without_region = _without_region(result.written, merged.exposures)
-    tables.resolve_dead_letters_of_exposures(merged.not_off_sky_any_more)
-    tables.write_dead_letters(result.dead_letters, {a.partition: a.clock for a in batch.advances})
+    tables.resolve_dead_letters_of_exposures(merged.returned_on_sky)
+    tables.write_dead_letters(result.dead_letters, {a.partition: a.offset_id for a in batch.offset_updates})
     if any(each.buffers for each in rules.values()):
-        result.waiting = tables.waiting(list(batch.clocks))
+        result.waiting = tables.waiting(list(batch.stream_times_ms))
     result.write_s = stopwatch() - started - result.group_s - result.region_s
     return result
 
@@ -188,13 +188,13 @@ def _fill_buffer(
             touched |= {change.key, change.former_key or change.key}
             begin = change.member.exposure.timespan_begin
             if begin is not None:
-                later.add(Later(change.clock, change.key.instrument, begin))
+                later.add(Later(change.offset_id, change.key.instrument, begin))
     groups = {g.key: g for g in tables.open_groups(touched)} if touched else {}
     if batch.events:
         # All of them, before the events are applied: whether one comes too late must not depend on the batch's borders.
-        due = tables.lock_due_groups(batch.clocks, _latest(later))
+        due = tables.lock_due_groups(batch.stream_times_ms, _latest(later))
     else:
-        due = tables.lock_first_due_groups(batch.clocks, rules.keys(), MOST_GROUPS_OF_A_TICK)
+        due = tables.lock_first_due_groups(batch.stream_times_ms, rules.keys(), MOST_GROUPS_OF_A_TICK)
     groups |= {g.key: g for g in due if g.key not in touched}
     # A group of an instrument that is not configured any more waits until it is again.
     known = {key: group for key, group in groups.items() if key.instrument in rules}
@@ -226,7 +226,7 @@ def _latest(later: set[Later]) -> set[Later]:
     """Keep, for each partition and instrument, the latest exposure: it supersedes whatever an earlier one does."""
     latest: dict[tuple[int, str], Later] = {}
     for each in later:
-        key = (each.clock, each.instrument)
+        key = (each.offset_id, each.instrument)
         if key not in latest or latest[key].begin < each.begin:
             latest[key] = each
     return set(latest.values())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from consumer.domain import Event, VisitDiff
 from consumer.domain.closing import Waiting
-from consumer.model import CloseReason, DeadLetter, OffsetUpdate, PartitionId, SkipReason, VisitRecords
+from consumer.model import CloseReason, DeadLetter, Message, OffsetUpdate, PartitionId, SkipReason, VisitRecords
 from consumer.service.region_prefetch import Prefetched
 
 MOST_GROUPS_OF_A_TICK = 1_000
@@ -18,25 +18,33 @@ outage all open groups may be due at once, which would be more than a transactio
 class Batch:
     """What was read since the last batch, and how far it moves the positions.
 
-    A batch without events, and with `clocks` alone, is a tick: it closes what fell due at the end of the log.
+    A batch without events, and with `stream_times_ms` alone, is a tick: it closes what fell due at the end of the log.
     """
 
-    advances: tuple[OffsetUpdate, ...]
+    offset_updates: tuple[OffsetUpdate, ...]
     events: tuple[Event, ...] = ()
     """In the order in which they were read."""
     dead_letters: tuple[DeadLetter, ...] = ()
     """Messages that are no events."""
-    clocks: Mapping[int, int] = field(default_factory=dict)
-    """Stream time of each partition at the end of the batch, UTC milliseconds; at the end of a log, the wall clock."""
+    stream_times_ms: Mapping[int, int] = field(default_factory=dict)
+    """By id of the position, at the end of the batch, UTC milliseconds; at the end of a log, the wall clock."""
     prefetched: Prefetched = field(default_factory=dict)
     """Regions that were computed already; any of them may be missing."""
 
-    def of(self, clocks: Collection[int]) -> "Batch | None":
-        """Give the part of a tick that concerns these clocks; None where none does."""
-        advances = tuple(a for a in self.advances if a.clock in clocks)
-        if not advances:
+    @property
+    def oldest(self) -> Message | None:
+        """The first message of the batch; None where it has none."""
+        if self.events:
+            return self.events[0].message
+        return self.dead_letters[0].message if self.dead_letters else None
+
+    def restricted_to(self, offset_ids: Collection[int]) -> "Batch | None":
+        """Return the part of a tick that concerns these positions; None where none does."""
+        updates = tuple(each for each in self.offset_updates if each.offset_id in offset_ids)
+        if not updates:
             return None
-        return Batch(advances=advances, clocks={a.clock: self.clocks[a.clock] for a in advances})
+        times_ms = {each.offset_id: self.stream_times_ms[each.offset_id] for each in updates}
+        return Batch(offset_updates=updates, stream_times_ms=times_ms)
 
 
 @dataclass(slots=True)
@@ -81,11 +89,11 @@ def bisect(batch: Batch) -> tuple[Batch, Batch]:
     for event in second:
         border.setdefault(event.message.partition, event.message.offset)
     halfway: dict[PartitionId, OffsetUpdate] = {}
-    for advance in batch.advances:
+    for advance in batch.offset_updates:
         offset = border.get(advance.partition)
-        clock_ms = max((e.clock_ms for e in first if e.clock == advance.clock), default=None)
+        stream_time_ms = max((e.stream_time_ms for e in first if e.offset_id == advance.offset_id), default=None)
         halfway[advance.partition] = (
-            advance if offset is None else advance._replace(next_offset=offset, stream_time_ms=clock_ms or 0)
+            advance if offset is None else advance._replace(next_offset=offset, stream_time_ms=stream_time_ms or 0)
         )
 
     def before(letter: DeadLetter) -> bool:
@@ -95,14 +103,14 @@ def bisect(batch: Batch) -> tuple[Batch, Batch]:
     return (
         replace(
             batch,
-            advances=tuple(halfway.values()),
+            offset_updates=tuple(halfway.values()),
             events=first,
             dead_letters=tuple(x for x in batch.dead_letters if before(x)),
-            clocks={a.clock: a.stream_time_ms for a in halfway.values()},
+            stream_times_ms={a.offset_id: a.stream_time_ms for a in halfway.values()},
         ),
         replace(
             batch,
-            advances=tuple(a._replace(expected=halfway[a.partition].next_offset) for a in batch.advances),
+            offset_updates=tuple(a._replace(expected=halfway[a.partition].next_offset) for a in batch.offset_updates),
             events=second,
             dead_letters=tuple(x for x in batch.dead_letters if not before(x)),
         ),

@@ -7,7 +7,6 @@ partition's stream time, and the events that are gathered for that batch while t
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from consumer.domain import Event, Instrument, new_event
 from consumer.errors import BadMessageError, DeadLetterReason
@@ -15,36 +14,19 @@ from consumer.events import Decoder
 from consumer.model import DeadLetter, Exposure, Message, OffsetUpdate, PartitionId, RawIngested, RawRegion
 from consumer.regions import RegionAlgorithm
 from consumer.service.batch import Batch
+from consumer.service.leases import PartitionLease
 from consumer.service.region_prefetch import RegionPrefetch
-
-
-class PartitionLease(NamedTuple):
-    """A partition that is ours: the row of its position, and where reading starts."""
-
-    partition: PartitionId
-    clock: int
-    """Id of the position's row."""
-    epoch: int
-    next_offset: int | None
-    """As stored; None where nothing was written yet."""
-    stream_time_ms: int
-    start: int
-    """The offset to read first."""
-    accept_until: int = 0
-    """Bad messages below this offset are accepted by an operator: the circuit breaker does not count them."""
-    log: tuple[str, str] = ("", "")
-    """Ids of the cluster and of the topic: a topic that is made anew is another log."""
 
 
 @dataclass(slots=True)
 class _Reader:
     """What the builder knows of one partition."""
 
-    claim: PartitionLease
+    lease: PartitionLease
     expected: int | None
     """Where the next batch starts: the stored ``next_offset`` once the batch before is committed."""
     next_offset: int | None
-    clock_ms: int
+    stream_time_ms: int
     at_end: bool = False
 
 
@@ -100,14 +82,14 @@ class BatchBuilder:
         return frozenset(self._readers)
 
     @property
-    def claims(self) -> list[PartitionLease]:
-        """The claims that are held, as they were made."""
-        return [reader.claim for reader in self._readers.values()]
+    def leases(self) -> list[PartitionLease]:
+        """The leases that are held, as they were acquired."""
+        return [reader.lease for reader in self._readers.values()]
 
     @property
     def expected(self) -> dict[int, int | None]:
         """What is to be stored as next offset once everything that was taken is committed, by clock."""
-        return {reader.claim.clock: reader.expected for reader in self._readers.values()}
+        return {reader.lease.offset_id: reader.expected for reader in self._readers.values()}
 
     @property
     def caught_up(self) -> bool:
@@ -121,13 +103,13 @@ class BatchBuilder:
             letter
             for letter in self._dead_letters
             if letter.message is not None
-            and letter.message.offset >= self._readers[letter.message.partition].claim.accept_until
+            and letter.message.offset >= self._readers[letter.message.partition].lease.accept_until
         ]
 
     @property
     def gathered_from(self) -> set[PartitionId]:
         """The partitions of which something is gathered."""
-        return {r.claim.partition for r in self._readers.values() if r.next_offset != r.expected}
+        return {r.lease.partition for r in self._readers.values() if r.next_offset != r.expected}
 
     @property
     def oldest(self) -> Message | None:
@@ -147,16 +129,16 @@ class BatchBuilder:
         """Give the offset that is read next, gathered messages included."""
         return self._readers[partition].next_offset
 
-    def own(self, claim: PartitionLease) -> None:
+    def add_partition(self, lease: PartitionLease) -> None:
         """Take a partition over, from where its row says; what was gathered from it is read again."""
-        self.disown([claim.partition])
-        self._readers[claim.partition] = _Reader(
-            claim=claim, expected=claim.next_offset, next_offset=claim.next_offset, clock_ms=claim.stream_time_ms
+        self.drop_partitions([lease.partition])
+        self._readers[lease.partition] = _Reader(
+            lease=lease, expected=lease.next_offset, next_offset=lease.next_offset, stream_time_ms=lease.stream_time_ms
         )
 
-    def disown(self, partitions: Collection[PartitionId]) -> list[PartitionLease]:
-        """Forget partitions and all that was gathered from them; return the claims that were held."""
-        held = [self._readers.pop(p).claim for p in partitions if p in self._readers]
+    def drop_partitions(self, partitions: Collection[PartitionId]) -> list[PartitionLease]:
+        """Forget partitions and all that was gathered from them; return the leases that were held."""
+        held = [self._readers.pop(p).lease for p in partitions if p in self._readers]
         self._events = [e for e in self._events if e.message.partition not in partitions]
         self._dead_letters = [
             x for x in self._dead_letters if x.message is None or x.message.partition not in partitions
@@ -209,10 +191,10 @@ class BatchBuilder:
         if not moved:
             return None
         batch = Batch(
-            advances=_offset_updates(moved),
+            offset_updates=_offset_updates(moved),
             events=tuple(self._events),
             dead_letters=tuple(self._dead_letters),
-            clocks={r.claim.clock: r.clock_ms for r in moved},
+            stream_times_ms={r.lease.offset_id: r.stream_time_ms for r in moved},
             prefetched=self._prefetch.take(),
         )
         self._events, self._dead_letters = [], []
@@ -231,17 +213,20 @@ class BatchBuilder:
         idle = [
             r
             for r in self._readers.values()
-            if r.at_end and r.next_offset == r.expected and r.claim.partition not in waiting
+            if r.at_end and r.next_offset == r.expected and r.lease.partition not in waiting
         ]
         if not idle:
             return None
-        return Batch(advances=_offset_updates(idle), clocks={r.claim.clock: max(r.clock_ms, now_ms) for r in idle})
+        return Batch(
+            offset_updates=_offset_updates(idle),
+            stream_times_ms={r.lease.offset_id: max(r.stream_time_ms, now_ms) for r in idle},
+        )
 
-    def unmoved(self, tick: Batch) -> Batch | None:
+    def still_idle(self, tick: Batch) -> Batch | None:
         """Give the part of an earlier tick whose partitions are where they were, with nothing gathered since."""
         present = self.tick(0)
-        same = set(tick.advances) & set(() if present is None else present.advances)
-        return tick.of({advance.clock for advance in same})
+        same = set(tick.offset_updates) & set(() if present is None else present.offset_updates)
+        return tick.restricted_to({advance.offset_id for advance in same})
 
     def _decode_waiting(self, latest_ms: int) -> None:
         """Decode what waits, in order; this loop runs for every event.
@@ -279,10 +264,10 @@ class BatchBuilder:
                     DeadLetter(reason=error.reason, detail=error.detail, instrument=error.instrument, message=message)
                 )
             waiting.popleft()
-            if message.timestamp_ms > reader.clock_ms:
+            if message.timestamp_ms > reader.stream_time_ms:
                 self._advance_clock(reader, message.timestamp_ms, latest_ms)
             if raw is not None:
-                self._events.append(new_event((message, reader.claim.clock, reader.clock_ms, raw, region)))
+                self._events.append(new_event((message, reader.lease.offset_id, reader.stream_time_ms, raw, region)))
             reader.next_offset = offset + 1
             reader.at_end = False
 
@@ -300,7 +285,7 @@ class BatchBuilder:
     def _advance_clock(self, reader: _Reader, timestamp_ms: int, latest_ms: int) -> None:
         if timestamp_ms > latest_ms:
             self._clamped += 1
-        reader.clock_ms = max(reader.clock_ms, min(timestamp_ms, latest_ms))
+        reader.stream_time_ms = max(reader.stream_time_ms, min(timestamp_ms, latest_ms))
 
 
 def _bytes_of(messages: Iterable[Message | None]) -> int:
@@ -309,6 +294,6 @@ def _bytes_of(messages: Iterable[Message | None]) -> int:
 
 def _offset_updates(readers: Sequence[_Reader]) -> tuple[OffsetUpdate, ...]:
     return tuple(
-        OffsetUpdate(r.claim.partition, r.claim.clock, r.claim.epoch, r.expected, r.next_offset, r.clock_ms)
-        for r in sorted(readers, key=lambda each: each.claim.clock)
+        OffsetUpdate(r.lease.partition, r.lease.offset_id, r.lease.epoch, r.expected, r.next_offset, r.stream_time_ms)
+        for r in sorted(readers, key=lambda each: each.lease.offset_id)
     )

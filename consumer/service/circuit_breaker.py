@@ -1,4 +1,4 @@
-"""The circuit breaker: when most messages are bad, the fault is hardly theirs, and none of them is set aside.
+"""The circuit breaker: when most messages are bad, the fault is systemic, and reading stops instead.
 
 A wrong schema or a wrong topic would otherwise turn into as many dead letters as there are messages. The window is the
 batch that is about to be written, and those before it as far as it is small: a batch that is mostly bad is first held
@@ -17,12 +17,12 @@ class Judgement(StrEnum):
     HOLD = "hold"
     """Mostly bad, but too small to say so: wait for more."""
     TRIP = "trip"
-    """Nothing of it is kept, and reading stops until an operator's word."""
+    """Drop it, and read no more until an operator resets the breaker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerPolicy:
-    """When to stop instead of setting messages aside; see ``breaker`` in the settings."""
+    """When to stop instead of dead-lettering messages; see ``breaker`` in the settings."""
 
     enabled: bool = True
     min_messages: int = 100
@@ -48,36 +48,52 @@ class BreakerPolicy:
         return Judgement.HOLD if held_s < self.hold_s else Judgement.WRITE
 
 
-class BreakerWindow:
-    """The latest batches, as far as a small one needs them to be judged.
+class CircuitBreaker:
+    """Judges each batch before it is written, together with those before it as far as a small one needs them.
 
     Parameters
     ----------
-    breaker
-        The policy.
+    policy
+        When it opens.
     """
 
-    def __init__(self, breaker: BreakerPolicy) -> None:
-        self._breaker = breaker
+    def __init__(self, policy: BreakerPolicy) -> None:
+        self._policy = policy
         self._latest: deque[tuple[int, int]] = deque()
+        self._held_since_s: float | None = None
 
-    def judge(self, *, messages: int, bad: int, held_s: float) -> Judgement:
-        """Judge a batch; one that is mostly good is written, whatever came before it. See `BreakerPolicy.judge`."""
-        alone = self._breaker.judge(messages=messages, bad=bad, held_s=held_s)
-        if bad <= messages * self._breaker.max_bad_fraction:
-            return alone
-        before, bad_before = (sum(numbers) for numbers in zip(*self._latest, strict=True)) if self._latest else (0, 0)
-        together = self._breaker.judge(messages=before + messages, bad=bad_before + bad, held_s=held_s)
-        return Judgement.TRIP if together is Judgement.TRIP else alone
+    def judge(self, *, messages: int, bad: int, now_s: float) -> Judgement:
+        """Judge the batch that is gathered; one that is mostly good is written, whatever came before it.
+
+        Parameters
+        ----------
+        messages, bad
+            See `BreakerPolicy.judge`.
+        now_s
+            Of a monotonic clock: a batch is held from its first bad message on.
+        """
+        if not bad:
+            self._held_since_s = None
+            return Judgement.WRITE
+        if self._held_since_s is None:
+            self._held_since_s = now_s
+        held_s = now_s - self._held_since_s
+        judgement = self._policy.judge(messages=messages, bad=bad, held_s=held_s)
+        if self._latest and bad > messages * self._policy.max_bad_fraction:
+            before, bad_before = (sum(numbers) for numbers in zip(*self._latest, strict=True))
+            together = self._policy.judge(messages=before + messages, bad=bad_before + bad, held_s=held_s)
+            if together is Judgement.TRIP:
+                judgement = together
+        if judgement is Judgement.TRIP:
+            self._held_since_s = None
+            self._latest.clear()
+        return judgement
 
     def wrote(self, *, messages: int, bad: int) -> None:
-        """Take note of a batch that was written."""
+        """Note a batch that was given to the writer."""
+        self._held_since_s = None
         if not messages:
             return
         self._latest.append((messages, bad))
-        while sum(number for number, _ in self._latest) - self._latest[0][0] >= self._breaker.min_messages:
+        while sum(number for number, _ in self._latest) - self._latest[0][0] >= self._policy.min_messages:
             self._latest.popleft()
-
-    def forget(self) -> None:
-        """Begin anew, after an operator's word."""
-        self._latest.clear()

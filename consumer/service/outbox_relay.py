@@ -3,14 +3,13 @@
 Delivery: each announcement at least once, the revisions of one visit in their order, none before its rows can be read.
 What was sent and not yet marked when a process dies is sent again by whoever takes over.
 
-Neither brokers nor database that are unwell end the thread: it tries again, with growing pauses. What cannot get better
-by itself (a missing table, a missing right) ends the process, as it does in the loop.
+While brokers or database are unavailable the thread tries again, with growing pauses. What cannot get better by itself
+(a missing table, a missing right) ends the process, as it does in the loop.
 """
 
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from time import monotonic
 from typing import Protocol
 
 from consumer.config import RetentionSettings
@@ -18,11 +17,11 @@ from consumer.errors import FatalError, TransientError, VisitConsumerError
 from consumer.events.visit_defined import Announcement, Sent, one_revision_each
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
+from consumer.postgres.backoff import Backoff
 from consumer.postgres.connection import error_class
 from consumer.postgres.outbox import Outbox
+from consumer.service.runtime import Runtime
 
-_FIRST_PAUSE_FRACTION = 1 / 20
-_GROWTH = 2.0
 _LEAD_AGAIN_S = 1.0
 """How often a process that does not hold the lock asks for it: so long nobody sends after the one that did died."""
 _COUNT_EVERY_S = 1.0
@@ -50,7 +49,7 @@ class RelaySettings:
 
 
 class OutboxRelay:
-    """The thread.
+    """The relay of one process, in a thread of its own.
 
     Parameters
     ----------
@@ -64,6 +63,8 @@ class OutboxRelay:
         Of the relay.
     give_up
         Called, in the relay's thread, once going on is useless; `failure` says why.
+    runtime
+        Clocks, threads, pauses and their jitter.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class OutboxRelay:
         settings: RelaySettings,
         *,
         give_up: Callable[[], None],
+        runtime: Runtime,
     ) -> None:
         self._outbox = outbox
         self._connect = connect
@@ -81,8 +83,9 @@ class OutboxRelay:
         self._settings = settings
         self._give_up = give_up
         self._announcer: Announcer | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._runtime = runtime
+        self._stopping = runtime.new_stop_flag()
+        self._running: Future[None] | None = None
         self._leads: bool | None = None
         self._count_at_s = self._remove_at_s = 0.0
         self._log = get_logger(__name__)
@@ -91,46 +94,49 @@ class OutboxRelay:
 
     def start(self) -> None:
         """Start the thread; nothing happens when it was started before."""
-        if self._thread.ident is None and not self._stopping.is_set():
-            self._thread.start()
+        if self._running is None and not self._stopping.is_set():
+            worker = self._runtime.start_worker("relay")
+            self._running = worker.submit(self._run)
+            worker.end()
 
     def stop(self) -> None:
         """Ask the thread to end, from any thread; does not wait."""
         self._stopping.set()
 
     def close(self, timeout_s: float) -> None:
-        """End the thread; one that hangs in a frozen database is left behind, and keeps nobody from ending."""
+        """End the thread; one that is blocked in the database is abandoned, and does not delay the exit."""
         self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-            if self._thread.is_alive():
+        if self._running is not None:
+            try:
+                self._running.result(timeout_s)
+            except TimeoutError:
                 self._log.warning("the relay hangs and is left behind")
 
     def _run(self) -> None:
-        pause_s = first_s = self._settings.retry_max_s * _FIRST_PAUSE_FRACTION
-        unwell = False
+        backoff = Backoff(self._settings.retry_max_s, random=self._runtime.random)
+        waits = False
         while not self._stopping.is_set():
             try:
-                rest_s = self._turn()
+                rest_s = self.turn()
             except TransientError as error:
-                self._failed(error, tell=not unwell)
-                unwell, rest_s = True, pause_s
-                pause_s = min(pause_s * _GROWTH, self._settings.retry_max_s)
-            except Exception as error:  # noqa: BLE001 -- the top level of this thread: whatever it is, the process ends with it
+                self._failed(error, log=not waits)
+                waits, rest_s = True, backoff.pause_s()
+            except Exception as error:  # noqa: BLE001 -- the top level of this thread: the process ends with it
                 self.failure = error if isinstance(error, VisitConsumerError) else FatalError(f"the relay: {error!r}")
                 self.failure.__cause__ = error
                 self._give_up()
                 break
             else:
-                if unwell:
+                if waits:
                     self._log.info("announcements go on")
-                unwell, pause_s = False, first_s
+                waits = False
+                backoff.reset()
             self._stopping.wait(rest_s)
         self._drop_announcer()
         self._outbox.close()
 
-    def _turn(self) -> float:
-        """Do what there is to do; return how long to rest, seconds."""
+    def turn(self) -> float:
+        """Send and remove what there is; return how long to rest, seconds."""
         if self._connect is None:
             # No session is kept for the little that there is to do.
             if self._outbox.lead():
@@ -145,7 +151,7 @@ class OutboxRelay:
             self._drop_announcer()
             self._count(0, None)
             return _LEAD_AGAIN_S
-        now_s = monotonic()
+        now_s = self._runtime.monotonic_s()
         if now_s >= self._remove_at_s:
             self._remove()
             self._remove_at_s = now_s + self._settings.retention.interval_s
@@ -182,12 +188,12 @@ class OutboxRelay:
             if total:
                 self._log.info("old rows removed", rows=name, number=total)
 
-    def _failed(self, error: TransientError, *, tell: bool) -> None:
+    def _failed(self, error: TransientError, *, log: bool) -> None:
         if error.__cause__ is not None:  # PostgreSQL's
             self._metrics.db_errors.labels(error_class(error)).inc()
         # A new one has today's password, and nothing of what the old one could still send.
         self._drop_announcer()
-        if tell:
+        if log:
             self._log.warning("announcements wait, trying again", detail=str(error))
 
     def _drop_announcer(self) -> None:

@@ -7,17 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import monotonic, time
 
 from consumer import __version__
+from consumer.errors import FencedError
 from consumer.logs import get_logger
-from consumer.metrics import EventOutcome, Metrics, Stage, VisitResult
-from consumer.model import DeadLetter, Message, PartitionId
+from consumer.metrics import Metrics, Rebalance, Stage
+from consumer.model import Message, PartitionId
 from consumer.service.batch import Batch, BatchResult
+from consumer.service.batch_report import count_events, count_visits, log_batch
+from consumer.service.runtime import Runtime
 from consumer.web import Health, PartitionStatus, ServiceStatus
-
-_WARNINGS_PER_BATCH = 5
-"""More of one kind are told as a number: a broken camera must not flood the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ class LoopState:
     """Partitions that the circuit breaker stopped."""
     reading: frozenset[PartitionId]
     database: str | None
-    """Why the database is unwell; None while it is well."""
+    """Why the database is unavailable; None while it is well."""
     kafka: str | None
     paused: bool
 
@@ -43,16 +42,19 @@ class Reporter:
     ----------
     metrics
         All collectors.
+    runtime
+        Clocks of the machine.
     stalled_after_s
         A loop that has not turned for so long is not alive.
     """
 
-    def __init__(self, metrics: Metrics, *, stalled_after_s: float) -> None:
+    def __init__(self, metrics: Metrics, runtime: Runtime, *, stalled_after_s: float) -> None:
         self._metrics = metrics
+        self._runtime = runtime
         self._stalled_after_s = stalled_after_s
         self._log = get_logger(__name__)
-        self._started_at = datetime.now(UTC)
-        self._turned_s = monotonic()
+        self._started_at = datetime.fromtimestamp(runtime.wall_s(), UTC)
+        self._turned_s = self._runtime.monotonic_s()
         self._state: LoopState | None = None
         self._answered = False
         self._stopping = False
@@ -64,7 +66,7 @@ class Reporter:
 
     def turned(self, state: LoopState) -> None:
         """Note that the loop has turned."""
-        self._turned_s = monotonic()
+        self._turned_s = self._runtime.monotonic_s()
         if state.kafka is not None and (self._state is None or state.kafka != self._state.kafka):
             self._metrics.kafka_errors.inc()
             self._log.warning("the Kafka client complains", detail=state.kafka)
@@ -76,13 +78,13 @@ class Reporter:
             reads = partition in state.reading and not state.paused
             self._metrics.partition_up.labels(partition.topic, str(partition.partition)).set(reads)
 
-    def answered(self, _: object = None) -> None:
+    def answered(self) -> None:
         """Note that the database has answered."""
         self._answered = True
 
     def idle(self) -> None:
         """Note that every partition is read to its end."""
-        self._metrics.last_progress.set(time())
+        self._metrics.last_progress.set(self._runtime.wall_s())
         self._metrics.oldest_unprocessed.set(0)
 
     def gathered(self, oldest: Message | None, clamped: int, *, decode_s: float, region_s: float) -> None:
@@ -96,16 +98,30 @@ class Reporter:
         self._metrics.clock_skew_clamped.inc(clamped)
         self._metrics.oldest_unprocessed.set(0 if oldest is None else oldest.timestamp_ms / 1000)
 
-    def registry_unwell(self, detail: str) -> None:
+    def registry_unavailable(self, detail: str) -> None:
         """Note that events wait for the schema registry."""
         self._metrics.registry_errors.inc()
         if self._registry is None:
-            self._log.warning("the schema registry is unwell, events wait", detail=detail)
+            self._log.warning("the schema registry is unavailable, events wait", detail=detail)
         self._registry = detail
 
-    def registry_well(self) -> None:
+    def registry_available(self) -> None:
         """Note that nothing waits for the schema registry."""
         self._registry = None
+
+    def rebalanced(self, event: Rebalance, partitions: Collection[PartitionId]) -> None:
+        """Count what the group did with partitions of this replica."""
+        self._metrics.rebalances.labels(event).inc()
+        if event is Rebalance.ASSIGNED:
+            for partition in partitions:
+                self._metrics.partition_assigned(partition)
+        log = self._log.warning if event is Rebalance.LOST else self._log.info
+        log(f"partitions {event}", partitions=[f"{p.topic}[{p.partition}]" for p in sorted(partitions)])
+
+    def fenced(self, error: FencedError) -> None:
+        """Count a batch that was fenced."""
+        self._metrics.fenced.inc()
+        self._log.warning("batch fenced, nothing of it was written", detail=str(error))
 
     def claimed(self, partition: PartitionId, position: int) -> None:
         """Note from where a partition is read."""
@@ -141,10 +157,16 @@ class Reporter:
 
     def committed(self, batch: Batch, result: BatchResult, high_watermark: Callable[[PartitionId], int | None]) -> None:
         """Count a committed transaction."""
-        now_s = time()
+        now_s = self._runtime.wall_s()
         self._answered = True
-        self._count_events(result)
-        self._count_visits(result, now_s)
+        count_events(self._metrics, result)
+        count_visits(self._metrics, result, now_s)
+        log_batch(self._log, result)
+        self._counts["dead letters"] += len(result.dead_letters)
+        self._counts["visits written"] += len(result.written)
+        if result.written:
+            visit = result.written[-1].definition
+            self._last_visit = (f"{visit.instrument} {visit.id} ({visit.name})", datetime.fromtimestamp(now_s, UTC))
         self._count_partitions(batch, result, high_watermark)
         stages = {
             Stage.DECODE: self._decode_s,
@@ -158,87 +180,15 @@ class Reporter:
         self._metrics.batch_committed(messages=messages, stages_s=stages, at_s=now_s)
         self._counts["events"] += messages
 
-    def _count_events(self, result: BatchResult) -> None:
-        metrics = self._metrics
-        for outcome, counts in (
-            (EventOutcome.NEW, result.new),
-            (EventOutcome.REPEATED, result.repeated),
-            (EventOutcome.CONTRADICTING, result.contradicting),
-        ):
-            for instrument, number in counts.items():
-                metrics.events.labels(metrics.instrument(instrument), outcome).inc(number)
-        for instrument, reason in result.off_sky:
-            metrics.exposures_skipped.labels(metrics.instrument(instrument), reason).inc()
-        for letter in result.dead_letters:
-            metrics.dead_letters.labels(letter.reason).inc()
-        for letter in result.bad:
-            metrics.events.labels(metrics.instrument(letter.instrument), EventOutcome.BAD).inc()
-        self._counts["dead letters"] += len(result.dead_letters)
-        self._tell(result.dead_letters, result.warnings)
-
-    def _tell(self, letters: Collection[DeadLetter], warnings: Collection[str]) -> None:
-        for letter in list(letters)[:_WARNINGS_PER_BATCH]:
-            message = letter.message
-            where = None if message is None else f"{message.partition.topic}[{message.partition.partition}]"
-            self._log.warning(
-                "dead letter",
-                reason=str(letter.reason),
-                detail=letter.detail,
-                instrument=letter.instrument,
-                exposure=letter.exposure,
-                group=letter.group_key,
-                partition=where,
-                offset=None if message is None else message.offset,
-            )
-        if len(letters) > _WARNINGS_PER_BATCH:
-            self._log.warning("more dead letters", number=len(letters) - _WARNINGS_PER_BATCH)
-        for warning in list(warnings)[:_WARNINGS_PER_BATCH]:
-            self._log.warning("group without a visit", detail=warning)
-        if len(warnings) > _WARNINGS_PER_BATCH:
-            self._log.warning("more groups without a visit", number=len(warnings) - _WARNINGS_PER_BATCH)
-
-    def _count_visits(self, result: BatchResult, now_s: float) -> None:
-        metrics, diff = self._metrics, result.diff
-        for instrument, reason in result.closed:
-            metrics.groups_closed.labels(metrics.instrument(instrument), reason).inc()
-        for instrument, number in result.late.items():
-            metrics.late_exposures.labels(metrics.instrument(instrument)).inc(number)
-        for instrument, number in result.detectors_without_region.items():
-            metrics.detector_regions_missing.labels(metrics.instrument(instrument)).set(number)
-        replaced = {(old.instrument, old.id) for _, old in diff.updated}
-        written = Counter(
-            (
-                r.definition.instrument,
-                VisitResult.UPDATED if (r.definition.instrument, r.definition.id) in replaced else VisitResult.NEW,
-            )
-            for r in result.written
-        )
-        written.update((c.group.instrument, VisitResult.UNCHANGED) for c in diff.unchanged)
-        written.update((c.group.instrument, VisitResult.KEPT) for c in diff.kept)
-        written.update((c.group.instrument, VisitResult.CONFLICT) for c, _ in diff.conflicts)
-        written.update((each.instrument, VisitResult.REMOVED) for each in diff.stale)
-        for (instrument, outcome), number in written.items():
-            metrics.visits_written.labels(metrics.instrument(instrument), outcome).inc(number)
-        last_ms = {(c.group, c.definition.id): c.last_ms for c in diff.candidates}
-        for records in result.written:
-            needed_ms = last_ms[records.group, records.definition.id]
-            metrics.visit_committed(
-                records.definition.instrument, records.close_reason, latency_s=now_s - needed_ms / 1000, at_s=now_s
-            )
-        self._counts["visits written"] += len(result.written)
-        if result.written:
-            visit = result.written[-1].definition
-            self._last_visit = (f"{visit.instrument} {visit.id} ({visit.name})", datetime.now(UTC))
-
     def _count_partitions(
         self, batch: Batch, result: BatchResult, high_watermark: Callable[[PartitionId], int | None]
     ) -> None:
-        for advance in batch.advances:
+        for advance in batch.offset_updates:
             if advance.next_offset is None or (self._state and advance.partition not in self._state.assigned):
                 continue
             high = high_watermark(advance.partition)
             lag = None if high is None else max(high - advance.next_offset, 0)
-            waiting = result.waiting.get(advance.clock)
+            waiting = result.waiting.get(advance.offset_id)
             self._metrics.partition_progress(
                 advance.partition,
                 position=advance.next_offset,
@@ -260,7 +210,7 @@ class Reporter:
 
     def alive(self) -> Health:
         """Whether the loop has turned recently."""
-        still_s = monotonic() - self._turned_s
+        still_s = self._runtime.monotonic_s() - self._turned_s
         if still_s <= self._stalled_after_s:
             return Health(ok=True)
         return Health(ok=False, reasons=(f"the loop has not turned for {still_s:.0f} s",))
@@ -275,10 +225,10 @@ class Reporter:
             reasons.append("the consumer group is not joined yet")
         if state is not None:
             if state.database is not None:
-                reasons.append("the database is unwell")
+                reasons.append("the database is unavailable")
             reasons += [f"{p.topic}[{p.partition}]: {detail}" for p, detail in sorted(state.refused.items())]
         if self._registry is not None:
-            reasons.append("the schema registry is unwell")
+            reasons.append("the schema registry is unavailable")
         return Health(ok=not reasons, reasons=tuple(reasons))
 
     def status(self) -> ServiceStatus:

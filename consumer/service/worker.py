@@ -8,9 +8,19 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Answer = TypeVar("Answer")
+
+
+class Executor(Protocol):
+    """Runs calls one after the other, outside the caller's thread; see `Worker`."""
+
+    def submit(self, call: Callable[[], Answer]) -> "Future[Answer]":
+        """Queue a call; the future holds what it returns or raises."""
+
+    def end(self) -> None:
+        """End once the calls that are queued are done; does not wait."""
 
 
 class Worker:
@@ -27,16 +37,16 @@ class Worker:
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def submit(self, call: Callable[[], Answer]) -> "Future[Answer]":
-        """Queue a call; the future gives what it returns or raises."""
+        """Queue a call; the future holds what it returns or raises."""
         future: Future[Answer] = Future()
 
-        def settle() -> None:
+        def answer() -> None:
             try:
                 future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 -- whatever it is, it belongs to whoever waits for the future
+            except BaseException as error:  # noqa: BLE001 -- whatever it is, it belongs to the reader of the future
                 future.set_exception(error)
 
-        self._calls.put(settle)
+        self._calls.put(answer)
         return future
 
     def end(self) -> None:

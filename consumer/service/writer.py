@@ -1,15 +1,14 @@
 """The one writer: batches and claims as transactions, retried until they are decided, in a thread of their own.
 
-Every method that returns a future runs in that one thread, in the order of the calls. While the database is unwell a
-call retries with growing pauses and for ever, so that the loop only has to wait, and to keep the group served.
+Every method that returns a future runs in that one thread, in the order of the calls. While the database is unavailable
+a call retries with growing pauses and for ever, so that the loop only has to wait, and to keep the group served.
 """
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from threading import Event as Flag
-from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from consumer.domain import Instrument
 from consumer.errors import (
@@ -24,16 +23,12 @@ from consumer.events.visit_defined import Announce
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
 from consumer.model import DeadLetter
-from consumer.postgres.batch_tables import BatchTransaction
-from consumer.postgres.connection import Database, error_class, took_too_long
-from consumer.postgres.offsets import Positions
-from consumer.service.apply_batch import apply_batch
+from consumer.postgres.backoff import Backoff
+from consumer.postgres.connection import error_class, took_too_long
+from consumer.service.apply_batch import Tables, apply_batch
 from consumer.service.batch import Batch, BatchResult, bisect
-from consumer.service.worker import Worker
-
-_FIRST_PAUSE_FRACTION = 1 / 20
-_GROWTH = 2.0
-
+from consumer.service.leases import PositionStore
+from consumer.service.runtime import Runtime
 
 _TOO_LONG_ATTEMPTS = 3
 """After so many attempts that the server ended for their length, the batch is halved. One that cannot be halved gets
@@ -60,12 +55,25 @@ class StoppedError(VisitConsumerError):
     """The process is asked to end while a call waits for the database."""
 
 
+class Store(Protocol):
+    """The session in which batches are written; see `consumer.postgres.batch_tables.BatchStore`."""
+
+    def transaction(self, *, timeout_factor: int = 1) -> AbstractContextManager[Tables]:
+        """Run the body in one transaction, with so many times the usual timeouts."""
+
+    def close(self) -> None:
+        """End the session."""
+
+    def cancel(self) -> None:
+        """Ask the server, from any thread, to end the running statement."""
+
+
 class Writer:
     """Owns the database session of the loop.
 
     Parameters
     ----------
-    database
+    store
         The session; used in the writer's thread alone.
     positions
         Rows of the fence, over the same session.
@@ -76,30 +84,34 @@ class Writer:
     announce
         Encodes announcements; None where visits are not announced.
     retry_max_s
-        Longest pause between two attempts.
+        Longest pause between two attempts, seconds.
+    runtime
+        Clocks, threads, pauses and their jitter.
     """
 
     def __init__(
         self,
-        database: Database,
-        positions: Positions,
+        store: Store,
+        positions: PositionStore,
         rules: Mapping[str, Instrument],
         metrics: Metrics,
         *,
         announce: Announce | None,
         retry_max_s: float,
+        runtime: Runtime,
     ) -> None:
-        self._database = database
-        self._positions = positions
+        self._store = store
+        self.positions = positions
         self._rules = rules
         self._metrics = metrics
         self._announce = announce
         self._retry_max_s = retry_max_s
-        self._stopping = Flag()
-        self._thread = Worker("writer")
+        self._runtime = runtime
+        self._stopping = runtime.new_stop_flag()
+        self._thread = runtime.start_worker("writer")
         self._log = get_logger(__name__)
-        self.unwell: str | None = None
-        """What the database said last, while calls are being retried; None while it is well."""
+        self.unavailable: str | None = None
+        """What the database said last, while calls are being retried; None while it answers."""
 
     def write(self, batch: Batch) -> "Future[list[Written]]":
         """Write a batch; the future gives the transactions that it became: one, unless it had to be halved.
@@ -120,12 +132,12 @@ class Writer:
     def close(self, timeout_s: float) -> None:
         """End the thread and the session; a statement that runs longer than this is cancelled."""
         self._stopping.set()
-        closed = self._thread.submit(self._database.close)
+        closed = self._thread.submit(self._store.close)
         self._thread.end()
         try:
             closed.result(timeout_s)
         except TimeoutError:
-            self._database.cancel()
+            self._store.cancel()
 
     def _write(self, batch: Batch) -> list[Written]:
         try:
@@ -179,16 +191,20 @@ class Writer:
         def attempt() -> BatchResult:
             nonlocal last, too_long
             try:
-                with self._database.transaction(patience=_patience(too_long)) as session:
-                    tables = BatchTransaction(session)
+                with self._store.transaction(timeout_factor=_timeout_factor(too_long)) as tables:
                     applied = apply_batch(
-                        tables, batch, self._rules, announce=self._announce, alone=visits_alone, stopwatch=perf_counter
+                        tables,
+                        batch,
+                        self._rules,
+                        announce=self._announce,
+                        alone=visits_alone,
+                        stopwatch=self._runtime.stopwatch_s,
                     )
                     if applied.contested and len(batch.events) > 1:
                         raise _HalveError
-                    started = perf_counter()
+                    started = self._runtime.stopwatch_s()
                     last = applied
-                applied.commit_s = perf_counter() - started
+                applied.commit_s = self._runtime.stopwatch_s() - started
             except FencedError:
                 # After a lost connection the fence may have been moved by our own commit, whose answer was lost.
                 if last is None or not self._landed(batch):
@@ -204,14 +220,15 @@ class Writer:
         return self._retried(attempt)
 
     def _landed(self, batch: Batch) -> bool:
-        stored = self._positions.read([a.clock for a in batch.advances])
+        stored = self.positions.read([a.offset_id for a in batch.offset_updates])
         return all(
-            a.clock in stored and (stored[a.clock].epoch, stored[a.clock].next_offset) == (a.epoch, a.next_offset)
-            for a in batch.advances
+            a.offset_id in stored
+            and (stored[a.offset_id].epoch, stored[a.offset_id].next_offset) == (a.epoch, a.next_offset)
+            for a in batch.offset_updates
         )
 
     def _retried(self, attempt: Callable[[], Answer]) -> Answer:
-        pause_s = self._retry_max_s * _FIRST_PAUSE_FRACTION
+        backoff = Backoff(self._retry_max_s, random=self._runtime.random)
         rolled_back = 0
         while True:
             try:
@@ -224,19 +241,18 @@ class Writer:
                     continue
                 detail = str(error)
                 # The first failure is often no more than a lost connection; the next one says why there is no other.
-                if detail != self.unwell:
-                    self._log.warning("the database is unwell, retrying", detail=detail)
-                self.unwell = detail
-                if self._stopping.wait(pause_s):
-                    raise StoppedError("asked to end while the database is unwell") from error
-                pause_s = min(pause_s * _GROWTH, self._retry_max_s)
+                if detail != self.unavailable:
+                    self._log.warning("database unavailable, retrying", detail=detail)
+                self.unavailable = detail
+                if self._stopping.wait(backoff.pause_s()):
+                    raise StoppedError("asked to end while the database is unavailable") from error
             else:
-                if self.unwell is not None:
-                    self._log.info("the database is well again")
-                self.unwell = None
+                if self.unavailable is not None:
+                    self._log.info("database connection restored")
+                self.unavailable = None
                 return answer
 
 
-def _patience(too_long: int) -> int:
-    """Tell how many times the usual bounds a transaction gets after so many attempts that took too long."""
+def _timeout_factor(too_long: int) -> int:
+    """Return how many times the usual timeouts a transaction gets after so many attempts that took too long."""
     return 1 << min(max(too_long - _TOO_LONG_ATTEMPTS + 1, 0), _MOST_DOUBLINGS)

@@ -17,13 +17,14 @@ from consumer.config.resolve import resolve_instruments
 from consumer.events import Decoder
 from consumer.kafka.properties import connection_properties, consumer_properties
 from consumer.kafka.source import KafkaSource
-from consumer.model import PartitionId
+from consumer.model import LogPartition, PartitionId
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
-from consumer.postgres.offsets import LogPartition, Positions
+from consumer.postgres.offsets import Positions
 from consumer.service.app import _tune_interpreter
 from consumer.service.apply_batch import Tables, apply_batch
-from consumer.service.batch_builder import BatchBuilder, PartitionLease
+from consumer.service.batch_builder import BatchBuilder
+from consumer.service.leases import PartitionLease
 from tests.benchmarks.servers import Servers
 
 _MAX_MESSAGES, _MAX_WAIT_S = 10_000, 0.02
@@ -132,5 +133,5 @@ def _claim(source: KafkaSource, builder: BatchBuilder, positions: Positions, top
         partition = PartitionId(topic, number)
         low, _ = source.watermarks(partition)
         position = positions.claim(LogPartition("", "", partition))
-        builder.own(PartitionLease(partition, position.id, position.epoch, None, 0, low))
+        builder.add_partition(PartitionLease(partition, position.id, position.epoch, None, 0, low))
         source.start(partition, low)

@@ -67,7 +67,7 @@ def test_postgresql_restarted(scene: Scene, how: signal.Signals) -> None:
             scene.server.kill()
         else:
             scene.server.stop(how=how)
-        replica.wait_for_line("the database is unwell, retrying")
+        replica.wait_for_line("database unavailable, retrying")
         scene.server.start()
         scene.harmed()
         scene.judge(replica)
@@ -129,7 +129,7 @@ def _locked_for(scene: Scene, seconds: float) -> None:
         with scene.connect() as holder:
             holder.execute("LOCK TABLE visits.visit IN ACCESS EXCLUSIVE MODE")
             _more(scene)
-            replica.wait_for_line("the database is unwell, retrying")
+            replica.wait_for_line("database unavailable, retrying")
             time.sleep(seconds)
         scene.harmed()
         scene.judge(replica)
@@ -204,7 +204,7 @@ def test_network_to_the_database_parted(scene: Scene) -> None:
         time.sleep(5)
         assert replica.get("/healthz").status == 200
         scene.database_proxy.refuse()
-        replica.wait_for_line("the database is unwell, retrying")
+        replica.wait_for_line("database unavailable, retrying")
         scene.database_proxy.heal()
         scene.harmed()
         scene.judge(replica)

@@ -78,7 +78,7 @@ def test_disk_of_the_tables_full(
         replica.wait_until(lambda: _refusals(replica, "53") >= REFUSALS, what="rows that find no room")
         at_stop = scene.read()
         assert at_stop < 2400, "there was room for all"
-        assert "No space left on device" in replica.lines("the database is unwell, retrying")[-1]["detail"]
+        assert "No space left on device" in replica.lines("database unavailable, retrying")[-1]["detail"]
         assert replica.get("/healthz").status == 200
         assert replica.get("/readyz").status == 503
         ballast.unlink()

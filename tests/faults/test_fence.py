@@ -4,10 +4,10 @@ import pytest
 
 from consumer.config import Settings
 from consumer.errors import FencedError
-from consumer.model import OffsetUpdate, PartitionId
+from consumer.model import LogPartition, OffsetUpdate, PartitionId, StoredPosition
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
-from consumer.postgres.offsets import LogPartition, Positions, StoredPosition
+from consumer.postgres.offsets import Positions
 from consumer.service.apply_batch import apply_batch
 from consumer.service.batch import Batch
 from tests.support.postgres import PostgresServer
@@ -32,14 +32,14 @@ def test_one_partition_that_is_not_as_expected_refuses_the_whole_batch(postgres1
         elif fault == "position":
             second = _advance(PARTITIONS[1], held[1], expected=3)
         elif fault == "row":
-            second = second._replace(clock=10**6)
+            second = second._replace(offset_id=10**6)
         try:
             if fault == "none":
                 with database.transaction() as session:
-                    apply_batch(BatchTransaction(session), Batch(advances=(first, second)), {})
+                    apply_batch(BatchTransaction(session), Batch(offset_updates=(first, second)), {})
             else:
                 with pytest.raises(FencedError, match="1 of 2"), database.transaction() as session:
-                    apply_batch(BatchTransaction(session), Batch(advances=(first, second)), {})
+                    apply_batch(BatchTransaction(session), Batch(offset_updates=(first, second)), {})
             stored = positions.read([position.id for position in held])
             assert [each.next_offset for each in stored.values()] == ([5, 5] if fault == "none" else [0, 0])
         finally:

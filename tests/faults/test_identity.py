@@ -44,7 +44,7 @@ BAD = {"expired": "expired", "wrong CA": "strange", "wrong host name": "elsewher
 """What is wrong with a certificate, in the table's words, and its name here."""
 EVENTS = 600
 COMPLAINT = "the Kafka client complains"
-UNWELL = "the database is unwell, retrying"
+UNWELL = "database unavailable, retrying"
 
 
 class SecuredKafka(NamedTuple):

@@ -121,7 +121,7 @@ def _cut_at_commit(scene: Scene, *, arrives: bool) -> Replica:
         scene.until(replica, EVENTS // 2)
         with _in_a_batch(scene, replica):
             scene.database_proxy.cut_at(b"COMMIT", arrives=arrives)
-        replica.wait_for_line("the database is unwell, retrying")
+        replica.wait_for_line("database unavailable, retrying")
         scene.harmed()
         assert scene.database_proxy.cuts == 1
         scene.judge(replica)

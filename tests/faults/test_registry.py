@@ -33,7 +33,7 @@ def test_registry_away_for_more_than_a_batch_of_events(scene: Scene) -> None:
         )
         scene.produce(framed)
         with replica:
-            replica.wait_for_line("the schema registry is unwell, events wait")
+            replica.wait_for_line("the schema registry is unavailable, events wait")
             # Longer than the session: the group must be served meanwhile.
             time.sleep(5)
             assert replica.get("/healthz").status == 200

@@ -110,7 +110,7 @@ def test_sigterm_before_the_database_was_ever_there(scene: Scene) -> None:
     scene.server.stop()
     scene.produce(night(1, 10))
     with scene.replica_by_default() as replica:
-        replica.wait_for_line("the database is unwell, retrying")
+        replica.wait_for_line("database unavailable, retrying")
         replica.wait_until(lambda: replica.get("/healthz").status == 200, what="/healthz")
         answer = replica.get("/readyz")
         assert answer.status == 503

@@ -12,8 +12,9 @@ from consumer.model import OffsetUpdate, PartitionId
 from consumer.postgres.connection import Database
 from consumer.postgres.offsets import Positions
 from consumer.service.batch import Batch
-from consumer.service.batch_builder import PartitionLease
-from consumer.service.partitions import EndWatch, acquire_leases
+from consumer.service.leases import PartitionLease, acquire_leases
+from consumer.service.log_watch import EndWatch
+from consumer.service.runtime import SYSTEM
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database
 
@@ -93,17 +94,17 @@ def _answer(watch: EndWatch, tick: Batch) -> set[int]:
     while watch.asking:
         answer = watch.answer()
         if answer is not None:
-            return {each.clock for each in answer.advances}
+            return {each.offset_id for each in answer.offset_updates}
         assert time.monotonic() < deadline
         time.sleep(0.001)
     return set()
 
 
 def test_brokers_that_do_not_answer_keep_no_other_log_from_being_asked() -> None:
-    advances = tuple(OffsetUpdate(PartitionId(TOPIC, n), n, 1, 10, 10, 0) for n in range(6))
-    tick = Batch(advances=advances, clocks=dict.fromkeys(range(6), 1))
+    offset_updates = tuple(OffsetUpdate(PartitionId(TOPIC, n), n, 1, 10, 10, 0) for n in range(6))
+    tick = Batch(offset_updates=offset_updates, stream_times_ms=dict.fromkeys(range(6), 1))
     logs = Logs(dict.fromkeys(range(6), 10) | {5: 11}, silent=frozenset({0, 1}))
-    watch = EndWatch(logs)
+    watch = EndWatch(logs, SYSTEM)
     try:
         assert _answer(watch, tick) == set()
         assert logs.asked == [0, 1]
@@ -116,9 +117,11 @@ def test_brokers_that_do_not_answer_keep_no_other_log_from_being_asked() -> None
 
 @pytest.mark.parametrize("gone", [0, 3])
 def test_one_silent_broker_costs_its_own_partitions_alone(gone: int) -> None:
-    advances = tuple(OffsetUpdate(PartitionId(TOPIC, n), n, 1, 10, 10, 0) for n in range(4))
-    watch = EndWatch(Logs(dict.fromkeys(range(4), 10), silent=frozenset({gone})))
+    offset_updates = tuple(OffsetUpdate(PartitionId(TOPIC, n), n, 1, 10, 10, 0) for n in range(4))
+    watch = EndWatch(Logs(dict.fromkeys(range(4), 10), silent=frozenset({gone})), SYSTEM)
     try:
-        assert _answer(watch, Batch(advances=advances, clocks=dict.fromkeys(range(4), 1))) == set(range(4)) - {gone}
+        assert _answer(watch, Batch(offset_updates=offset_updates, stream_times_ms=dict.fromkeys(range(4), 1))) == set(
+            range(4)
+        ) - {gone}
     finally:
         watch.end()

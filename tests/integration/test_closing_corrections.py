@@ -307,7 +307,7 @@ def test_an_exposure_corrected_to_off_sky_is_told_in_both_orders(night: Night) -
 def test_a_group_that_a_former_log_left_open_closes_by_the_new_one(night: Night) -> None:
     night.read(exposure(1, group="7"))
     log = NightLog.of()
-    night.reader.builder.disown(log.partitions)
+    night.reader.builder.drop_partitions(log.partitions)
     night.reader.claim(log.partitions, topic_id="made anew")
     log.append(RawIngested(exposure=exposure(2, group="8"), detector=0), at_ms=START_MS + 3_600_000)
     night.reader.put(next(iter(log.partitions.values())), log)

@@ -13,10 +13,11 @@ from consumer.config import DatabaseSettings
 from consumer.domain.closing import Later, OpenGroup
 from consumer.metrics import Metrics
 from consumer.model import PartitionId
-from consumer.postgres.batch_tables import BatchTransaction
+from consumer.postgres.batch_tables import BatchStore, BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.offsets import Positions
 from consumer.service.batch_builder import BatchBuilder
+from consumer.service.runtime import SYSTEM
 from consumer.service.writer import Writer, Written
 from tests.support.define_visits import Night, load_night
 from tests.support.exposures import exposure
@@ -72,7 +73,9 @@ class Replica(threading.Thread):
         self._reader = Reader(dsn, rules)
         database = Database(DatabaseSettings(conninfo=dsn), application_name=self.name)  # type: ignore[arg-type] # pydantic makes it a secret
         positions = Positions(database, consumer_group="visit-consumer", owner=self.name)
-        self._writer = Writer(database, positions, rules, self.metrics, announce=None, retry_max_s=0.05)
+        self._writer = Writer(
+            BatchStore(database), positions, rules, self.metrics, announce=None, retry_max_s=0.05, runtime=SYSTEM
+        )
         self._start = start
 
     @property
@@ -171,12 +174,12 @@ class Crossing(BatchTransaction):
     meet: threading.Barrier
     came: set[threading.Thread]
 
-    def lock_due_groups(self, clocks: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
+    def lock_due_groups(self, stream_times_ms: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
         thread = threading.current_thread()
         if thread not in self.came:
             self.came.add(thread)
             self.meet.wait(30)
-        return super().lock_due_groups(clocks, later)
+        return super().lock_due_groups(stream_times_ms, later)
 
 
 def test_a_deadlock_between_replicas_is_tried_again(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,11 @@ from consumer.config import DatabaseSettings
 from consumer.domain.closing import OpenGroup
 from consumer.metrics import Metrics
 from consumer.model import GroupKey, PartitionId
-from consumer.postgres.batch_tables import BatchTransaction
+from consumer.postgres.batch_tables import BatchStore, BatchTransaction
 from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.offsets import Positions
 from consumer.service import apply_batch
+from consumer.service.runtime import SYSTEM
 from consumer.service.writer import Writer
 from tests.support.exposures import exposure
 from tests.support.nights import FAR_MS, START_MS, TOPIC, NightLog, canonical, prepare, raws_of, reader, rules_of, wipe
@@ -103,7 +104,7 @@ def test_the_first_groups_are_found_by_the_index(dsn: str) -> None:
     with database.transaction() as session:
         found = BatchTransaction(session).lock_first_due_groups({1: 10**6, 2: 10**6}, ["LSSTComCam"], 10)
         assert found == [
-            OpenGroup(key=GroupKey("LSSTComCam", str(n)), clock=1 + n % 2, opened_ms=1, last_ms=1)
+            OpenGroup(key=GroupKey("LSSTComCam", str(n)), offset_id=1 + n % 2, opened_ms=1, last_ms=1)
             for n in sorted(range(1, 11), key=str)
         ]
         scans = session._connection.execute("""
@@ -135,7 +136,7 @@ def test_what_cannot_be_halved_gets_the_time_that_it_takes(
         database = Database(DatabaseSettings(conninfo=dsn, statement_timeout_s=0.2))  # type: ignore[arg-type] # pydantic makes it a secret
         positions = Positions(database, consumer_group="visit-consumer", owner="writer")
         metrics = Metrics(CollectorRegistry(), instruments=RULES)
-        writer = Writer(database, positions, RULES, metrics, announce=None, retry_max_s=0.2)
+        writer = Writer(BatchStore(database), positions, RULES, metrics, announce=None, retry_max_s=0.2, runtime=SYSTEM)
         try:
             batch = gathers.builder.tick(FAR_MS) if tick else gathers.builder.take()
             assert batch is not None

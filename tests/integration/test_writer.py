@@ -11,9 +11,11 @@ from consumer.config import DatabaseSettings
 from consumer.domain import Instrument
 from consumer.metrics import Metrics
 from consumer.model import Exposure, Message, PartitionId
+from consumer.postgres.batch_tables import BatchStore
 from consumer.postgres.connection import Database
 from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetters
 from consumer.postgres.offsets import Positions
+from consumer.service.runtime import SYSTEM
 from consumer.service.writer import Writer
 from tests.support.exposures import exposure
 from tests.support.nights import START_MS, TOPIC, NightLog, Reader, Rows, canonical, prepare, raws_of, reader, rules_of
@@ -37,7 +39,7 @@ def writing(dsn: str, rules: dict[str, Instrument] = RULES) -> Iterator[tuple[Wr
     database = Database(DatabaseSettings(conninfo=dsn))  # type: ignore[arg-type] # pydantic makes it a secret
     positions = Positions(database, consumer_group="visit-consumer", owner="writer")
     metrics = Metrics(CollectorRegistry(), instruments=rules)
-    writer = Writer(database, positions, rules, metrics, announce=None, retry_max_s=1.0)
+    writer = Writer(BatchStore(database), positions, rules, metrics, announce=None, retry_max_s=1.0, runtime=SYSTEM)
     try:
         with reader(dsn, rules) as gathers:
             gathers.claim([PARTITION])

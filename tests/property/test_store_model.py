@@ -24,13 +24,14 @@ from consumer.config import Settings
 from consumer.config.resolve import resolve_instruments
 from consumer.errors import FencedError
 from consumer.events import Decoder
-from consumer.model import Message, PartitionId
+from consumer.model import LogPartition, Message, PartitionId
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
-from consumer.postgres.offsets import LogPartition, Positions
+from consumer.postgres.offsets import Positions
 from consumer.service.apply_batch import apply_batch
 from consumer.service.batch import Batch
-from consumer.service.batch_builder import BatchBuilder, PartitionLease
+from consumer.service.batch_builder import BatchBuilder
+from consumer.service.leases import PartitionLease
 from tests.support.exposures import exposure
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database, raws_of, settings_for
@@ -69,7 +70,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.ever = dict.fromkeys(PARTITIONS, 0)
         """The furthest that was ever committed: an operator may set a position back."""
         self.owner: dict[PartitionId, int] = {}
-        self.clock_ms = itertools.count(START_MS, 10)
+        self.stream_time_ms = itertools.count(START_MS, 10)
 
     def teardown(self) -> None:
         """Close both replicas and drop the database."""
@@ -96,13 +97,13 @@ class StoreMachine(RuleBasedStateMachine):
         one = exposure(number, group=f"20261101{group:04d}", group_size=GROUP_SIZE)
         value = raws_of([one], [detector])[0].value
         log = self.log[where]
-        log.append(Message(where, len(log), next(self.clock_ms), None, value))
+        log.append(Message(where, len(log), next(self.stream_time_ms), None, value))
 
     @rule(where=st.sampled_from(PARTITIONS), value=st.sampled_from([b"", b"junk", b"\xc3\x01short"]))
     def announce_junk(self, where: PartitionId, value: bytes) -> None:
         """Append a message that is no event."""
         log = self.log[where]
-        log.append(Message(where, len(log), next(self.clock_ms), b"key", value))
+        log.append(Message(where, len(log), next(self.stream_time_ms), b"key", value))
 
     @rule(who=st.integers(0, 1), number=st.integers(1, 8))
     def poll_and_commit(self, who: int, number: int) -> None:
@@ -110,7 +111,7 @@ class StoreMachine(RuleBasedStateMachine):
         batch = self._poll(who, number)
         if batch is None:
             return
-        stale = any(self.replicas[who].epochs[a.partition] != self._epoch(a.partition) for a in batch.advances)
+        stale = any(self.replicas[who].epochs[a.partition] != self._epoch(a.partition) for a in batch.offset_updates)
         try:
             self.replicas[who].apply(batch, self.instruments)
         except FencedError:
@@ -118,7 +119,7 @@ class StoreMachine(RuleBasedStateMachine):
             self._restart(who)
         else:
             assert not stale, "a zombie wrote"
-            for advance in batch.advances:
+            for advance in batch.offset_updates:
                 assert advance.next_offset is not None
                 self.committed[advance.partition] = advance.next_offset
                 self.ever[advance.partition] = max(self.ever[advance.partition], advance.next_offset)
@@ -163,7 +164,7 @@ class StoreMachine(RuleBasedStateMachine):
         batch = replica.builder.tick(START_MS)
         if batch is None:
             return
-        stale = any(replica.epochs[a.partition] != self._epoch(a.partition) for a in batch.advances)
+        stale = any(replica.epochs[a.partition] != self._epoch(a.partition) for a in batch.offset_updates)
         try:
             replica.apply(batch, self.instruments)
         except FencedError:
@@ -253,11 +254,13 @@ class _Replica:
         if position.next_offset is None:
             position = self.positions.begin(position, 0)
         start = position.next_offset or 0
-        self.builder.own(PartitionLease(partition, position.id, position.epoch, start, position.stream_time_ms, start))
+        self.builder.add_partition(
+            PartitionLease(partition, position.id, position.epoch, start, position.stream_time_ms, start)
+        )
         self.epochs[partition], self.read[partition] = position.epoch, start
 
     def forget(self, partitions: list[PartitionId]) -> None:
-        self.builder.disown(partitions)
+        self.builder.drop_partitions(partitions)
         for partition in partitions:
             self.epochs.pop(partition, None)
             self.read.pop(partition, None)

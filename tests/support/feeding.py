@@ -6,13 +6,14 @@ from typing import Any
 from consumer.config import Settings
 from consumer.config.resolve import resolve_instruments
 from consumer.events import Decoder, encode
-from consumer.model import Exposure, Message, PartitionId, RawIngested
+from consumer.model import Exposure, LogPartition, Message, PartitionId, RawIngested
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.migrate import store_visit_systems
-from consumer.postgres.offsets import LogPartition, Positions
+from consumer.postgres.offsets import Positions
 from consumer.service.apply_batch import apply_batch
-from consumer.service.batch_builder import BatchBuilder, PartitionLease
+from consumer.service.batch_builder import BatchBuilder
+from consumer.service.leases import PartitionLease
 from tests.support.service import settings_for
 
 CLUSTER = "cluster-of-the-tests"
@@ -64,7 +65,7 @@ class Feeder:
             stored = self._positions.begin(stored, 0)
         assert stored.next_offset is not None
         self.offset = stored.next_offset
-        self._builder.own(
+        self._builder.add_partition(
             PartitionLease(self._partition, stored.id, stored.epoch, self.offset, stored.stream_time_ms, self.offset)
         )
 

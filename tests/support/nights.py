@@ -18,14 +18,15 @@ from consumer.config.resolve import resolve_instrument
 from consumer.domain import Instrument
 from consumer.errors import TransientError
 from consumer.events import Decoder, encode
-from consumer.model import CloseReason, Exposure, Message, PartitionId, RawIngested
+from consumer.model import CloseReason, Exposure, LogPartition, Message, PartitionId, RawIngested
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.migrate import migrate, store_visit_systems
-from consumer.postgres.offsets import LogPartition, Positions
+from consumer.postgres.offsets import Positions
 from consumer.service.apply_batch import apply_batch
 from consumer.service.batch import Batch, BatchResult
-from consumer.service.batch_builder import BatchBuilder, PartitionLease
+from consumer.service.batch_builder import BatchBuilder
+from consumer.service.leases import PartitionLease
 from tests.support.tables import TABLE_QUERIES
 
 TOPIC = "raw-ingested"
@@ -97,7 +98,7 @@ class Reader:
                 position = self.positions.begin(position, 0)
             start = position.next_offset
             assert start is not None
-            self.builder.own(
+            self.builder.add_partition(
                 PartitionLease(partition, position.id, position.epoch, start, position.stream_time_ms, start)
             )
 
@@ -122,7 +123,9 @@ class Reader:
     def tick_if_due(self, now_ms: int) -> BatchResult | None:
         """Tick as the loop does: where nothing is known of a clock, or something is due by it."""
         batch = self.builder.tick(now_ms)
-        if batch is None or all(self._deadlines.get(clock, 0) > at_ms for clock, at_ms in batch.clocks.items()):
+        if batch is None or all(
+            self._deadlines.get(offset_id, 0) > at_ms for offset_id, at_ms in batch.stream_times_ms.items()
+        ):
             return None
         return self.apply(batch)
 
@@ -136,9 +139,9 @@ class Reader:
                 self.retries += 1
                 continue
             self.results.append(result)
-            for clock in batch.clocks:
-                waiting = result.waiting.get(clock)
-                self._deadlines[clock] = FAR_MS * 2 if waiting is None else waiting.next_deadline_ms
+            for offset_id in batch.stream_times_ms:
+                waiting = result.waiting.get(offset_id)
+                self._deadlines[offset_id] = FAR_MS * 2 if waiting is None else waiting.next_deadline_ms
             return result
 
     def crash(self) -> None:

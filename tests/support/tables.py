@@ -17,13 +17,14 @@ from consumer.config import Settings
 from consumer.config.resolve import resolve_instruments
 from consumer.errors import BadMessageError
 from consumer.kafka.schema_registry import event_decoder
-from consumer.model import Message, PartitionId
+from consumer.model import LogPartition, Message, PartitionId
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.migrate import store_visit_systems
-from consumer.postgres.offsets import LogPartition, Positions
+from consumer.postgres.offsets import Positions
 from consumer.service.apply_batch import apply_batch
-from consumer.service.batch_builder import BatchBuilder, PartitionLease
+from consumer.service.batch_builder import BatchBuilder
+from consumer.service.leases import PartitionLease
 from tests.support.service import TOPIC
 
 Snapshot = dict[str, list[tuple[Any, ...]]]
@@ -134,7 +135,7 @@ def moves(dsn: str) -> list[tuple[int, int, int | None, int]]:
     """Return every committed move of a position since `watch_positions`: clock, epoch, before, after."""
     with psycopg.connect(dsn) as connection:
         rows = connection.execute("SELECT clock, epoch, before, after FROM watch.moves ORDER BY n").fetchall()
-    return [(clock, epoch, before, after) for clock, epoch, before, after in rows]
+    return [(offset_id, epoch, before, after) for offset_id, epoch, before, after in rows]
 
 
 def assert_no_way_back(dsn: str) -> None:
@@ -142,11 +143,11 @@ def assert_no_way_back(dsn: str) -> None:
     last: dict[int, tuple[int, int]] = {}
     noted = moves(dsn)
     assert noted, "no position moved: nothing was watched"
-    for clock, epoch, before, after in noted:
-        assert before is None or after > before, f"position of clock {clock} went back from {before} to {after}"
-        if clock in last:
-            assert (last[clock][0], last[clock][1]) == (min(epoch, last[clock][0]), before)
-        last[clock] = (epoch, after)
+    for offset_id, epoch, before, after in noted:
+        assert before is None or after > before, f"position {offset_id} went back from {before} to {after}"
+        if offset_id in last:
+            assert (last[offset_id][0], last[offset_id][1]) == (min(epoch, last[offset_id][0]), before)
+        last[offset_id] = (epoch, after)
 
 
 @contextmanager
@@ -230,7 +231,9 @@ def replay(dsn: str, settings: Mapping[str, Any], logs: Sequence[Log], *, clock_
             for partition in sorted(log.ends):
                 at = positions.claim(LogPartition(*log.names[partition.partition], partition))
                 start = at.next_offset or 0
-                builder.own(PartitionLease(partition, at.id, at.epoch, at.next_offset, at.stream_time_ms, start))
+                builder.add_partition(
+                    PartitionLease(partition, at.id, at.epoch, at.next_offset, at.stream_time_ms, start)
+                )
             builder.put(log.messages, log.ends, clock_ms or 0)
             batch = builder.take()
             assert batch is not None

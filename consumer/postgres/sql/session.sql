@@ -3,7 +3,7 @@
 -- name: configure
 SELECT set_config(name, value, false) FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting (name, value);
 
--- name: be_patient
+-- name: raise_timeouts
 -- Raises the bounds of one transaction; one that is off stays so.
 SELECT set_config(name, least(setting::bigint * %(times)s, 2147483647)::text, true)
 FROM pg_settings

@@ -8,7 +8,7 @@ POLICY = ClosingPolicy(next_group_grace_ms=10, close_after_ms=120, max_open_ms=3
 
 def opened(**changes: int | None) -> OpenGroup:
     values = {"opened_ms": 1000, "last_ms": 1000, "superseded_ms": None} | changes
-    return OpenGroup(key=GroupKey("LATISS", "g"), clock=1, **values)  # type: ignore[arg-type] # times and None
+    return OpenGroup(key=GroupKey("LATISS", "g"), offset_id=1, **values)  # type: ignore[arg-type] # times and None
 
 
 @pytest.mark.parametrize(

@@ -34,15 +34,21 @@ def a_buffer(rule: GroupingRule | None = None) -> OpenGroups:
 
 
 def change(
-    one: Exposure, at_ms: int, *, clock: int = 1, former: str | None = None, arrived: bool = True, known: bool = False
+    one: Exposure,
+    at_ms: int,
+    *,
+    offset_id: int = 1,
+    former: str | None = None,
+    arrived: bool = True,
+    known: bool = False,
 ) -> ExposureChange:
     former_key = GroupKey(one.instrument, former) if former else GroupKey(one.instrument, one.group) if known else None
-    return ExposureChange(clock, at_ms, Member(one, arrived), GroupKey(one.instrument, one.group), former_key)
+    return ExposureChange(offset_id, at_ms, Member(one, arrived), GroupKey(one.instrument, one.group), former_key)
 
 
 def read(buffer: OpenGroups, *changes: ExposureChange) -> None:
     for each in changes:
-        buffer.advance(each.clock, each.clock_ms)
+        buffer.advance(each.offset_id, each.stream_time_ms)
         buffer.apply(each)
 
 
@@ -112,7 +118,7 @@ def test_the_next_group_of_another_instrument_or_partition_closes_nothing() -> N
         buffer,
         change(exposure(1, group="a"), 0),
         change(exposure(2, group="b", instrument="LATISS"), 1_000),
-        change(exposure(3, group="c"), 1_000, clock=2),
+        change(exposure(3, group="c"), 1_000, offset_id=2),
     )
     buffer.advance(1, 1_000 + GRACE_MS)
     buffer.advance(2, 1_000 + GRACE_MS)
@@ -193,8 +199,8 @@ def test_a_group_lives_by_the_clock_of_its_latest_event() -> None:
     buffer = a_buffer()
     read(
         buffer,
-        change(exposure(1, group="a"), 1_000_000, clock=1),
-        change(exposure(2, group="a"), 500, clock=2),
+        change(exposure(1, group="a"), 1_000_000, offset_id=1),
+        change(exposure(2, group="a"), 500, offset_id=2),
     )
     buffer.advance(1, 1_000_000 + 10 * AGE_MS)
     assert closed(buffer) == []
@@ -206,9 +212,9 @@ def test_a_clock_that_was_superseded_by_says_nothing_on_another() -> None:
     buffer = a_buffer()
     read(
         buffer,
-        change(exposure(1, group="a"), 0, clock=1),
-        change(exposure(3, group="b"), 5, clock=1),
-        change(exposure(2, group="a"), 1_000, clock=2),
+        change(exposure(1, group="a"), 0, offset_id=1),
+        change(exposure(3, group="b"), 5, offset_id=1),
+        change(exposure(2, group="a"), 1_000, offset_id=2),
     )
     buffer.advance(1, 5 + GRACE_MS)
     buffer.advance(2, 1_000 + GRACE_MS)
@@ -237,17 +243,17 @@ def test_open_groups_that_changed_can_be_looked_at() -> None:
 
 def random_changes(seed: int) -> list[ExposureChange]:
     chance = random.Random(seed)  # noqa: S311 -- not a secret
-    clocks = {1: 0, 2: 500_000}
+    stream_times_ms = {1: 0, 2: 500_000}
     changes = []
     known: dict[int, str] = {}
     for _ in range(60):
-        clock = chance.choice([1, 2])
-        clocks[clock] += chance.choice([0, 10, 5_000, 11_000, 130_000])
+        offset_id = chance.choice([1, 2])
+        stream_times_ms[offset_id] += chance.choice([0, 10, 5_000, 11_000, 130_000])
         number = chance.randint(1, 8)
         group = chance.choice("abc")
         former = known.get(number)
         one = exposure(number, group=group, group_size=chance.choice([None, None, 3]))
-        changes.append(change(one, clocks[clock], clock=clock, former=former))
+        changes.append(change(one, stream_times_ms[offset_id], offset_id=offset_id, former=former))
         known[number] = group
     return changes
 

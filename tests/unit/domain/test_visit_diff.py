@@ -58,8 +58,8 @@ class TestRaws:
         one, two = exposure(1), exposure(2)
         events = [event(one, 0, offset=0), event(two, 0, offset=1), event(one, 3, offset=2)]
         first, second = fold_raws(events, RULES)
-        assert (first.exposure, first.detectors, first.clock_ms) == (one, 0b1001, 5)
-        assert (second.exposure, second.detectors, second.clock_ms) == (two, 1, 6)
+        assert (first.exposure, first.detectors, first.stream_time_ms) == (one, 0b1001, 5)
+        assert (second.exposure, second.detectors, second.stream_time_ms) == (two, 1, 6)
 
     def test_where_single_raws_matter_each_is_a_sighting(self) -> None:
         one = exposure(1)
@@ -132,7 +132,7 @@ class TestRaws:
         assert (letter.reason, letter.exposure, letter.group_key) == (DeadLetterReason.NOT_ON_SKY, one.id, "7")
         corrected = replace(one, tracking_ra=1.0, record_version=1)
         outcome = merged(event(corrected), stored=[known(one)], rules=strict)
-        assert outcome.not_off_sky_any_more == {ExposureKey(INSTRUMENT, one.id)}
+        assert outcome.returned_on_sky == {ExposureKey(INSTRUMENT, one.id)}
         assert outcome.dead_letters == []
 
 

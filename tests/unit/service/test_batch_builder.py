@@ -8,7 +8,8 @@ from consumer.errors import DeadLetterReason, TransientError
 from consumer.events import Decoder, encode, encode_confluent
 from consumer.model import Message, PartitionId, RawIngested
 from consumer.service.batch import Batch, bisect
-from consumer.service.batch_builder import BatchBuilder, PartitionLease
+from consumer.service.batch_builder import BatchBuilder
+from consumer.service.leases import PartitionLease
 from tests.support.exposures import exposure
 from tests.support.nights import rules_of
 
@@ -42,7 +43,7 @@ class Registry:
 def an_intake(registry: Registry | None = None, *partitions: PartitionId, at: int | None = 0) -> BatchBuilder:
     builder = BatchBuilder(Decoder(registry=registry), RULES, max_clock_skew_ms=SKEW_MS)
     for partition in partitions or (A, B):
-        builder.own(PartitionLease(partition, 10 + partition.partition, 1, at, 0, at or 0))
+        builder.add_partition(PartitionLease(partition, 10 + partition.partition, 1, at, 0, at or 0))
     return builder
 
 
@@ -53,7 +54,7 @@ def message(offset: int, at_ms: int = 5, *, partition: PartitionId = A, value: b
 
 def moved(batch: Batch | None) -> dict[PartitionId, tuple[int | None, int | None, int]]:
     assert batch is not None
-    return {a.partition: (a.expected, a.next_offset, a.stream_time_ms) for a in batch.advances}
+    return {a.partition: (a.expected, a.next_offset, a.stream_time_ms) for a in batch.offset_updates}
 
 
 def test_a_batch_moves_the_partitions_that_brought_something_and_no_other() -> None:
@@ -62,8 +63,8 @@ def test_a_batch_moves_the_partitions_that_brought_something_and_no_other() -> N
     batch = builder.take()
     assert moved(batch) == {A: (0, 2, 7)}
     assert batch is not None
-    assert [(e.message.offset, e.clock, e.clock_ms) for e in batch.events] == [(0, 10, 5), (1, 10, 7)]
-    assert batch.clocks == {10: 7}
+    assert [(e.message.offset, e.offset_id, e.stream_time_ms) for e in batch.events] == [(0, 10, 5), (1, 10, 7)]
+    assert batch.stream_times_ms == {10: 7}
     assert builder.take() is None
     builder.put([message(2, 6)], {}, NOW_MS)
     assert moved(builder.take()) == {A: (2, 3, 7)}
@@ -74,8 +75,8 @@ def test_the_clock_never_goes_back_and_each_partition_has_its_own() -> None:
     builder.put([message(0, 500), message(0, 9, partition=B), message(1, 100)], {}, NOW_MS)
     batch = builder.take()
     assert batch is not None
-    assert [(e.clock, e.clock_ms) for e in batch.events] == [(10, 500), (11, 9), (10, 500)]
-    assert batch.clocks == {10: 500, 11: 9}
+    assert [(e.offset_id, e.stream_time_ms) for e in batch.events] == [(10, 500), (11, 9), (10, 500)]
+    assert batch.stream_times_ms == {10: 500, 11: 9}
 
 
 def test_a_message_from_the_future_is_clamped_and_counted() -> None:
@@ -101,7 +102,7 @@ def test_the_wall_clock_counts_at_the_end_of_a_log_only() -> None:
     builder.take()
     tick = builder.tick(NOW_MS)
     assert tick is not None
-    assert tick.clocks == {10: NOW_MS}
+    assert tick.stream_times_ms == {10: NOW_MS}
     assert moved(tick) == {A: (1, 1, 5)}, "the stored stream time is that of the messages"
     builder.put([message(1, 6)], {}, NOW_MS)
     builder.take()
@@ -114,7 +115,7 @@ def test_a_tick_never_takes_a_clock_back() -> None:
     builder.take()
     tick = builder.tick(NOW_MS)
     assert tick is not None
-    assert tick.clocks == {10: NOW_MS + 100}
+    assert tick.stream_times_ms == {10: NOW_MS + 100}
 
 
 def test_a_busy_partition_does_not_keep_the_clock_of_an_idle_one() -> None:
@@ -123,7 +124,7 @@ def test_a_busy_partition_does_not_keep_the_clock_of_an_idle_one() -> None:
     builder.put([message(0)], {}, NOW_MS)
     tick = builder.tick(NOW_MS)
     assert tick is not None
-    assert tick.clocks == {11: NOW_MS}
+    assert tick.stream_times_ms == {11: NOW_MS}
     assert [e.message.offset for e in builder.take().events] == [0]  # type: ignore[union-attr] # a batch was gathered
 
 
@@ -151,7 +152,7 @@ def test_a_registry_that_is_away_holds_its_partition_and_forgets_no_end() -> Non
     assert [letter.reason for letter in batch.dead_letters] == [DeadLetterReason.UNKNOWN_SCHEMA_ID]
     tick = builder.tick(NOW_MS)
     assert tick is not None
-    assert set(tick.clocks) == {10, 11}
+    assert set(tick.stream_times_ms) == {10, 11}
 
 
 def test_what_is_no_event_is_a_dead_letter_and_moves_the_position() -> None:
@@ -179,7 +180,7 @@ def test_messages_below_the_position_and_of_partitions_that_are_not_ours_are_dro
 def test_a_partition_that_goes_takes_what_was_gathered_with_it() -> None:
     builder = an_intake()
     builder.put([message(0), message(0, partition=B), message(1, value=b"junk")], {}, NOW_MS)
-    assert [claim.partition for claim in builder.disown([A])] == [A]
+    assert [claim.partition for claim in builder.drop_partitions([A])] == [A]
     batch = builder.take()
     assert moved(batch) == {B: (0, 1, 5)}
     assert batch is not None
@@ -189,7 +190,7 @@ def test_a_partition_that_goes_takes_what_was_gathered_with_it() -> None:
 def whole(batches: tuple[Batch, ...]) -> Mapping[PartitionId, list[tuple[int | None, int | None]]]:
     steps: dict[PartitionId, list[tuple[int | None, int | None]]] = {}
     for batch in batches:
-        for each in batch.advances:
+        for each in batch.offset_updates:
             steps.setdefault(each.partition, []).append((each.expected, each.next_offset))
     return steps
 
@@ -215,8 +216,8 @@ def test_the_halves_of_a_batch_follow_each_other() -> None:
     assert [e.message.timestamp_ms for e in first.events + second.events] == [10, 30, 40, 60]
     assert [len(half.events) for half in (first, second)] == [2, 2]
     assert [[x.message.offset for x in half.dead_letters if x.message] for half in (first, second)] == [[1], [3]]
-    assert first.clocks == {10: 10, 11: 30}
-    assert second.clocks == batch.clocks
+    assert first.stream_times_ms == {10: 10, 11: 30}
+    assert second.stream_times_ms == batch.stream_times_ms
 
 
 def test_the_first_half_does_not_move_a_partition_that_begins_in_the_second() -> None:
@@ -227,7 +228,7 @@ def test_the_first_half_does_not_move_a_partition_that_begins_in_the_second() ->
     first, second = bisect(batch)
     assert whole((first,)) == {A: [(None, 1)], B: [(None, 0)]}
     assert whole((second,)) == {A: [(1, 1)], B: [(0, 1)]}
-    assert first.clocks[11] == 0
+    assert first.stream_times_ms[11] == 0
 
 
 def test_keys_count_as_values_do_until_they_are_taken() -> None:
@@ -238,7 +239,7 @@ def test_keys_count_as_values_do_until_they_are_taken() -> None:
     assert good.value is not None
     builder.put([good, bad, other], {}, NOW_MS)
     assert builder.bytes == 1000 + len(good.value) + 50 + 4
-    builder.disown([B])
+    builder.drop_partitions([B])
     assert builder.bytes == 1000 + len(good.value) + 50
     builder.take()
     assert builder.bytes == 0

@@ -15,6 +15,7 @@ from consumer.events.visit_defined import Announcement, Sent
 from consumer.metrics import Metrics
 from consumer.postgres.outbox import Backlog, Outbox
 from consumer.service.outbox_relay import OutboxRelay, RelaySettings
+from consumer.service.runtime import SYSTEM
 
 
 @dataclass
@@ -88,7 +89,9 @@ def relay_of(rows: Rows, brokers: Brokers, gave_up: threading.Event | None = Non
     metrics = Metrics(CollectorRegistry())
     settings = RelaySettings(interval_s=0.001, max_messages=3, retry_max_s=0.02, retention=RetentionSettings())
     event = gave_up or threading.Event()
-    return OutboxRelay(cast("Outbox", rows), brokers.connect, metrics, settings, give_up=event.set), metrics
+    return OutboxRelay(
+        cast("Outbox", rows), brokers.connect, metrics, settings, give_up=event.set, runtime=SYSTEM
+    ), metrics
 
 
 def until(condition: Callable[[], bool]) -> None:

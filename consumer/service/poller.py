@@ -1,0 +1,101 @@
+"""Polls Kafka into the batch builder, and pauses delivery while there is no room."""
+
+from collections.abc import Collection
+
+from consumer.errors import TransientError
+from consumer.model import Message, PartitionId
+from consumer.service.batch_builder import BatchBuilder
+from consumer.service.reporter import Reporter
+from consumer.service.runtime import Runtime
+from consumer.service.source import Source
+
+_PAUSE_AFTER_S = 1.0
+"""A writer that is busy for so long makes the poller pause the partitions and go on polling, to keep the membership."""
+_MAX_GATHERED_BYTES = 32 * 1024 * 1024
+"""A batch of large messages is full before it has its number of them; librdkafka bounds what one poll adds."""
+
+
+class Poller:
+    """Polls, decodes, and computes regions ahead of the transaction.
+
+    Parameters
+    ----------
+    source, builder, reporter
+        From where, to where, and what is told of it.
+    runtime
+        Clocks of the machine.
+    max_messages
+        Of a batch.
+    max_wait_s
+        How long one poll waits for messages.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        builder: BatchBuilder,
+        reporter: Reporter,
+        runtime: Runtime,
+        *,
+        max_messages: int,
+        max_wait_s: float,
+    ) -> None:
+        self._source = source
+        self._builder = builder
+        self._reporter = reporter
+        self._runtime = runtime
+        self._max_messages = max_messages
+        self._max_wait_s = max_wait_s
+        self.paused = False
+        """Whether delivery is paused because the next batch is full."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the next batch has no room left, and delivery is not paused yet."""
+        return self._room <= 0 and not self.paused
+
+    @property
+    def _room(self) -> int:
+        return self._max_messages - self._builder.size if self._builder.bytes < _MAX_GATHERED_BYTES else 0
+
+    def poll(self, *, busy_s: float, in_hand: Message | None) -> Collection[PartitionId]:
+        """Poll once, unless the batch is full and room is expected soon.
+
+        Parameters
+        ----------
+        busy_s
+            For how long the writer has worked on its call, seconds; 0 when it is idle.
+        in_hand
+            The oldest message that is being written.
+
+        Returns
+        -------
+        out_of_range
+            Partitions whose next offset is not in the log any more.
+        """
+        if self.full:
+            # A batch that is written soon makes room. What waits for the registry does not: it needs further polls.
+            if busy_s < _PAUSE_AFTER_S and not self._builder.stalled:
+                return ()
+            self._source.pause()
+            self.paused = True
+        elif self._room > 0 and self.paused:
+            self._source.resume()
+            self.paused = False
+        polled = self._source.poll(max(self._room, 1), self._max_wait_s)
+        started = self._runtime.stopwatch_s()
+        try:
+            self._builder.put(polled.messages, polled.ends, self._runtime.now_ms())
+            self._reporter.registry_available()
+        except TransientError as error:
+            # The messages wait in the builder; the loop goes on serving the group and asks again.
+            self._reporter.registry_unavailable(str(error))
+        decoded = self._runtime.stopwatch_s()
+        self._builder.prefetch()
+        self._reporter.gathered(
+            in_hand or self._builder.oldest,
+            self._builder.take_clamped(),
+            decode_s=decoded - started,
+            region_s=self._runtime.stopwatch_s() - decoded,
+        )
+        return polled.out_of_range
