@@ -1,0 +1,141 @@
+"""The real loop, writer and reporter on a stepped runtime, a scripted source and a store in memory."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from consumer.events import Decoder, encode
+from consumer.metrics import Metrics
+from consumer.model import Message, PartitionId, RawIngested
+from consumer.service.batch import Batch
+from consumer.service.batch_builder import BatchBuilder
+from consumer.service.circuit_breaker import BreakerPolicy
+from consumer.service.loop import ConsumerLoop, LoopSettings
+from consumer.service.reporter import Reporter
+from consumer.service.writer import Writer, Written
+from tests.support.exposures import exposure
+from tests.support.nights import rules_of
+from tests.support.stepped import START_S, MemoryStore, ScriptedSource, SteppedExecutor, SteppedRuntime
+
+TOPIC = "t"
+RULES = rules_of(
+    {
+        "instrument": "LSSTComCam",
+        "camera": "lsstcomcam",
+        "group_exposures": "one-to-one",
+        "group_id": "lsst",
+        "padding": 0,
+        "merge_exposures": False,
+    }
+)
+SESSION_TIMEOUT_S = 10.0
+SHUTDOWN_TIMEOUT_S = 8.0
+STALLED_AFTER_S = 30.0
+
+
+def partition(number: int) -> PartitionId:
+    """Return a partition of the topic."""
+    return PartitionId(TOPIC, number)
+
+
+def good(number: int) -> bytes:
+    """Encode a raw of an exposure that saw no sky."""
+    return encode(RawIngested(exposure=exposure(number, can_see_sky=False), detector=0))
+
+
+@dataclass(slots=True)
+class SteppedLoop:
+    """One replica whose every step the test takes."""
+
+    n_partitions: int = 2
+    max_messages: int = 100
+    store: MemoryStore = field(default_factory=MemoryStore)
+    time: SteppedRuntime = field(default_factory=SteppedRuntime)
+    prepared: list[str] = field(default_factory=list)
+    given: list[Batch] = field(default_factory=list)
+    """The batches and ticks that the loop gave to the writer."""
+    source: ScriptedSource = field(init=False)
+    metrics: Metrics = field(init=False)
+    reporter: Reporter = field(init=False)
+    builder: BatchBuilder = field(init=False)
+    loop: ConsumerLoop = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Wire the parts as the application does."""
+        runtime = self.time.runtime
+        self.source = ScriptedSource({partition(number): [] for number in range(self.n_partitions)})
+        self.metrics = Metrics(CollectorRegistry(), instruments=RULES)
+        self.reporter = Reporter(self.metrics, runtime, stalled_after_s=STALLED_AFTER_S)
+        self.builder = BatchBuilder(Decoder(), RULES, max_clock_skew_ms=60_000)
+        writer = Writer(self.store, self.store, RULES, self.metrics, announce=None, retry_max_s=1.0, runtime=runtime)
+        write = writer.write
+
+        def noted(batch: Batch) -> Future[list[Written]]:
+            self.given.append(batch)
+            return write(batch)
+
+        writer.write = noted  # type: ignore[method-assign] # a spy
+        settings = LoopSettings(
+            max_messages=self.max_messages,
+            max_wait_s=0.1,
+            close_interval_s=1.0,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            shutdown_timeout_s=SHUTDOWN_TIMEOUT_S,
+            start_at_end=False,
+            breaker=BreakerPolicy(min_messages=10, max_bad_fraction=0.5, hold_s=2.0),
+        )
+        self.loop = ConsumerLoop(
+            self.source.connect,
+            writer,
+            self.builder,
+            self.reporter,
+            settings,
+            runtime=runtime,
+            prepare=lambda: self.prepared.append("schema"),
+        )
+
+    @property
+    def writer_thread(self) -> SteppedExecutor:
+        """The writer's calls."""
+        return self.time.executors["writer"]
+
+    def append(self, number: int, *values: bytes) -> None:
+        """Append messages to a partition's log, stamped with the present time."""
+        log = self.source.logs[partition(number)]
+        for value in values:
+            log.append(Message(partition(number), len(log), round((START_S + self.time.now_s) * 1000), None, value))
+
+    def turn(self, times: int = 1, *, writes: bool = True, step_s: float = 0.1) -> None:
+        """Turn the loop, and let every thread work off its calls after each turn, the writer only where it `writes`."""
+        for _ in range(times):
+            self.loop.turn()
+            self.time.advance(step_s)
+            for executor in self.time.executors.values():
+                while executor.calls and (writes or executor.name != "writer"):
+                    executor.run()
+
+    def join(self, *numbers: int) -> None:
+        """Let the group assign partitions, and turn until they are read and nothing is left to do."""
+        self.loop.assigned([partition(number) for number in numbers])
+        self.turn(10)
+        assert set(self.source.next_offsets) >= {partition(number) for number in numbers}
+
+    def stored(self, number: int) -> tuple[int, int | None]:
+        """Return the epoch and the next offset of a partition, as stored."""
+        (found,) = (i for log, i in self.store.state.ids.items() if log.partition == partition(number))
+        position = self.store.state.positions[found]
+        return position.epoch, position.next_offset
+
+    def fence(self, number: int) -> None:
+        """Let another replica lease a partition."""
+        (log,) = (log for log in self.store.state.ids if log.partition == partition(number))
+        self.store.claim(log)
+
+    def exposures(self) -> set[int]:
+        """Return the numbers of the stored exposures."""
+        return {key.id % 100_000 for key in self.store.state.exposures}
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """Return a metric's value."""
+        return self.metrics.registry.get_sample_value(f"visit_consumer_{name}", labels)
