@@ -5,11 +5,14 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
+# The tests wait more than they compute: several workers share a core
+WORKERS ?= $(shell echo $$((4 * $$(nproc))))
+PARALLEL = $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # The first interpreter that is new enough; PYTHON=... on the command line chooses another
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-.PHONY: help venv demo check check-code check-unit format test test-tools faults faults-long fuzz bench bench-quick bench-long deploy-check constraints clean
+.PHONY: help venv demo check check-code check-unit format test durations test-tools faults faults-long fuzz bench bench-quick bench-long deploy-check constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +40,7 @@ check-code: venv
 	$(BIN)/mypy
 
 check-unit: venv
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n 2 tests/unit
 
 format: venv ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
@@ -45,10 +48,13 @@ format: venv ## Format the code and mend what ruff can mend
 
 # The long ones have targets of their own; pyproject.toml says which markers there are
 test: venv test-tools ## All tests, on Apache Kafka and PostgreSQL where they can be had
-	$(BIN)/pytest -m 'not long'
+	$(PARALLEL) -m 'not long'
+
+durations: venv test-tools ## The same, and write down how long files take, so that the longest begin first
+	$(PARALLEL) -m 'not long' --write-durations
 
 faults: venv test-tools ## The faults, one line each: what it cost and what was lost
-	$(BIN)/pytest -m 'not long' tests/faults
+	$(PARALLEL) -m 'not long' tests/faults
 
 faults-long: venv test-tools ## The faults that take minutes each
 	$(BIN)/pytest -m long tests/faults

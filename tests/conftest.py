@@ -9,6 +9,7 @@ settings.load_profile("tests")
 # The summary first: the others import it, and pytest rewrites the assertions of modules that are not imported yet.
 pytest_plugins = [
     "tests.support.summary",
+    "tests.support.parallel",
     "tests.support.brokers",
     "tests.support.databases",
     "tests.support.registries",

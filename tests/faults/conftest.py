@@ -345,6 +345,20 @@ def _markdown(lines: Sequence[Line]) -> str:
     return "\n".join([rows[0], "|---" + "|---:" * (len(_COLUMNS) - 1) + "|", *rows[1:], ""])
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send the lines of a worker of a parallel run to the process that prints the table."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["faults"] = [tuple(line) for line in session.config.stash.get(_LINES, [])]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the lines of a worker."""
+    lines = (Line(*line) for line in getattr(node, "workeroutput", {}).get("faults", []))
+    node.config.stash.setdefault(_LINES, []).extend(lines)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print one line for each case, and write the table."""

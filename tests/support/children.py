@@ -2,19 +2,21 @@
 
 import os
 import pwd
-import secrets
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 # Below the kernel's ephemeral range (from 32768): a server that is restarted must find its port free, and a port of
 # that range may meanwhile have been given to somebody's outgoing connection.
 _PORTS = range(20000, 32000)
-_given: set[int] = set()
+_BLOCK = 100
+_held: list[socket.socket] = []
+"""What keeps the blocks of this process from others, until it ends."""
 
 
 class ServerError(Exception):
@@ -22,18 +24,37 @@ class ServerError(Exception):
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on, and that no earlier call returned."""
+    """Return a TCP port of 127.0.0.1 that nobody listens on, and that no other call returned, in any test process."""
     while True:
-        # secrets, because pytest-randomly seeds `random` anew for each test: two runs would draw the same ports
-        port = secrets.choice(_PORTS)
+        port = next(_ports)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in _given:
-            _given.add(port)
-            return port
+        return port
+
+
+def _own_ports() -> Iterator[int]:
+    """Yield ports of blocks that are this process' alone: other workers and runs find no port that a server has left.
+
+    A block is taken by a name in Linux' abstract namespace of sockets: no file stays behind, however the process ends.
+    """
+    blocks = [_PORTS[start : start + _BLOCK] for start in range(0, len(_PORTS), _BLOCK)]
+    # SystemRandom, because pytest-randomly seeds `random` anew for each test: all would try the same blocks first
+    for block in random.SystemRandom().sample(blocks, len(blocks)):
+        holder = socket.socket(socket.AF_UNIX)
+        try:
+            holder.bind(f"\0visit-consumer-tests-ports-{block.start}")
+        except OSError:
+            holder.close()
+            continue
+        _held.append(holder)
+        yield from block
+    raise ServerError(f"other test processes have all the ports {_PORTS}")
+
+
+_ports = _own_ports()
 
 
 def ended(pid: int) -> bool:

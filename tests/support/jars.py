@@ -47,7 +47,8 @@ def resolve(pom: Path) -> Path:
     if shutil.which("mvn") is None:
         raise JarsUnavailableError("mvn is not installed (Debian: maven)")
     jars.parent.mkdir(parents=True, exist_ok=True)
-    with jars.with_suffix(".lock").open("w") as lock:
+    # One lock for all poms: Maven's own cache is not made for two that fetch at once
+    with (jars.parent / "maven.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not jars.is_dir():  # another run may have finished while this one waited for the lock
             _fetch(pom, jars)

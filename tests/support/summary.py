@@ -1,5 +1,7 @@
 """The last lines of a run: on which brokers, databases and registries its tests ran, and what could not be had."""
 
+from typing import Any
+
 import pytest
 
 _USED = pytest.StashKey[dict[str, set[str]]]()
@@ -14,6 +16,25 @@ def note(config: pytest.Config, what: str, version: str) -> None:
 def note_missing_kafka(config: pytest.Config, reason: str) -> None:
     """Remember that Apache Kafka could not be had, and why."""
     config.stash[_NO_KAFKA] = reason
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what a worker of a parallel run has noted to the process that prints."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["used"] = {what: sorted(versions) for what, versions in session.config.stash.get(_USED, {}).items()}
+        output["no_kafka"] = session.config.stash.get(_NO_KAFKA, "")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker has noted; one that crashed says nothing."""
+    output = getattr(node, "workeroutput", {})
+    for what, versions in output.get("used", {}).items():
+        for version in versions:
+            note(node.config, what, version)
+    if output.get("no_kafka"):
+        note_missing_kafka(node.config, output["no_kafka"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
