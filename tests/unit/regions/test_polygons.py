@@ -6,21 +6,30 @@ import pytest
 
 from consumer.errors import RegionError
 from consumer.regions import (
+    Camera,
+    CameraSet,
+    Detector,
+    DetectorType,
     Pointing,
+    RegionSettings,
     built_in_camera,
     built_in_names,
     contains,
     decode,
     detector_corners,
     detector_corners_many,
+    get_algorithm,
     htm7_around,
     htm7_ids,
     overlaps_circle,
     s_region,
     vertices_deg,
 )
+from consumer.regions.camera.geometry import Purpose, RadialFieldAngle
 from consumer.regions.hull_order import visit_hull_order
 from consumer.regions.polygons import encode_hull, encode_quads, hull, normalised
+from consumer.regions.projection import boresight_frame, to_sky
+from tests.support.exposures import exposure
 from tests.support.skies import Floats, unit_vectors
 
 SPECIAL = [(10.0, 90.0), (200.0, -90.0), (77.0, 89.9999), (0.0, 0.0), (359.999999, 12.0), (1e-9, -45.0), (90.0, 0.0)]
@@ -30,6 +39,23 @@ def pointings(seed: int, number: int) -> list[Pointing]:
     rng = np.random.default_rng(seed)
     anywhere = zip(rng.uniform(0, 360, number), np.degrees(np.arcsin(rng.uniform(-1, 1, number))), strict=True)
     return [Pointing(float(ra), float(dec), float(rng.uniform(0, 360))) for ra, dec in [*SPECIAL, *anywhere]]
+
+
+def camera_of_row() -> Camera:
+    """Make a camera of three detectors side by side, whose outer corners lie on two lines."""
+    kind = DetectorType(bbox_px=((0, 0), (99, 99)), pixel_size_mm=(0.1, 0.1), ref_pixel_px=(49.5, 49.5))
+    detectors = tuple(
+        Detector(id=n, name=f"D{n}", type=kind, purpose=Purpose.SCIENCE, position_mm=(10.0 * (n - 1), 3.0), yaw_deg=0.0)
+        for n in range(3)
+    )
+    return Camera(
+        name="Row",
+        version="1",
+        digest="row",
+        field_angle=RadialFieldAngle(coefficients_rad=(0.0, 1e-4)),
+        flip_x=False,
+        detectors=detectors,
+    )
 
 
 def sphgeom_hull(points: Floats) -> bytes:
@@ -155,3 +181,29 @@ def test_s_region_goes_around_as_dali_wants() -> None:
     area = np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)
     assert area < 0
     np.testing.assert_allclose(vertices_deg(square(0.0, 10.0)), vertices[::-1], atol=0)
+
+
+def test_a_quadrilateral_beyond_a_hemisphere_is_refused_and_one_beyond_a_right_angle_is_sphgeoms() -> None:
+    half = unit_vectors(np.array([[0.0, 1.0], [90.0, -1.0], [180.0, 1.0], [270.0, -1.0]]))
+    with pytest.raises(RegionError, match="no convex hull"):
+        encode_quads(half[np.newaxis])
+    wide = unit_vectors(np.array([[0.0, -20.0], [100.0, -30.0], [190.0, -25.0], [280.0, -20.0]]))
+    for corners in (wide, wide[::-1]):
+        assert encode_quads(np.ascontiguousarray(corners)[np.newaxis]) == [sphgeom_hull(corners)]
+
+
+@pytest.mark.parametrize("pointing", pointings(11, 40))
+def test_three_corners_on_one_great_circle_have_sphgeoms_answer(pointing: Pointing) -> None:
+    frame = boresight_frame(pointing)
+    flat = np.array([[-1e-3, -1e-3], [0.0, -1e-3], [1e-3, -1e-3], [0.0, 1e-3]])
+    corners = to_sky(flat, frame)
+    assert encode_quads(corners[np.newaxis]) == [sphgeom_hull(corners)]
+
+
+def test_a_camera_whose_outer_corners_lie_on_lines_has_no_hull_order_of_its_own() -> None:
+    row = camera_of_row()
+    assert visit_hull_order(row, 0) is None
+    algorithm = get_algorithm("single-raw-wcs", RegionSettings(padding=0), [CameraSet((row,))])
+    for each in pointings(12, 20):
+        one = exposure(1, tracking_ra=each.ra_deg, tracking_dec=each.dec_deg, sky_angle=each.sky_angle_deg)
+        assert algorithm.compute([one], []).visit == sphgeom_hull(detector_corners(row, 0, each))
