@@ -10,6 +10,7 @@ settings.load_profile("tests")
 pytest_plugins = [
     "tests.support.summary",
     "tests.support.parallel",
+    "tests.support.faults_table",
     "tests.support.brokers",
     "tests.support.databases",
     "tests.support.registries",

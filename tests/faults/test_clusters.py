@@ -14,8 +14,9 @@ from consumer.errors import TransientError
 from consumer.kafka.log_inspector import LogInspector
 from consumer.kafka.properties import Properties
 from consumer.model import PartitionId
-from tests.faults.conftest import FaultsTable, Scene, night, refusals, set_scene
+from tests.faults.conftest import Scene, night, refusals, set_scene
 from tests.support.commands import invoke_json
+from tests.support.faults_table import FaultsTable
 from tests.support.jars import JarsUnavailableError
 from tests.support.kafka_broker import KafkaBroker, KafkaCluster
 from tests.support.load import Load

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import FaultsTable, assert_undisturbed, night, set_scene
+from tests.faults.conftest import assert_undisturbed, night, set_scene
+from tests.support.faults_table import FaultsTable
 from tests.support.kafka_broker import KafkaCluster
 from tests.support.postgres import PostgresServer, wheel_binaries
 from tests.support.proxy import Proxy

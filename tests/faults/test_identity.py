@@ -21,8 +21,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # it names its
     UserScramCredentialUpsertion,
 )
 
-from tests.faults.conftest import FaultsTable, Scene, night, set_scene
+from tests.faults.conftest import Scene, night, set_scene
 from tests.support.certificates import Authority, Certificate
+from tests.support.faults_table import FaultsTable
 from tests.support.kafka_broker import KafkaCluster
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy

@@ -4,27 +4,50 @@ A test waits for servers far more than it computes, so that several workers shar
 and folders of its own. Tests that share a fixture of their module, such as a cluster, stay on one worker; all others
 go to whichever worker is free. The files that take longest come first, in the order of ``tests/durations.json``;
 everything else stays in the random order of the run. Tests marked ``alone`` measure the machine's time or memory: they
-come last, and begin once no other test runs.
+come last, on the one worker that is left when the others have ended, and their servers with them.
 """
 
-import contextlib
-import fcntl
 import json
-import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler.loadgroup import LoadGroupScheduling
+from xdist.workermanage import WorkerController
 
 DURATIONS = Path(__file__).parents[1] / "durations.json"
-"""Seconds of the files that take longest, as ``make durations`` writes them."""
-_LONGEST = 40
+"""Seconds of the longest work of a file that one worker does in one go, as ``make durations`` writes them."""
+_SHORT_S = 3
+"""Files with nothing longer need no order."""
+_N_SLOWEST = 10
 _ALONE = "alone"
-_LOCK = pytest.StashKey[TextIO]()
-_WORKER = "PYTEST_XDIST_WORKER"
-_RUN = "PYTEST_XDIST_TESTRUNUID"
+
+
+class AloneLast(LoadGroupScheduling):
+    """Gives the tests marked ``alone`` to the last worker, when there is no other any more."""
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if _ALONE in self.workqueue:
+            self.workqueue.move_to_end(_ALONE)  # a worker that crashed gave its work back behind it
+        if next(iter(self.workqueue)) == _ALONE and len(self.nodes) > 1:
+            if any(not other.shutting_down for other in self.nodes if other is not node):
+                node.shutdown()
+            return
+        super()._assign_work_unit(node)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Forget a worker that has ended; the last one goes on."""
+        crashed = super().remove_node(node)
+        if _ALONE in self.workqueue and len(self.nodes) == 1:
+            self._reschedule(self.nodes[0])
+        return crashed
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> AloneLast:
+    """Take the place of xdist's own schedulers."""
+    config.option.loadscopereorder = False  # the order is made below
+    return AloneLast(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,33 +55,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-durations", action="store_true", help=f"write {DURATIONS.name} after the run")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests into groups that stay together, and the groups into the order in which they begin."""
-    seconds: dict[str, float] = json.loads(DURATIONS.read_text(encoding="utf-8")) if DURATIONS.exists() else {}
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Name the groups before xdist reads their names, and put the longest first when all have been shuffled."""
+    if not hasattr(config, "workerinput"):
+        return (yield)
     for item in items:
         group = _group(item)
         if group is not None:
             item.add_marker(pytest.mark.xdist_group(group))
+    yield
+    seconds: dict[str, float] = json.loads(DURATIONS.read_text(encoding="utf-8"))
     # A stable sort: what is not among the longest keeps its random place.
-    items.sort(key=lambda item: (item.get_closest_marker(_ALONE) is not None, -seconds.get(_file(item), 0.0)))
-
-
-@pytest.hookimpl(tryfirst=True, wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Let a test that is marked ``alone`` begin when the other workers are idle, and no other while it runs."""
-    if _WORKER not in os.environ:
-        return (yield)
-    lock = item.config.stash.get(_LOCK, None)
-    if lock is None:
-        lock = _lock_file(os.environ[_RUN]).open("w")
-        item.config.stash[_LOCK] = lock
-    alone = item.get_closest_marker(_ALONE) is not None
-    fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-    try:
-        return (yield)
-    finally:
-        fcntl.flock(lock, fcntl.LOCK_UN)
+    items.sort(key=lambda item: -seconds.get(_file(item.nodeid), 0.0))
+    return None
 
 
 @pytest.hookimpl(trylast=True)
@@ -69,34 +79,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for report in reports:
             if isinstance(report, pytest.TestReport):
                 tests[report.nodeid] = tests.get(report.nodeid, 0.0) + report.duration
-    slowest = sorted(tests.items(), key=lambda each: -each[1])[:10]
+    slowest = sorted(tests.items(), key=lambda each: -each[1])[:_N_SLOWEST]
     if sum(tests.values()) > 60:  # a quick run has nothing to tell
-        terminalreporter.write_line(
-            "slowest: " + ", ".join(f"{name.partition('::')[2]} {seconds:.0f} s" for name, seconds in slowest)
-        )
+        named = (f"{_without_group(name).partition('::')[2]} {seconds:.0f} s" for name, seconds in slowest)
+        terminalreporter.write_line(f"slowest: {', '.join(named)}")
     if config.getoption("--write-durations"):
-        files: dict[str, float] = {}
-        for name, seconds in tests.items():
-            file = name.partition("::")[0]
-            files[file] = files.get(file, 0.0) + seconds
-        longest = sorted(files.items(), key=lambda each: -each[1])[:_LONGEST]
-        DURATIONS.write_text(json.dumps({file: round(s) for file, s in longest}, indent=1) + "\n", encoding="utf-8")
+        _write_durations(tests)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Remove the lock's file, once, when the run is over."""
-    run = getattr(session.config, "workerinput", {}).get("testrunuid")
-    if run is None and (plugin := session.config.pluginmanager.getplugin("dsession")) is not None:
-        with contextlib.suppress(FileNotFoundError, AttributeError):
-            _lock_file(plugin.nodemanager.testrunuid).unlink()
-
-
-def _lock_file(run: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"visit-consumer-tests-{run}.lock"
-
-
-def _file(item: pytest.Item) -> str:
-    return item.nodeid.partition("::")[0]
+def _write_durations(tests: Mapping[str, float]) -> None:
+    together: dict[tuple[str, str], float] = {}
+    for name, seconds in tests.items():
+        unit = (_file(name), _written_group(name) or name)
+        together[unit] = together.get(unit, 0.0) + seconds
+    files: dict[str, int] = {}
+    for (file, group), seconds in together.items():
+        if group != _ALONE and seconds >= _SHORT_S:
+            files[file] = max(files.get(file, 0), round(seconds))
+    longest = dict(sorted(files.items(), key=lambda each: (-each[1], each[0])))
+    DURATIONS.write_text(json.dumps(longest, indent=1) + "\n", encoding="utf-8")
 
 
 def _group(item: pytest.Item) -> str | None:
@@ -105,6 +106,20 @@ def _group(item: pytest.Item) -> str | None:
         return _ALONE
     fixtures = getattr(item, "_fixtureinfo", None)
     definitions = {} if fixtures is None else fixtures.name2fixturedefs
-    if any(each.scope == "module" for found in definitions.values() for each in found):
-        return _file(item)
+    if any(each.scope in {"module", "package"} for found in definitions.values() for each in found):
+        return item.path.stem
     return None
+
+
+def _written_group(nodeid: str) -> str:
+    """Return the group that xdist has written behind a test's id; empty where there is none."""
+    group = nodeid.rpartition("@")[2]
+    return "" if group == nodeid or "]" in group else group
+
+
+def _without_group(nodeid: str) -> str:
+    return nodeid.removesuffix(f"@{_written_group(nodeid)}")
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
