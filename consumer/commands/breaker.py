@@ -9,6 +9,7 @@ from consumer.commands.options import (
     config_option,
     dry_run_option,
     dsn_option,
+    examples,
     output_option,
     print_rows,
     reports_errors,
@@ -18,10 +19,10 @@ from consumer.commands.options import (
 
 @click.group()
 def breaker() -> None:
-    """Look where the circuit breaker stopped reading because most messages were bad, or let reading go on."""
+    """Show where the circuit breaker stopped reading because most messages were bad, or resume reading."""
 
 
-@breaker.command()
+@breaker.command(epilog=examples("visit-consumer breaker show --config visits.yaml"))
 @config_option
 @dsn_option
 @output_option
@@ -35,15 +36,21 @@ def show(*, config: Path | None, dsn: str | None, output: str) -> None:
     print_rows(rows, ["topic", "partition", "next_offset", "detail"], output)
 
 
-@breaker.command("reset")
-@click.option("--accept", is_flag=True, help="Make dead letters of the bad messages that the log holds now.")
+@breaker.command(
+    "reset",
+    epilog=examples(
+        "visit-consumer breaker reset --config visits.yaml",
+        "visit-consumer breaker reset --accept --dry-run --config visits.yaml",
+    ),
+)
+@click.option("--accept", is_flag=True, help="Write the bad messages that the log holds now as dead letters.")
 @dry_run_option
 @config_option
 @dsn_option
 @output_option
 @reports_errors
 def reset_(*, accept: bool, dry_run: bool, config: Path | None, dsn: str | None, output: str) -> None:
-    """Let reading go on: after the cause was mended, or with --accept because the messages really are bad."""
+    """Resume reading: after the cause is fixed, or with --accept because the messages really are bad."""
     rows = [
         {
             "topic": each.log.partition.topic,

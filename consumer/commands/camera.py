@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from consumer.commands.options import EXIT_FAILED, reports_errors
+from consumer.commands.options import EXIT_FAILED, examples, reports_errors
 from consumer.demo.plots import plot_focal_plane
 from consumer.regions import find_or_load
 from consumer.regions.camera.check import Severity, check_camera
@@ -16,10 +16,10 @@ def camera() -> None:
     """Check and draw camera geometry; the format is described in consumer/regions/camera/data/README.md."""
 
 
-@camera.command()
+@camera.command(epilog=examples("visit-consumer camera check twincam.json"))
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def check(files: tuple[Path, ...]) -> None:
-    """Check camera FILES before they are trusted; the exit code is 1 when one has an error."""
+    """Check camera FILES; the exit code is 1 if one of them has an error."""
     bad = False
     for file in files:
         problems = check_camera(file)
@@ -31,7 +31,12 @@ def check(files: tuple[Path, ...]) -> None:
     sys.exit(EXIT_FAILED if bad else 0)
 
 
-@camera.command()
+@camera.command(
+    epilog=examples(
+        "visit-consumer camera plot lsstcam",
+        "visit-consumer camera plot twincam.json twincam.pdf",
+    )
+)
 @click.argument("name")
 @click.argument("picture", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @reports_errors

@@ -17,6 +17,7 @@ from consumer.commands.options import (
     config_option,
     dry_run_option,
     dsn_option,
+    examples,
     output_option,
     print_json,
     print_rows,
@@ -78,7 +79,7 @@ def choice_options(command: Command) -> Command:
                 type=click.Choice([*(each.value for each in DeadLetterStatus), "any"]),
                 default=["open"],
                 show_default=True,
-                help="By what became of them; may be repeated.",
+                help="By status; may be repeated.",
             ),
         )
     ):
@@ -88,12 +89,18 @@ def choice_options(command: Command) -> Command:
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Look at what was set aside, produce it again, or discard it."""
+    """List the messages and groups that could not be used, replay their messages, or discard them."""
 
 
-@dead_letters.command("list")
+@dead_letters.command(
+    "list",
+    epilog=examples(
+        "visit-consumer dead-letters list --config visits.yaml",
+        "visit-consumer dead-letters list --reason contradiction --since 2026-11-01 --config visits.yaml",
+    ),
+)
 @choice_options
-@click.option("--limit", type=click.IntRange(min=1), help="Show at most so many, the oldest first.")
+@click.option("--limit", type=click.IntRange(min=1), help="Show at most this many, the oldest first.")
 @config_option
 @dsn_option
 @output_option
@@ -108,14 +115,14 @@ def list_(*, limit: int | None, config: Path | None, dsn: str | None, output: st
         click.echo(told or "No dead letters of this choice.", err=True)
 
 
-@dead_letters.command()
+@dead_letters.command(epilog=examples("visit-consumer dead-letters show 17 --config visits.yaml"))
 @click.argument("number", metavar="ID", type=int)
 @config_option
 @dsn_option
 @output_option
 @reports_errors
 def show(number: int, config: Path | None, dsn: str | None, output: str) -> None:
-    """Show all there is of one dead letter: where from, why, its bytes and its decoded fields."""
+    """Show one dead letter: its place in the log, the reason, its bytes and its decoded fields."""
     settings = tool_settings(config, dsn)
     found = list_dead_letters(settings, DeadLetterFilter(ids=[number]))
     if not found:
@@ -147,9 +154,15 @@ def _show(letter: StoredDeadLetter, fields: Mapping[str, object] | str | None) -
             click.echo(f"  {name}: {value!r}")
 
 
-@dead_letters.command("replay")
+@dead_letters.command(
+    "replay",
+    epilog=examples(
+        "visit-consumer dead-letters replay --reason unknown_instrument --dry-run --config visits.yaml",
+        "visit-consumer dead-letters replay --id 17 --id 18 --config visits.yaml",
+    ),
+)
 @choice_options
-@click.option("--all", "everything", is_flag=True, help="All that are open: needed where nothing else chooses.")
+@click.option("--all", "everything", is_flag=True, help="All open ones; required where no other option selects some.")
 @dry_run_option
 @config_option
 @dsn_option
@@ -158,18 +171,24 @@ def _show(letter: StoredDeadLetter, fields: Mapping[str, object] | str | None) -
 def replay_(
     *, everything: bool, dry_run: bool, config: Path | None, dsn: str | None, output: str, **chosen: Any
 ) -> None:
-    """Produce the messages of dead letters again to their topics, and mark them as replayed.
+    """Produce the messages of dead letters to their topics again, and mark them as replayed.
 
-    Do it once the cause is gone: the service reads them like any other message. The header visit-consumer-replay-of
-    says where each was first.
+    Fix the cause first. The service reads replayed messages like any other message. The header
+    visit-consumer-replay-of holds the original place of each message.
     """
     choice = _choice(chosen, everything=everything)
     _tell(replay(tool_settings(config, dsn, kafka=not dry_run), choice, dry_run=dry_run), output)
 
 
-@dead_letters.command("discard")
+@dead_letters.command(
+    "discard",
+    epilog=examples(
+        "visit-consumer dead-letters discard --id 17 --config visits.yaml",
+        "visit-consumer dead-letters discard --reason empty --topic raw-ingested --config visits.yaml",
+    ),
+)
 @choice_options
-@click.option("--all", "everything", is_flag=True, help="All that are open: needed where nothing else chooses.")
+@click.option("--all", "everything", is_flag=True, help="All open ones; required where no other option selects some.")
 @dry_run_option
 @config_option
 @dsn_option
@@ -178,7 +197,7 @@ def replay_(
 def discard_(
     *, everything: bool, dry_run: bool, config: Path | None, dsn: str | None, output: str, **chosen: Any
 ) -> None:
-    """Mark dead letters as discarded: nobody needs them; they are removed after the retention time."""
+    """Mark dead letters as discarded; the service removes them after the retention time."""
     choice = _choice(chosen, everything=everything)
     _tell(discard(tool_settings(config, dsn), choice, dry_run=dry_run), output)
 
@@ -215,7 +234,7 @@ def _bytes_of(letter: StoredDeadLetter) -> dict[str, bytes | None]:
 
 
 def _tell(outcomes: Sequence[DeadLetterResult], output: str) -> None:
-    """Print what became of each, and exit with 1 when one was not settled."""
+    """Print the outcome of each, and exit with 1 if one was neither replayed nor discarded."""
     rows = [{**_row(each.letter), "outcome": each.outcome, "done": each.done} for each in outcomes]
     print_rows(rows, ("id", "reason", "topic", "partition", "offset", "outcome"), output)
     failed = sum(not each.done for each in outcomes)

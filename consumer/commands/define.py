@@ -19,6 +19,7 @@ from consumer.commands.options import (
     JSON,
     config_option,
     dsn_option,
+    examples,
     output_option,
     print_json,
     print_rows,
@@ -34,7 +35,13 @@ from consumer.task.define_visits import Progress
 _STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter", "check_detector_regions")
 
 
-@click.command(short_help="Define the visits of exposures that are given as JSON.")
+@click.command(
+    short_help="Define the visits of exposures that are given as JSON.",
+    epilog=examples(
+        "visit-consumer define exposures.jsonl --instrument LSSTCam",
+        "visit-consumer define exposures.jsonl --instrument LATISS --config visits.yaml --dsn 'dbname=visits'",
+    ),
+)
 @click.argument("exposures", type=click.File(encoding="utf-8"))
 @click.option("--instrument", required=True, help="Instrument of all exposures.")
 @click.option(
@@ -48,11 +55,11 @@ _STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter"
 @click.option("--padding", type=click.IntRange(min=0), help="Pixels added on all four sides of every detector.")
 @click.option("--merge-exposures", is_flag=True, help="Regions cover all exposures of a visit, not only the first.")
 @click.option(
-    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Compute regions in so many."
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that compute regions."
 )
 @click.option("--update-records", is_flag=True, help="Rewrite stored visits that differ.")
 @click.option("--incremental", is_flag=True, help="Add to stored visits: their members count beside the given ones.")
-@click.option("--skip-conflicting", is_flag=True, help="Leave stored visits that differ alone, instead of failing.")
+@click.option("--skip-conflicting", is_flag=True, help="Keep stored visits that differ, instead of failing.")
 @click.option("--prefilter", is_flag=True, help="Do not compute visits that are stored with the same members.")
 @click.option("--check-detector-regions", is_flag=True, help="Compare stored detector regions too.")
 @config_option
@@ -76,8 +83,8 @@ def define(  # noqa: PLR0913  # one argument for each option
 ) -> None:
     """Define the visits of EXPOSURES: JSON lines or a JSON array with the event's field names, - for standard input.
 
-    With --dsn visits are stored in PostgreSQL. Without it nothing is written to a database, and options that speak of
-    stored visits are refused.
+    With --dsn the command stores the visits in PostgreSQL. Without it nothing is written to a database, and the options
+    about stored visits are refused.
     """
     refused = [f"--{name.replace('_', '-')}" for name in _STORED_ONLY if stored[name]]
     if dsn is None and refused:

@@ -7,29 +7,29 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from consumer.commands.options import reports_errors
+from consumer.commands.options import examples, reports_errors
 from consumer.demo.run import DemoOptions, run_demo
 
 _WIDTH = 110
 """Columns where the output goes to a file or a log."""
 
 
-@click.command()
+@click.command(epilog=examples("visit-consumer demo", "visit-consumer demo --exposures 20 --stay"))
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the database lives; one that exists is used again. Default: a temporary folder.",
+    help="Folder of the database; an existing one is used again. Default: a temporary folder.",
 )
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=DemoOptions().output,
     show_default=True,
-    help="Where the picture goes.",
+    help="Folder for the picture.",
 )
 @click.option("--exposures", type=click.IntRange(0, 70), default=DemoOptions().exposures, show_default=True)
 @click.option("--seed", type=int, default=DemoOptions().seed, show_default=True)
-@click.option("--stay", is_flag=True, help="Go on serving metrics and the status page until Enter is pressed.")
+@click.option("--stay", is_flag=True, help="Keep serving metrics and the status page until Enter is pressed.")
 @reports_errors
 def demo(directory: Path | None, output: Path, exposures: int, seed: int, stay: bool) -> None:
     """Run the whole path on an embedded broker and database, and compare with published visits."""

@@ -9,6 +9,7 @@ from consumer.commands.options import (
     JSON,
     config_option,
     dsn_option,
+    examples,
     open_database,
     output_option,
     print_json,
@@ -19,7 +20,9 @@ from consumer.commands.options import (
 from consumer.read.explain import explain_exposure
 
 
-@click.command()
+@click.command(
+    epilog=examples("visit-consumer explain 2026110100042 --instrument LSSTCam --config visits.yaml"),
+)
 @click.argument("exposure", type=click.IntRange(min=0))
 @click.option("--instrument", help="Instrument of the exposure; without it, every one that has this id.")
 @config_option
@@ -27,10 +30,10 @@ from consumer.read.explain import explain_exposure
 @output_option
 @reports_errors
 def explain(exposure: int, instrument: str | None, config: Path | None, dsn: str | None, output: str) -> None:
-    """Say what became of EXPOSURE (its id).
+    """Explain the outcome of EXPOSURE (its id).
 
-    It is in visits, or skipped with a reason, or waits in an open group with its deadlines, or was set aside as dead
-    letters, or was never seen.
+    The exposure is in visits, or was skipped with a reason, or waits in an open group with its deadlines, or became
+    dead letters, or never arrived.
     """
     settings = tool_settings(config, dsn)
     with open_database(settings) as database:

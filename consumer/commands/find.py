@@ -8,6 +8,7 @@ from consumer.commands.options import (
     JSON,
     config_option,
     dsn_option,
+    examples,
     open_database,
     output_option,
     print_rows,
@@ -18,11 +19,20 @@ from consumer.read.find import Found, find_visits
 from consumer.regions import s_region
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "visit-consumer find --ra 53.1 --dec -27.8 --config visits.yaml",
+        "visit-consumer find --ra 53.1 --dec -27.8 --radius 0.5 --day-obs 20261101 --output json --config visits.yaml",
+    )
+)
 @click.option("--ra", "ra_deg", type=click.FloatRange(0, 360), required=True, help="Right ascension, degrees, ICRS.")
 @click.option("--dec", "dec_deg", type=click.FloatRange(-90, 90), required=True, help="Declination, degrees, ICRS.")
 @click.option(
-    "--radius", "radius_deg", type=click.FloatRange(0, 180), default=0.0, help="Of a circle around it, degrees."
+    "--radius",
+    "radius_deg",
+    type=click.FloatRange(0, 180),
+    default=0.0,
+    help="Radius of a circle around the point, degrees.",
 )
 @click.option("--day-obs", type=int, help="Only of this observing day, YYYYMMDD.")
 @click.option("--instrument", help="Only of this instrument.")

@@ -53,6 +53,11 @@ output_option = click.option(
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 
 
+def examples(*lines: str) -> str:
+    """Return the epilog of a command's help: command lines that a reader can copy, one on each line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
     """Print our own errors as one line each, and exit with a code that says which kind it was."""
 

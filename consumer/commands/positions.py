@@ -21,6 +21,7 @@ from consumer.commands.options import (
     config_option,
     dry_run_option,
     dsn_option,
+    examples,
     output_option,
     print_rows,
     reports_errors,
@@ -31,10 +32,15 @@ from consumer.model import PartitionId
 
 @click.group()
 def positions() -> None:
-    """Look at the stored positions in the log, set them, accept that messages were lost, or rename their group."""
+    """Show the stored positions in the log, set them, accept a gap in the log, or take over from another group."""
 
 
-@positions.command()
+@positions.command(
+    epilog=examples(
+        "visit-consumer positions show --config visits.yaml",
+        "visit-consumer positions show --log --config visits.yaml",
+    )
+)
 @click.option(
     "--log", "ask_log", is_flag=True, help="Ask the brokers too: is each position inside its log, and the lag."
 )
@@ -43,7 +49,7 @@ def positions() -> None:
 @output_option
 @reports_errors
 def show(*, ask_log: bool, config: Path | None, dsn: str | None, output: str) -> None:
-    """Show where every partition is read next."""
+    """Show the next offset of every partition."""
     standings = show_positions(tool_settings(config, dsn, kafka=ask_log), ask_log=ask_log)
     columns = ["consumer_group", "topic", "partition", "next_offset", "epoch", "stream_time", "owner", "updated_at"]
     if ask_log:
@@ -51,7 +57,13 @@ def show(*, ask_log: bool, config: Path | None, dsn: str | None, output: str) ->
     print_rows([_row(each) for each in standings], columns, output)
 
 
-@positions.command("set")
+@positions.command(
+    "set",
+    epilog=examples(
+        "visit-consumer positions set --topic raw-ingested --partition 0 --offset earliest --config visits.yaml",
+        "visit-consumer positions set --topic raw-ingested --partition 0 --offset 1500 --dry-run --config visits.yaml",
+    ),
+)
 @click.option("--topic", required=True, help="Topic of the partition.")
 @click.option("--partition", required=True, type=click.IntRange(min=0), help="Its number.")
 @click.option("--offset", required=True, metavar="OFFSET", help="The offset to read next; or earliest, or latest.")
@@ -72,9 +84,9 @@ def set_(
     dsn: str | None,
     output: str,
 ) -> None:
-    """Set where a partition is read next. A running reader drops what it holds and goes on from there.
+    """Set the next offset of a partition. A running replica drops its buffered messages and continues from there.
 
-    Reading again what was read before changes no row; skipping messages loses them.
+    Reading messages a second time changes no row; skipping messages loses them.
     """
     if offset not in {EARLIEST, LATEST} and not offset.isdecimal():
         raise click.BadParameter(f"{offset!r} is no offset: give a number, earliest or latest", param_hint="--offset")
@@ -83,7 +95,13 @@ def set_(
     _tell([set_position(settings, PartitionId(topic, partition), where, force=force, dry_run=dry_run)], output)
 
 
-@positions.command("accept-gap")
+@positions.command(
+    "accept-gap",
+    epilog=examples(
+        "visit-consumer positions accept-gap --dry-run --config visits.yaml",
+        "visit-consumer positions accept-gap --topic raw-ingested --partition 0 --config visits.yaml",
+    ),
+)
 @click.option("--topic", help="Only of this topic.")
 @click.option("--partition", type=click.IntRange(min=0), help="Only of this partition.")
 @dry_run_option
@@ -94,9 +112,10 @@ def set_(
 def accept_gap(
     *, topic: str | None, partition: int | None, dry_run: bool, config: Path | None, dsn: str | None, output: str
 ) -> None:
-    """Accept that messages are gone: move positions that lie outside their log to where it goes on.
+    """Accept that messages are lost: move each position that lies outside its log to the next message of the log.
 
-    Before that, such partitions are not read. What is lost may be announced again: the rows do not depend on order.
+    Until then the service does not read such partitions. The lost raws can be announced again later: the rows do not
+    depend on the order of arrival.
     """
     settings = tool_settings(config, dsn, kafka=True)
     moves = accept_gaps(settings, topic=topic, partition=partition, dry_run=dry_run)
@@ -105,7 +124,12 @@ def accept_gap(
         click.echo("There is no gap: every position lies inside its log.", err=True)
 
 
-@positions.command("take-over")
+@positions.command(
+    "take-over",
+    epilog=examples(
+        "visit-consumer positions take-over --from visit-consumer-old --dry-run --config visits.yaml",
+    ),
+)
 @click.option("--from", "former", required=True, metavar="GROUP", help="The consumer group's former name.")
 @dry_run_option
 @config_option
@@ -113,10 +137,10 @@ def accept_gap(
 @output_option
 @reports_errors
 def take_over_(*, former: str, dry_run: bool, config: Path | None, dsn: str | None, output: str) -> None:
-    """Go on for another consumer group, after kafka.group was changed: from its positions, with its open groups.
+    """Take over the positions and open groups of another consumer group, after kafka.group was changed.
 
-    End the replicas of the former name before. Where both have read a partition, the lesser position counts: what is
-    read twice changes no row.
+    Stop the replicas of the former group first. Where both groups have read a partition, the smaller position counts:
+    reading messages a second time changes no row.
     """
     _tell(take_over(tool_settings(config, dsn), former, dry_run=dry_run), output)
 

@@ -14,6 +14,7 @@ from consumer.commands.options import (
     config_option,
     dry_run_option,
     dsn_option,
+    examples,
     output_option,
     print_json,
     print_rows,
@@ -25,10 +26,15 @@ from consumer.domain.redefinition import ChangeKind, VisitChange
 _BAD = frozenset({ChangeKind.CONFLICT, ChangeKind.FAILED})
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "visit-consumer redefine --instrument LSSTCam --day-obs 20261101 --dry-run --config visits.yaml",
+        "visit-consumer redefine --instrument LSSTCam --visit 2026110100042 --config visits.yaml",
+    )
+)
 @click.option("--instrument", required=True, help="Instrument of the visits.")
-@click.option("--day-obs", type=int, help="All of this observing day, YYYYMMDD.")
-@click.option("--visit", type=int, help="This visit, and what shares a group with it, before or after.")
+@click.option("--day-obs", type=int, help="All visits of this observing day, YYYYMMDD.")
+@click.option("--visit", type=int, help="This visit, and those that share a group with it before or after the change.")
 @dry_run_option
 @config_option
 @dsn_option
@@ -46,9 +52,9 @@ def redefine(
 ) -> None:
     """Define visits again from the stored exposures, after a change of padding, rule or camera.
 
-    Shows what changes, then replaces rows and removes those that are not defined any more, one transaction for each
-    visit and those that it replaces. Restart running consumers with the changed settings first. What cannot be defined
-    is left as it is, and the exit code is 1.
+    The command shows the changes, then replaces rows and removes visits that are no longer defined, in one transaction
+    for each visit and those that it replaces. Restart running consumers with the changed settings first. Visits that
+    cannot be defined stay unchanged, and the exit code is 1.
     """
     if (day_obs is None) == (visit is None):
         raise click.UsageError("say what: either --day-obs or --visit")

@@ -4,18 +4,23 @@ from pathlib import Path
 
 import click
 
-from consumer.commands.options import config_option, dsn_option, reports_errors, tool_settings
+from consumer.commands.options import config_option, dsn_option, examples, reports_errors, tool_settings
 from consumer.postgres.connection import Database
 from consumer.postgres.roles import apply_roles, roles_script
 
 
-@click.command()
-@click.option("--apply", "applies", is_flag=True, help="Make them in the database, as a superuser.")
+@click.command(
+    epilog=examples(
+        "visit-consumer roles --apply --dsn 'host=localhost user=postgres dbname=visits'",
+        "visit-consumer roles | psql 'host=localhost user=postgres dbname=visits'",
+    )
+)
+@click.option("--apply", "applies", is_flag=True, help="Create them in the database; needs a superuser.")
 @config_option
 @dsn_option
 @reports_errors
 def roles(*, applies: bool, config: Path | None, dsn: str | None) -> None:
-    """Print the SQL of the roles: visit_owner migrates, visit_writer runs, visit_reader serves dashboards."""
+    """Print the SQL of the roles, or apply it: visit_owner migrates, visit_writer serves, visit_reader reads."""
     settings = tool_settings(config, dsn, database=applies)
     if not applies:
         click.echo(roles_script(settings.database.schema_name))

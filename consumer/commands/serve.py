@@ -4,7 +4,14 @@ from pathlib import Path
 
 import click
 
-from consumer.commands.options import config_option, reports_errors, settings_from
+from consumer.commands.options import (
+    config_option,
+    dsn_option,
+    examples,
+    reports_errors,
+    settings_from,
+    tool_settings,
+)
 from consumer.config.resolve import resolve_instruments
 from consumer.errors import VisitConsumerError
 from consumer.kafka.clients import check_clients
@@ -13,11 +20,11 @@ from consumer.logs import get_logger
 from consumer.service.app import Application, migrate_database
 
 
-@click.command()
+@click.command(epilog=examples("visit-consumer run --config visits.yaml"))
 @config_option
 @reports_errors
 def run(config: Path | None) -> None:
-    """Serve: read events, define visits, until SIGTERM."""
+    """Run the service: read events and define visits, until SIGTERM."""
     settings = settings_from(config)
     try:
         Application(settings).run()
@@ -26,11 +33,11 @@ def run(config: Path | None) -> None:
         raise
 
 
-@click.command("check-config")
+@click.command("check-config", epilog=examples("visit-consumer check-config --config visits.yaml"))
 @config_option
 @reports_errors
 def check_config(config: Path | None) -> None:
-    """Check the settings, and that all they name can be had: rules, algorithms, cameras, librdkafka's properties."""
+    """Check the settings, and all that they name: rules, algorithms, cameras, librdkafka's properties."""
     settings = settings_from(config)
     for name, rules in resolve_instruments(settings).items():
         click.echo(f"{name}: {rules.rule.name}, {rules.algorithm.name}, padding {rules.algorithm.padding} pixels")
@@ -40,12 +47,18 @@ def check_config(config: Path | None) -> None:
     click.echo("The configuration is good.")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "visit-consumer migrate --dsn 'host=localhost user=visit_owner dbname=visits'",
+        "visit-consumer migrate --config visits.yaml --dsn postgresql://visit_owner@db.example.org/visits",
+    )
+)
 @config_option
+@dsn_option
 @reports_errors
-def migrate(config: Path | None) -> None:
+def migrate(config: Path | None, dsn: str | None) -> None:
     """Bring the database schema up to date; run it as the schema's owner, before a new release."""
-    applied = migrate_database(settings_from(config))
+    applied = migrate_database(tool_settings(config, dsn))
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:

@@ -78,10 +78,7 @@ def prepare(server: PostgresServer, dsn: str) -> None:
 
 
 def invoke_migrate(dsn: str) -> str:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VISIT_CONSUMER_DATABASE__CONNINFO", dsn)
-        patch.setenv("VISIT_CONSUMER_KAFKA__BOOTSTRAP_SERVERS", "unused:1")
-        return invoke("migrate").stdout
+    return invoke("migrate", "--dsn", dsn).stdout
 
 
 def test_the_service_runs_as_the_writer_and_the_boards_as_the_reader(server: PostgresServer, tmp_path: Path) -> None:
