@@ -1,4 +1,4 @@
-"""Every example of the README is executed: what it shows is what there is."""
+"""Every example of the README and of the interfaces is executed: what they show is what there is."""
 
 import re
 from itertools import islice
@@ -7,42 +7,63 @@ from typing import Any
 
 import psycopg
 import pytest
-import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from consumer.config import Settings, load_settings
+from consumer.config.instruments import ClosingSettings, known_instruments
+from consumer.events import Decoder
 from consumer.events.visit_defined import Announcement, encode_announcement
 from consumer.kafka.announcer import KafkaAnnouncer
 from consumer.kafka.mock_cluster import EmbeddedBroker
 from consumer.metrics import Metrics
 from consumer.service.app import migrate_database
+from tests.support.documents import ROOT, example
 from tests.support.exposures import exposure
 from tests.support.records import records_of
 
-README = Path(__file__).parents[2] / "README.md"
+INTERFACES = ROOT / "docs" / "interfaces.md"
+README = ROOT / "README.md"
 
 
-def example(name: str) -> str:
-    found = re.search(rf"<!-- example: {name} -->\n```\w+\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert found is not None, f"the README has no example {name!r}"
-    return found[1]
-
-
-def test_the_configuration_is_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", [README, INTERFACES], ids=lambda path: path.name)
+def test_the_configuration_is_accepted(tmp_path: Path, document: Path) -> None:
     path = tmp_path / "visits.yaml"
-    path.write_text(example("configuration"), encoding="utf-8")
+    path.write_text(example(document, "configuration"), encoding="utf-8")
     settings = load_settings(path, {})
     assert settings.instruments["LSSTCam"].camera == ("lsstcam",)
     assert settings.instruments["LATISS"].group_exposures == "by-group-metadata"
-    assert (
-        yaml.safe_load(path.read_text(encoding="utf-8"))["closing"]["close_after_s"] == settings.closing.close_after_s
-    )
+
+
+def test_the_configuration_of_the_interfaces_writes_defaults_out(tmp_path: Path) -> None:
+    path = tmp_path / "visits.yaml"
+    path.write_text(example(INTERFACES, "configuration"), encoding="utf-8")
+    settings = load_settings(path, {})
+    assert settings.closing == ClosingSettings()
+    assert settings.instruments["LSSTCam"] == known_instruments()["LSSTCam"]
 
 
 def test_the_events_are_encoded_and_decoded() -> None:
     names: dict[str, object] = {}
-    exec(example("events"), names)  # noqa: S102 -- the README's own text
+    exec(example(INTERFACES, "events"), names)  # noqa: S102 -- the document's own text
     assert isinstance(names["value"], bytes)
+
+
+def test_the_event_of_the_readme_becomes_a_visit_by_the_task() -> None:
+    names: dict[str, Any] = {}
+    exec(example(README, "event"), names)  # noqa: S102 -- the README's own text
+    assert Decoder().decode(names["message"]).exposure == names["exposure"]
+    exec(example(README, "task"), names)  # noqa: S102 -- the same
+    assert names["result"].n_new == 1
+    assert list(names["visits"]) == [("LSSTCam", 2026110100042)]
+
+
+def test_the_announcement_of_the_readme_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {}
+    exec(example(README, "announcement"), names)  # noqa: S102 -- the README's own text
+    payload = encode_announcement(records_of([exposure()], visit=7), 3, defined_at_us=0)
+    decoded = names["decode"](payload)
+    assert (decoded["visit"], decoded["revision"]) == (7, 3)
 
 
 def test_the_queries_run(database18: str) -> None:
@@ -50,8 +71,9 @@ def test_the_queries_run(database18: str) -> None:
         {"kafka": {"bootstrap_servers": "unused:9092"}, "database": {"conninfo": database18}}
     )
     assert migrate_database(with_tables)
-    statements = [each for each in example("tables").split(";") if each.strip()]
-    assert len(statements) == 3
+    queries = example(INTERFACES, "tables") + example(README, "rows")
+    statements = [each for each in queries.split(";") if each.strip()]
+    assert len(statements) == 4
     with psycopg.connect(database18) as connection:
         for statement in statements:
             cursor = connection.execute(statement.encode())
@@ -59,9 +81,9 @@ def test_the_queries_run(database18: str) -> None:
 
 
 def test_the_downstream_consumer_is_triggered_once_for_each_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(README.parent)
+    monkeypatch.chdir(ROOT)
     names: dict[str, Any] = {}
-    exec(example("announcements"), names)  # noqa: S102 -- the README's own text
+    exec(example(INTERFACES, "announcements"), names)  # noqa: S102 -- the document's own text
     revisions = [(1, 1), (1, 1), (2, 1), (1, 2), (1, 1), (2, 1), (1, 2), (3, 1)]
     with EmbeddedBroker() as broker:
         announcer = KafkaAnnouncer({"bootstrap.servers": broker.bootstrap}, "visit-defined")
@@ -80,13 +102,7 @@ def test_the_downstream_consumer_is_triggered_once_for_each_revision(monkeypatch
 def test_the_metrics_exist() -> None:
     metrics = Metrics(CollectorRegistry(), instruments=["LSSTCam"])
     exposed = generate_latest(metrics.registry).decode()
-    names = set(re.findall(r"\bvisit_consumer_\w+", example("metrics")))
+    names = set(re.findall(r"\bvisit_consumer_\w+", example(INTERFACES, "metrics")))
     assert len(names) == 3
     for name in names:
         assert re.search(rf"^# TYPE {re.sub('_bucket$', '', name)} ", exposed, re.MULTILINE), name
-
-
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+?)\)", README.read_text(encoding="utf-8")))
-def test_the_links_lead_somewhere(link: str) -> None:
-    if not link.startswith("http"):
-        assert (README.parent / link).exists()
