@@ -22,7 +22,7 @@ class VisitConsumerError(Exception):
 
 
 class DeadLetterReason(StrEnum):
-    """Why an event, an exposure or a group was set aside; the label of ``dead_letters_total``."""
+    """Why an event, an exposure or a group became a dead letter; the label of ``dead_letters_total``."""
 
     EMPTY = "empty"
     """The message has no value."""

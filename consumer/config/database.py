@@ -69,37 +69,36 @@ class DatabaseSettings(Section):
     """Where visits go."""
 
     conninfo: Annotated[SecretStr, AllowedInFile()]
-    """PostgreSQL as libpq writes it: `postgresql://user@host/dbname` or `host=... dbname=... user=...`. In the file it
-    must carry no password. Hosts that are not this machine are reached with `sslmode=verify-full` unless it says
-    otherwise."""
+    """Connection string of libpq: `postgresql://user@host/dbname` or `host=... dbname=... user=...`, without a password
+    if it stands in the file. For hosts other than this machine `sslmode` is `verify-full` unless it is given here."""
     password: SecretStr | None = None
     """Password of the user; from the environment only."""
     password_file: SecretFile | None = None
-    """File that holds the password; read at every connection, so that a new one needs no restart."""
+    """File that holds the password; it is read at every connection, so a new password needs no restart."""
     ca_file: FilePath | None = None
-    """Certificate authority of the server, PEM; null: what conninfo's `sslrootcert` says, else the system's."""
+    """Certificate authority of the server, PEM; null: `sslrootcert` of conninfo, else the system's."""
     allow_insecure: bool = False
     """Accept an `sslmode` that does not verify the server, for a host that is not this machine."""
     schema_name: Annotated[str, Field(alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "visits"
-    """Schema that holds the tables; a setting of its own, so that several services can share a database."""
+    """Schema that holds the tables; several services can share a database, each with its own schema."""
     connect_timeout_s: Annotated[int, Field(ge=2, le=600)] = 5
-    """How long a connection attempt may take."""
+    """Timeout of a connection attempt."""
     statement_timeout_s: Seconds = 30.0
-    """The server ends a statement that takes longer; the batch is then tried again."""
+    """The server cancels a statement that takes longer; the batch is then retried."""
     lock_timeout_s: Seconds = 5.0
-    """The server ends a statement that waits longer for a lock; the batch is then tried again."""
+    """The server cancels a statement that waits longer for a lock; the batch is then retried."""
     idle_in_transaction_timeout_s: Seconds = 10.0
-    """The server ends a session that leaves a transaction open: how long a lost replica can hold its locks."""
+    """The server ends a session whose open transaction is idle for longer, so a lost replica releases its locks."""
     client_check_interval_s: Seconds = 2.0
-    """How often the server looks, during a statement, whether this client still lives."""
+    """How often the server checks, during a statement, whether the client is still connected."""
     keepalive_idle_s: Annotated[int, Field(ge=1, le=7200)] = 5
-    """TCP keepalive, of both ends: silence before the first probe."""
+    """TCP keepalive, at both ends: idle time before the first probe."""
     keepalive_interval_s: Annotated[int, Field(ge=1, le=7200)] = 2
-    """TCP keepalive, of both ends: time between probes."""
+    """TCP keepalive, at both ends: time between probes."""
     keepalive_count: Annotated[int, Field(ge=1, le=100)] = 3
-    """TCP keepalive, of both ends: probes without an answer after which the connection counts as lost."""
+    """TCP keepalive, at both ends: the connection is lost after this number of unanswered probes."""
     tcp_user_timeout_s: Seconds = 10.0
-    """How long what either end has sent may stay unacknowledged before the connection counts as lost."""
+    """At both ends: the connection is lost when sent data stays unacknowledged for longer."""
     retry_max_s: Seconds = 5.0
     """Longest pause between two attempts while the database is unavailable."""
 

@@ -15,16 +15,16 @@ DetectorId = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class ClosingSettings(Section):
-    """When a group that is not known to be complete is closed. Times run on the stream's clock."""
+    """When a group closes that is not known to be complete. The times are stream time."""
 
     next_group_grace_s: Annotated[float, Field(ge=0, le=86400)] = 10.0
-    """After the next group of the same instrument has begun, so long is waited for raws of the one before."""
+    """How long a group still waits for raws after the next group of the same instrument has begun."""
     close_after_s: Seconds = 120.0
-    """A group closes when no new exposure has arrived for so long."""
+    """A group closes when no new exposure has arrived for this time."""
     max_open_s: Seconds = 3600.0
     """A group closes at this age, whatever arrives."""
     max_clock_skew_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
-    """A message may be stamped so far ahead of this machine's clock; a later stamp is cut to that, and counted."""
+    """How far a message timestamp may be ahead of this machine's clock; a later one is reduced to that, and counted."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -60,7 +60,7 @@ class InstrumentRegionSettings(Section):
     detectors: tuple[DetectorId, ...] | None = None
     """full-raw-wcs: an exposure counts as arrived once these detectors have; null: as soon as any has."""
     require_versioned_camera: bool = False
-    """Refuse an exposure for whose time no version of the camera is valid."""
+    """Refuse an exposure when no version of the camera is valid for its time."""
     options: Mapping[str, Scalar] = {}
     """Settings of an algorithm that another package provides."""
 

@@ -79,17 +79,17 @@ class OAuthSettings(Section):
     """Client credentials for SASL OAUTHBEARER (OpenID Connect)."""
 
     token_endpoint_url: HttpUrlText | None = None
-    """Where tokens are asked for; https, unless allow_insecure."""
+    """Address that issues tokens; https, unless allow_insecure."""
     ca_file: FilePath | None = None
-    """Certificate authority of the token endpoint, PEM; null: the system's. That of the brokers does not count here."""
+    """Certificate authority of the token endpoint, PEM; null: the system's. The brokers' ca_file is not used here."""
     client_id: str | None = None
-    """Client that asks."""
+    """Client id."""
     client_secret: SecretStr | None = None
-    """Its secret; from the environment only."""
+    """Secret of the client; from the environment only."""
     client_secret_file: SecretFile | None = None
     """File that holds the secret."""
     scope: str | None = None
-    """Scope to ask for, where the server wants one."""
+    """Scope to request, if the server needs one."""
     extensions: str | None = None
     """SASL extensions, `key=value` separated by commas."""
 
@@ -104,12 +104,12 @@ class OAuthSettings(Section):
 
 
 class KafkaSecuritySettings(Section):
-    """Encryption and identity towards the brokers."""
+    """Encryption and authentication of the connection to the brokers."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"] = "PLAINTEXT"
-    """How to talk to the brokers. There is no fallback from one to another."""
+    """Protocol of the connection. There is no fallback to another one."""
     allow_insecure: bool = False
-    """Accept SASL_PLAINTEXT, and an OAuth token endpoint without TLS: credentials then cross the network in clear."""
+    """Accept SASL_PLAINTEXT and an OAuth token endpoint without TLS: credentials are then sent unencrypted."""
     ca_file: FilePath | None = None
     """Certificate authority of the brokers, PEM; null: the system's. Host names are always verified."""
     certificate_file: FilePath | None = None
@@ -121,7 +121,7 @@ class KafkaSecuritySettings(Section):
     key_password_file: SecretFile | None = None
     """File that holds the password of the private key."""
     mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "OAUTHBEARER", "PLAIN"] = "SCRAM-SHA-512"
-    """How to prove who we are, with the SASL protocols."""
+    """SASL mechanism, for the SASL protocols."""
     username: str | None = None
     """User for SCRAM and PLAIN."""
     password: SecretStr | None = None
@@ -186,31 +186,31 @@ class KafkaSettings(Section):
     """Where events come from."""
 
     bootstrap_servers: Annotated[str, Field(min_length=1)]
-    """Brokers to ask first, `host:port` separated by commas."""
+    """Brokers for the first connection, `host:port` separated by commas."""
     topics: Annotated[tuple[TopicName, ...], Field(min_length=1)] = ("raw-ingested",)
     """Topics that carry raw-ingested events."""
     group: Annotated[str, Field(min_length=1, max_length=249)] = "visit-consumer"
-    """Consumer group; the stored positions are kept under its name. To another one: `positions take-over`."""
+    """Consumer group; positions are stored under its name. After a change run `visit-consumer positions take-over`."""
     group_protocol: Literal["classic", "consumer"] = "classic"
-    """`classic` (cooperative-sticky) or `consumer` (KIP-848, Kafka 4.0 and later, whose session is the broker's)."""
+    """`classic` (cooperative-sticky) or `consumer` (KIP-848, Kafka 4.0 and later; the broker sets the session)."""
     session_timeout_s: Annotated[float, Field(ge=1, le=1800)] = 10.0
-    """After so long without a heartbeat the group gives a replica's partitions to others; `classic` only."""
+    """After this time without a heartbeat the group assigns a replica's partitions to others; `classic` only."""
     max_poll_interval_s: Annotated[float, Field(ge=10, le=86400)] = 300.0
-    """After so long without a poll the replica leaves the group."""
+    """After this time without a poll the replica leaves the group."""
     start: Literal["earliest", "latest"] = "earliest"
-    """Where to start a topic that was never read: the start of its log, or its end. Partitions that are added to it
-    later, and a topic that is made anew under its name, are read from their start."""
+    """Where to start reading a topic that was never read: at the start of its log, or at its end. Partitions that are
+    added later, and a recreated topic, are always read from their start."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 1_048_576
     """A longer message becomes a dead letter without being decoded."""
     queue_max_bytes: Annotated[int, Field(ge=1_048_576, le=2_000_000_000)] = 16_777_216
-    """Messages fetched ahead of the loop, in memory, over all partitions."""
+    """Memory for messages that are fetched in advance, over all partitions."""
     writer_schema_files: tuple[Annotated[FilePath, AfterValidator(_usable_schema)], ...] = ()
-    """Avro schemas, a file each, that events in single-object encoding may be written with besides
-    `schemas/raw_ingested.avsc`: a producer's older or newer version."""
+    """Files with further Avro schemas of producers, older or newer than `schemas/raw_ingested.avsc`, for events in
+    single-object encoding; one schema in each file."""
     security: KafkaSecuritySettings = KafkaSecuritySettings()
     """Encryption and identity."""
     client: Annotated[Mapping[str, Scalar], AfterValidator(_harmless_properties)] = {}
-    """More properties of librdkafka, such as `socket.timeout.ms`. Those that would break a promise are refused."""
+    """More properties of librdkafka, such as `socket.timeout.ms`. Properties that would break a promise are refused."""
 
     @model_validator(mode="after")
     def _each_topic_once(self) -> Self:
@@ -229,7 +229,7 @@ class RegistrySettings(Section):
     """Schema registry (Confluent's API); needed only for messages in Confluent framing."""
 
     url: HttpUrlText | None = None
-    """Address of the registry; null: there is none, and messages use Avro single-object encoding."""
+    """Address of the registry; null: no registry; messages then use Avro single-object encoding."""
     ca_file: FilePath | None = None
     """Certificate authority of the registry, PEM; null: the system's."""
     username: str | None = None
@@ -239,11 +239,11 @@ class RegistrySettings(Section):
     password_file: SecretFile | None = None
     """File that holds the password."""
     allow_insecure: bool = False
-    """Send the password over http:// as well."""
+    """Send the password over http:// too."""
     timeout_s: Seconds = 5.0
-    """How long one request may take. An outage stalls the partition; it makes no dead letters."""
+    """Timeout of one request. During an outage the partition waits; no message becomes a dead letter."""
     max_cached_schemas: Count = 1000
-    """Writer schemas kept in memory."""
+    """Number of writer schemas kept in memory."""
 
     def current_password(self) -> SecretStr | None:
         """Return the password as it is now; see `consumer.config.sections.current_secret`."""

@@ -11,25 +11,25 @@ class BatchSettings(Section):
     """How many messages share one transaction."""
 
     max_messages: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """Most messages of one batch."""
+    """Largest number of messages in one batch."""
     max_wait_s: Annotated[float, Field(gt=0, le=10)] = 0.02
-    """A batch that is not full is written after so long; most of the latency of a quiet stream."""
+    """A batch that is not full is written after this time; it is most of the latency of a quiet stream."""
     close_interval_s: Annotated[float, Field(gt=0, le=60)] = 1.0
-    """How often groups that are due by time are looked for between batches."""
+    """How often the service looks, between batches, for groups that are due by time."""
 
 
 class BreakerSettings(Section):
-    """The circuit breaker: when most messages are bad, the fault is not theirs, and nothing is set aside."""
+    """The circuit breaker: when most messages are bad, the service stops reading instead of writing dead letters."""
 
     enabled: bool = True
-    """Whether to stop at all; false: every bad message becomes a dead letter."""
+    """Whether the breaker is used; false: every bad message becomes a dead letter."""
     min_messages: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """A batch of fewer messages never opens the breaker; one that is mostly bad is held until it has so many."""
+    """A batch of fewer messages never opens the breaker; one that is mostly bad is held until it has this many."""
     max_bad_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Above this fraction nothing of the batch is kept, its partitions are not read, and the process turns unready,
-    until an operator says go on (`visit-consumer breaker reset`)."""
+    """Above this fraction of bad messages the service stores nothing of the batch, stops reading its partitions and
+    becomes unready, until an operator runs `visit-consumer breaker reset`."""
     hold_s: Annotated[float, Field(ge=0, le=60)] = 2.0
-    """So long a small batch that is mostly bad is held for more messages; then its bad messages become dead letters."""
+    """How long a small batch that is mostly bad waits for more messages; then its bad messages become dead letters."""
 
 
 class AnnounceSettings(Section):
@@ -40,16 +40,16 @@ class AnnounceSettings(Section):
     interval_s: Annotated[float, Field(gt=0, le=60)] = 0.25
     """Pause of the relay when the outbox is empty."""
     max_messages: Annotated[int, Field(ge=1, le=100_000)] = 500
-    """Most announcements sent and marked at once."""
+    """Largest number of announcements that are sent and marked at once."""
 
 
 class RetentionSettings(Section):
-    """How long settled rows are kept; the visits themselves are kept for ever."""
+    """How long finished rows are kept; visits are kept for ever."""
 
     dead_letters_days: Annotated[float, Field(gt=0, le=36500)] = 90.0
-    """Dead letters that were replayed or discarded. Those that nobody has settled stay."""
+    """Dead letters that were replayed, discarded or resolved. Open ones are kept for ever."""
     outbox_days: Annotated[float, Field(gt=0, le=36500)] = 7.0
-    """Announcements that were sent."""
+    """Sent announcements."""
     interval_s: Seconds = 3600.0
     """How often old rows are removed."""
 
@@ -58,26 +58,26 @@ class HttpSettings(Section):
     """The read-only port: `/metrics`, `/healthz`, `/readyz` and a status page."""
 
     enabled: bool = True
-    """Whether to listen at all."""
+    """Whether the port is open."""
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on: this machine alone by default; a container needs `0.0.0.0` (or `::`)."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    """Port to listen on; 0: a free one, which the log names."""
+    """Port to listen on; 0: any free port; the log shows its number."""
     stalled_after_s: Seconds = 30.0
-    """`/healthz` fails when the loop has not turned for so long."""
+    """`/healthz` fails when the loop has not turned for this time."""
 
 
 class LogSettings(Section):
     """Logs, on standard error."""
 
     format: Literal["json", "human"] = "json"
-    """One JSON object a line, or lines for people."""
+    """JSON, one object on each line, or plain text for people."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least important level that is written."""
+    """Lowest level that is written."""
 
 
 class ShutdownSettings(Section):
-    """What SIGTERM may take."""
+    """How long a shutdown may take."""
 
     timeout_s: Annotated[float, Field(ge=1, le=600)] = 8.0
-    """After so long a shutdown that hangs is ended by force; nothing is lost, since the batch was not committed."""
+    """A shutdown that takes longer is ended by force. Nothing is lost: the batch was not committed."""

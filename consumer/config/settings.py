@@ -48,23 +48,23 @@ class Settings(BaseSettings):
     batch: BatchSettings = BatchSettings()
     """How many messages share one transaction."""
     instruments: Instruments = Field(default_factory=known_instruments)
-    """Settings by instrument name. Events of an instrument that is not named become dead letters. For LSSTCam,
-    LSSTCamSim, LSSTComCam, LSSTComCamSim, LATISS, HSC and DECam what is given is laid over what this package knows of
-    them; without this key those are served."""
+    """Settings by instrument name. Events of other instruments become dead letters. The package has built-in settings
+    for LSSTCam, LSSTCamSim, LSSTComCam, LSSTComCamSim, LATISS, HSC and DECam; values given here override them. Without
+    this key all seven are enabled."""
     closing: ClosingSettings = ClosingSettings()
     """When a group that is not known to be complete is closed."""
     announce: AnnounceSettings = AnnounceSettings()
     """Announcing visits on Kafka."""
     retention: RetentionSettings = RetentionSettings()
-    """How long settled rows are kept."""
+    """How long finished rows are kept."""
     breaker: BreakerSettings = BreakerSettings()
-    """When to stop instead of setting messages aside."""
+    """When to stop reading instead of writing dead letters."""
     http: HttpSettings = HttpSettings()
     """Metrics, health and status page."""
     log: LogSettings = LogSettings()
     """Logs."""
     shutdown: ShutdownSettings = ShutdownSettings()
-    """What SIGTERM may take."""
+    """How long a shutdown may take."""
 
     @model_validator(mode="after")
     def _closing_times_ordered(self) -> Self:

@@ -70,7 +70,7 @@ class Metrics:
         instruments = self._instruments
         self.events = self._counter(
             "events_total",
-            "Messages read and committed, by what became of them.",
+            "Messages read and committed, by outcome.",
             instrument=instruments,
             outcome=EventOutcome,
         )
@@ -90,14 +90,14 @@ class Metrics:
     def _define_visit_metrics(self) -> None:
         instruments = self._instruments
         self.groups_closed = self._counter(
-            "groups_closed_total", "Groups closed, by why.", instrument=instruments, reason=CloseReason
+            "groups_closed_total", "Groups closed, by reason.", instrument=instruments, reason=CloseReason
         )
         self.late_exposures = self._counter(
             "late_exposures_total", "Exposures that arrived after their group had closed.", instrument=instruments
         )
         self.visits_written = self._counter(
             "visits_written_total",
-            "Visits defined, by what became of them.",
+            "Visits defined, by result.",
             instrument=instruments,
             result=VisitResult,
         )
@@ -108,7 +108,7 @@ class Metrics:
         )
         self.visit_latency = self._histogram(
             "visit_latency_seconds",
-            "From the time stamp of the last message that a visit needed to the commit of its rows.",
+            "From the timestamp of the last message that a visit needed to the commit of its rows.",
             LATENCY_BUCKETS_S,
             instrument=instruments,
             reason=CloseReason,
@@ -121,47 +121,53 @@ class Metrics:
             "oldest_outbox_timestamp_seconds", "When the oldest unsent announcement was written; 0 without one."
         )
         self.announced = self._counter("announcements_sent_total", "Announcements that the broker acknowledged.")
-        self.announce_errors = self._counter("announcement_errors_total", "Announcements that failed and are repeated.")
+        self.announce_errors = self._counter("announcement_errors_total", "Announcements that failed and are retried.")
 
     def _define_position_metrics(self) -> None:
         partition = {"topic": (), "partition": ()}
-        self.lag = self._gauge("lag_messages", "Offsets between our stored position and the log's end.", **partition)
+        self.lag = self._gauge(
+            "lag_messages", "Offsets between the stored position and the end of the log.", **partition
+        )
         self.position = self._gauge("position_offset", "Next offset, as stored in PostgreSQL.", **partition)
         self.stream_time = self._gauge(
-            "stream_timestamp_seconds", "Stream time: the largest message time stamp read.", **partition
+            "stream_timestamp_seconds", "Stream time: the largest message timestamp read.", **partition
         )
         self.partition_up = self._gauge(
             "partition_up", "1 while the partition is read, 0 while it is paused or stalled.", **partition
         )
-        self.open_groups = self._gauge("open_groups", "Groups that wait on the partition's clock.", **partition)
+        self.open_groups = self._gauge("open_groups", "Open groups that use the partition's stream time.", **partition)
         self.oldest_open_group = self._gauge(
             "oldest_open_group_timestamp_seconds",
-            "Stream time at which the oldest of them was opened; 0 without one.",
+            "Stream time at which the oldest open group was opened; 0 without one.",
             **partition,
         )
-        self.partitions_assigned = self._gauge("partitions_assigned", "Partitions that this replica holds.")
+        self.partitions_assigned = self._gauge("partitions_assigned", "Partitions assigned to this replica.")
         self.oldest_unprocessed = self._gauge(
             "oldest_unprocessed_timestamp_seconds",
-            "Time stamp of the oldest message that was read but is not committed; 0 without one.",
+            "Timestamp of the oldest message that was read but is not committed; 0 without one.",
         )
 
     def _define_health_metrics(self) -> None:
         self.last_progress = self._gauge(
             "last_progress_timestamp_seconds",
-            "When a batch was last committed, or the end of the log was last seen with nothing to do.",
+            "When a batch was last committed, or when the replica last was at the end of the log with nothing to do.",
         )
-        self.ready = self._gauge("ready", "1 while /readyz says yes.")
-        self.breaker_open = self._gauge("breaker_open", "1 while too many messages are bad and reading is paused.")
-        self.fenced = self._counter("fenced_total", "Batches dropped because another replica holds the partition.")
+        self.ready = self._gauge("ready", "1 while the replica is ready (/readyz).")
+        self.breaker_open = self._gauge("breaker_open", "1 while the circuit breaker is open and reading is stopped.")
+        self.fenced = self._counter(
+            "fenced_total", "Batches dropped because another replica has the lease of a partition."
+        )
         self.bisections = self._counter(
             "bisections_total",
-            "Batches cut in two: a row was refused, it took too long, or groups contend for a visit.",
+            "Batches cut in two: a row was refused, the batch took too long, or groups have the same visit.",
         )
         self.db_errors = self._counter("db_errors_total", "Errors of PostgreSQL.", **{"class": DB_ERROR_CLASSES})
         self.kafka_errors = self._counter("kafka_errors_total", "Errors that the Kafka client reported.")
         self.registry_errors = self._counter("registry_errors_total", "Failed requests to the schema registry.")
-        self.rebalances = self._counter("rebalances_total", "Changes of our partitions.", event=Rebalance)
-        self.build_info = self._gauge("build_info", "Always 1; the labels say what runs.", version=(), librdkafka=())
+        self.rebalances = self._counter("rebalances_total", "Changes of the assigned partitions.", event=Rebalance)
+        self.build_info = self._gauge(
+            "build_info", "Always 1; the labels are the versions that run.", version=(), librdkafka=()
+        )
 
     def instrument(self, name: str | None) -> str:
         """Return the label of an instrument: its name where it is configured, else ``unknown``."""

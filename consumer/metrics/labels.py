@@ -11,7 +11,7 @@ BATCH_BUCKETS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 
 
 class EventOutcome(StrEnum):
-    """What became of one message."""
+    """Outcome of one message."""
 
     NEW = "new"
     """A raw that was not known."""
@@ -24,7 +24,7 @@ class EventOutcome(StrEnum):
 
 
 class VisitResult(StrEnum):
-    """What became of one visit that was defined."""
+    """Result of one visit that was defined."""
 
     NEW = "new"
     UPDATED = "updated"
@@ -34,7 +34,7 @@ class VisitResult(StrEnum):
     REMOVED = "removed"
     """Its group no longer defines it."""
     CONFLICT = "conflict"
-    """Another group owns its id or name: a dead letter."""
+    """Another group has its id or name: a dead letter."""
 
 
 class Stage(StrEnum):
@@ -48,7 +48,7 @@ class Stage(StrEnum):
 
 
 class Rebalance(StrEnum):
-    """What the group's coordinator did with our partitions."""
+    """How the consumer group changed the assignment."""
 
     ASSIGNED = "assigned"
     REVOKED = "revoked"

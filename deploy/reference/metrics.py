@@ -19,7 +19,7 @@ def metrics_reference() -> str:
         "Written by `python -m deploy.reference.metrics`; do not edit.",
         "",
         "Served at `/metrics`. Times are UTC seconds since the Unix epoch. The label `instrument` is a configured",
-        f"instrument or `{UNKNOWN}`. A partition's series exist while a replica holds it; sum them over the replicas.",
+        f"instrument or `{UNKNOWN}`. A partition's series exist while a replica has it; sum them over the replicas.",
         "",
         "| metric | type | labels | meaning |",
         "|---|---|---|---|",

@@ -21,12 +21,11 @@ Written by `python -m deploy.reference.settings`; do not edit.
 A YAML file, named with `--config` or the variable `VISIT_CONSUMER_CONFIG`, holds the keys below. An environment
 variable overrides a key: `VISIT_CONSUMER_`, then the key in capitals with two underscores for each dot, so that
 `VISIT_CONSUMER_KAFKA__TOPICS` is `kafka.topics`. Lists and mappings in variables are JSON; `null` is null. All
-instruments together are one JSON object, in `VISIT_CONSUMER_INSTRUMENTS`, since their names keep their case.
+instruments together are one JSON object, in `VISIT_CONSUMER_INSTRUMENTS`, because their names are case-sensitive.
 
-Unknown keys and unknown `VISIT_CONSUMER_...` variables are refused; the variables that Kubernetes makes for a Service
-are not ours and are left alone. **Secrets never stand in the file**: they come from a variable, or from a file that the
-`..._file` key names. Relative paths start at the working directory. Names that end in `_s`, `_days` and `_bytes` are
-seconds, days and bytes.
+Unknown keys and unknown `VISIT_CONSUMER_...` variables are refused, except the variables that Kubernetes sets for a
+Service. **Secrets never stand in the file**: they come from a variable, or from a file that the `..._file` key names.
+Relative paths start at the working directory. Names that end in `_s`, `_days` and `_bytes` are seconds, days and bytes.
 """
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.mutations.ledger import ROOT, Mutant, read_ledger
 
-_COPIED = ("consumer", "deploy", "schemas", "tests", "pyproject.toml", "README.md")
+_COPIED = ("consumer", "deploy", "docs", "schemas", "tests", "pyproject.toml", "README.md")
 _TIMEOUT_S = 600
 _TESTS_FAILED = 1
 

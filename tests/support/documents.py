@@ -36,7 +36,7 @@ _PLACEHOLDERS = {
     "T": "raw-ingested",
 }
 """Words in capitals that a reader replaces, and a value that such a reader could write."""
-_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
 
 
@@ -67,16 +67,13 @@ def anchors(document: Path) -> set[str]:
 
 
 def shown_commands(document: Path) -> list[list[str]]:
-    """Return the arguments of each ``visit-consumer`` command of a document's code blocks and of its running text.
-
-    A command that running text only names, without any option or argument, is returned as its name alone.
-    """
+    """Return the arguments of each ``visit-consumer`` command in a document's code blocks and running text."""
     text = document.read_text(encoding="utf-8")
+    prose = _FENCE.sub("", text)
     blocks = [body for _, body in _FENCE.findall(text)]
-    # An indented block is code as well; a list's second line is not, and holds no command that begins a line.
-    blocks += re.findall(r"^    \S.*$", _FENCE.sub("", text), re.MULTILINE)
-    spans = re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))
-    return [arguments for block in (*blocks, *spans) for arguments in command_lines(block)]
+    blocks += re.findall(r"^ {4}\S.*$", prose, re.MULTILINE)
+    spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", prose)]
+    return [arguments for each in (*blocks, *spans) for arguments in command_lines(each)]
 
 
 def command_lines(text: str) -> list[list[str]]:

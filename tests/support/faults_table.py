@@ -53,7 +53,7 @@ class FaultsTable:
 
 
 def _markdown(lines: Sequence[Line]) -> str:
-    """Write the table as the README has it."""
+    """Write the table as ``docs/faults.md`` has it."""
     rows = ["".join(f"| {cell} " for cell in cells) + "|" for cells in (_COLUMNS, *(line.cells for line in lines))]
     return "\n".join([rows[0], "|---" + "|---:" * (len(_COLUMNS) - 1) + "|", *rows[1:], ""])
 
