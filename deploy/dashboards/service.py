@@ -114,7 +114,7 @@ def _overview() -> list[PanelBuilder]:
             "Groups waiting", "Groups that wait for exposures.", over_time(f"sum({metric('open_groups')})", "groups")
         ),
         number(
-            "BreakerPolicy",
+            "Breaker",
             "1 while too many messages are bad and reading is paused, until an operator resumes it.",
             now(f"max({metric('breaker_open')})"),
             steps=GOOD_AT_ZERO,
