@@ -1,4 +1,4 @@
-"""Every example of the README and of the interfaces is executed: what they show is what there is."""
+"""Every example of the README, of the interfaces and of the runbook is executed: what they show is what there is."""
 
 import re
 from itertools import islice
@@ -23,6 +23,7 @@ from tests.support.records import records_of
 
 INTERFACES = ROOT / "docs" / "interfaces.md"
 README = ROOT / "README.md"
+RUNBOOK = ROOT / "deploy" / "RUNBOOK.md"
 
 
 @pytest.mark.parametrize("document", [README, INTERFACES], ids=lambda path: path.name)
@@ -74,6 +75,9 @@ def test_the_queries_run(database18: str) -> None:
     queries = example(INTERFACES, "tables") + example(README, "rows")
     statements = [each for each in queries.split(";") if each.strip()]
     assert len(statements) == 4
+    of_the_runbook = re.findall(r"SELECT [^;`]+ FROM [^;`]+", RUNBOOK.read_text(encoding="utf-8"))
+    assert len(of_the_runbook) == 2
+    statements += of_the_runbook
     with psycopg.connect(database18) as connection:
         for statement in statements:
             cursor = connection.execute(statement.encode())
