@@ -145,8 +145,5 @@ def _message(letter: StoredDeadLetter) -> Replay:
 
 @contextmanager
 def _table(settings: Settings) -> Iterator[DeadLetters]:
-    database = Database(settings.database, application_name="visit-consumer dead-letters")
-    try:
+    with Database(settings.database, application_name="visit-consumer dead-letters") as database:
         yield DeadLetters(database)
-    finally:
-        database.close()

@@ -106,12 +106,9 @@ def define_visits(
     config = task_config(instrument)
     if database is None:
         return _run(given, config, MemoryStore(), options, processes, progress)
-    session = Database(database, application_name="visit-consumer define")
-    try:
+    with Database(database, application_name="visit-consumer define") as session:
         check_schema(session)
         return _run(given, config, PostgresVisitStore(session, announce=announce), options, processes, progress)
-    finally:
-        session.close()
 
 
 def _run(

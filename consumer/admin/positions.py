@@ -252,9 +252,6 @@ def open_inspector(settings: Settings) -> Iterator[LogInspector]:
 @contextmanager
 def open_positions(settings: Settings) -> Iterator[Positions]:
     """Give the stored positions of the configured group, for as long as they are needed."""
-    database = Database(settings.database, application_name="visit-consumer positions")
     owner = f"operator {socket.gethostname()}:{os.getpid()}"
-    try:
+    with Database(settings.database, application_name="visit-consumer positions") as database:
         yield Positions(database, consumer_group=settings.kafka.group, owner=owner)
-    finally:
-        database.close()

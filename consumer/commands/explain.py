@@ -9,13 +9,14 @@ from consumer.commands.options import (
     JSON,
     config_option,
     dsn_option,
+    open_database,
     output_option,
     print_json,
     reports_errors,
     shown,
     tool_settings,
 )
-from consumer.read.explain import explain as explain_exposure
+from consumer.read.explain import explain_exposure
 
 
 @click.command()
@@ -31,13 +32,15 @@ def explain(exposure: int, instrument: str | None, config: Path | None, dsn: str
     It is in visits, or skipped with a reason, or waits in an open group with its deadlines, or was set aside as dead
     letters, or was never seen.
     """
-    accounts = explain_exposure(tool_settings(config, dsn), exposure, instrument)
+    settings = tool_settings(config, dsn)
+    with open_database(settings) as database:
+        explanations = explain_exposure(database, settings, exposure, instrument)
     if output == JSON:
-        print_json(accounts)
+        print_json(explanations)
         return
-    for account in accounts:
-        click.echo(account["summary"])
-        _details(account, 1)
+    for each in explanations:
+        click.echo(each["summary"])
+        _details(each, 1)
 
 
 def _details(values: dict[str, Any], depth: int) -> None:

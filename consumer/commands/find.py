@@ -8,6 +8,7 @@ from consumer.commands.options import (
     JSON,
     config_option,
     dsn_option,
+    open_database,
     output_option,
     print_rows,
     reports_errors,
@@ -41,9 +42,8 @@ def find(
     output: str,
 ) -> None:
     """Find the visits whose regions cover a point or overlap a circle, and which of their detectors do."""
-    found = find_visits(
-        tool_settings(config, dsn), ra_deg, dec_deg, radius_deg=radius_deg, instrument=instrument, day_obs=day_obs
-    )
+    with open_database(tool_settings(config, dsn)) as database:
+        found = find_visits(database, ra_deg, dec_deg, radius_deg=radius_deg, instrument=instrument, day_obs=day_obs)
     columns = ("instrument", "visit", "name", "day_obs", "physical_filter", "exposure_time", "target_name", "detectors")
     print_rows([_row(each) for each in found], columns, output)
     if output != JSON:

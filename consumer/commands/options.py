@@ -17,6 +17,7 @@ from rich.text import Text
 from consumer.config import Settings, load_settings, secret_values
 from consumer.errors import ConfigurationError, VisitConsumerError
 from consumer.logs import Redaction, configure_logging
+from consumer.postgres.connection import Database
 
 EXIT_CONFIGURATION = 78
 """EX_CONFIG of sysexits: starting again will not help."""
@@ -105,6 +106,12 @@ def tool_settings(
     # What was done is printed: only what went wrong is logged besides.
     configure_logging(settings.log.format, "warning", secret_values(settings))
     return settings
+
+
+def open_database(settings: Settings) -> Database:
+    """Return a session for a command that reads, to be used in a ``with`` statement."""
+    command = click.get_current_context().command_path.rpartition(" ")[2]
+    return Database(settings.database, application_name=f"visit-consumer {command}")
 
 
 def print_json(value: object) -> None:

@@ -20,9 +20,6 @@ def roles(*, applies: bool, config: Path | None, dsn: str | None) -> None:
     if not applies:
         click.echo(roles_script(settings.database.schema_name))
         return
-    database = Database(settings.database, application_name="visit-consumer roles")
-    try:
+    with Database(settings.database, application_name="visit-consumer roles") as database:
         apply_roles(database)
-    finally:
-        database.close()
     click.echo(f"The roles have their rights on schema {settings.database.schema_name}.")

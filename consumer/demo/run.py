@@ -32,9 +32,12 @@ from consumer.errors import FatalError
 from consumer.events import exposure_from_json
 from consumer.kafka.mock_cluster import EmbeddedBroker
 from consumer.kafka.night_producer import Produced, produce_night
-from consumer.model import Exposure, RawIngested, VisitRegions
+from consumer.model import Exposure, RawIngested
 from consumer.postgres.connection import Database
 from consumer.postgres.migrate import migrate
+from consumer.read.night import count_exposures_without_visit, read_night
+from consumer.read.status import read_status
+from consumer.read.visit import read_regions, visits_of_exposures
 from consumer.regions import decode
 from consumer.simulation import SimulatedRaw, SimulationSettings, simulate_night
 
@@ -87,8 +90,8 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
             broker = stack.enter_context(EmbeddedBroker())
             broker.create_topic(TOPIC)
         settings = _settings(broker.bootstrap, postgres.dsn)
-        database = Database(Settings.model_validate(settings).database, application_name="visit-consumer demo")
-        stack.callback(database.close)
+        own = Settings.model_validate(settings).database
+        database = stack.enter_context(Database(own, application_name="visit-consumer demo"))
         migrate(database)
         before = _row_versions(database)
         published = _published()
@@ -195,9 +198,10 @@ def _produce_and_wait(
         )
         until = time.monotonic() + _TIMEOUT_S
         while time.monotonic() < until:
-            read = cast("int", _rows(database, "offsets_read", {"cluster_id": broker.cluster_id})[0][0])
+            status = read_status(database)
+            read = sum(p.next_offset or 0 for p in status.positions if p.cluster_id == broker.cluster_id)
             progress.update(reading, completed=read)
-            if read >= produced.messages and not _rows(database, "waiting_groups")[0][0]:
+            if read >= produced.messages and not status.open_groups:
                 return produced
             time.sleep(0.1)
     raise FatalError(f"the consumer committed {read} of {produced.messages} events in {_TIMEOUT_S:.0f} s")
@@ -217,8 +221,8 @@ def _report(
     picture = _draw(database, published["LSSTCamSim"], options.output)
     after = _row_versions(database)
     touched = sum(after[key] != version for key, version in before.items())
-    skipped = _rows(database, "exposures_without_visit")[0][0]
-    letters = _rows(database, "dead_letters")[0][0]
+    skipped = count_exposures_without_visit(database)
+    letters = sum(read_status(database).open_dead_letters.values())
     good = difference <= TOLERANCE_RAD and groups_right and touched == 0 and letters == 0
     facts = {
         "events read": f"{produced.messages:,}",
@@ -242,7 +246,8 @@ def _show_visits(console: Console, database: Database) -> None:
     texts = {"instrument", "name", "systems", "filter"}
     for name in ("instrument", "visit", "name", "systems", "exp.", "filter", "RA", "Dec", "det.", "rev."):
         table.add_column(name, justify="left" if name in texts else "right", no_wrap=True)
-    for row in _rows(database, "tonight"):
+    for each in read_night(database):
+        row = each._replace(visit_systems=", ".join(map(str, each.visit_systems)))  # type: ignore[arg-type]  # a cell's text
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
     console.print(table)
 
@@ -250,14 +255,13 @@ def _show_visits(console: Console, database: Database) -> None:
 def _difference(database: Database, published: Mapping[str, object]) -> float:
     """Give the largest difference of any coordinate of any corner to the published one, radians on the unit sphere."""
     visit = cast("dict[str, object]", published["visit"])
-    key = {"instrument": visit["instrument"], "visit": visit["id"]}
-    stored = {str(detector): region for detector, region in _rows(database, "detector_regions", key)}
+    regions = read_regions(database, str(visit["instrument"]), cast("int", visit["id"]))
     wanted = dict(cast("dict[str, str]", published["visit_detector_region"]))
-    regions = _rows(database, "visit_region", key)
-    if not regions or stored.keys() != wanted.keys():
+    if regions is None or set(map(str, regions.detectors)) != wanted.keys():
         return float("inf")
-    stored["visit"], wanted["visit"] = regions[0][0], cast("str", visit["region"])
-    return max(_corner_difference(cast("bytes", stored[name]), bytes.fromhex(wanted[name])) for name in wanted)
+    stored = dict(zip(map(str, regions.detectors), regions.detector_regions, strict=True)) | {"visit": regions.visit}
+    wanted["visit"] = cast("str", visit["region"])
+    return max(_corner_difference(stored[name], bytes.fromhex(wanted[name])) for name in wanted)
 
 
 def _corner_difference(ours: bytes, theirs: bytes) -> float:
@@ -268,20 +272,15 @@ def _corner_difference(ours: bytes, theirs: bytes) -> float:
 def _groups_right(database: Database, published: Mapping[str, object]) -> bool:
     expected = cast("dict[str, dict[str, list[int]]]", published["expected_visits"])[_RULE]
     exposures = [e.id for e in _exposures(published)]
-    rows = _rows(database, "memberships", {"instrument": "LATISS", "exposures": exposures})
-    return {str(visit): members for visit, members in rows} == {k: sorted(v) for k, v in expected.items()}
+    visits = visits_of_exposures(database, "LATISS", exposures)
+    return {str(visit): members for visit, members in visits.items()} == {k: sorted(v) for k, v in expected.items()}
 
 
 def _draw(database: Database, published: Mapping[str, object], output: Path) -> Path:
     visit = cast("dict[str, object]", published["visit"])
-    key = {"instrument": visit["instrument"], "visit": visit["id"]}
-    rows = cast("list[tuple[int, bytes]]", _rows(database, "detector_regions", key))
-    regions = VisitRegions(
-        visit=cast("bytes", _rows(database, "visit_region", key)[0][0]),
-        detectors=tuple(detector for detector, _ in rows),
-        detector_regions=tuple(region for _, region in rows),
-        htm7=(),
-    )
+    regions = read_regions(database, str(visit["instrument"]), cast("int", visit["id"]))
+    if regions is None:
+        raise FatalError(f"visit {visit['id']} of {visit['instrument']} was not defined")
     output.mkdir(parents=True, exist_ok=True)
     path = output / "footprint.png"
     plot_footprint(regions, path, f"{visit['instrument']} visit {visit['id']}")
@@ -297,9 +296,6 @@ def _show_metrics(console: Console, url: str) -> None:
 
 
 def _row_versions(database: Database) -> dict[tuple[object, object], object]:
-    return {(instrument, visit): xmin for instrument, visit, xmin in _rows(database, "visit_row_versions")}
-
-
-def _rows(database: Database, name: str, parameters: Mapping[str, object] | None = None) -> list[tuple[object, ...]]:
     with database.transaction() as session:
-        return session.rows("demo", name, parameters)
+        rows = session.rows("demo", "visit_row_versions")
+    return {(instrument, visit): xmin for instrument, visit, xmin in rows}

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Self
 
 import psycopg
 from psycopg import pq
@@ -145,6 +147,16 @@ class Database:
             if self._connection is not None and self._connection.info.transaction_status != pq.TransactionStatus.IDLE:
                 self.close()
             raise sorted_error(error) from error
+
+    def __enter__(self) -> Self:
+        """Return the database itself; the first transaction opens the session."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the session."""
+        self.close()
 
     def close(self) -> None:
         """End the session; the next transaction opens another."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple, cast
 
 from consumer.model import LogPartition, PartitionId, StoredPosition
-from consumer.postgres.connection import Database
+from consumer.postgres.connection import Database, Session
 from consumer.postgres.row_codecs import columns, storable
 
 
@@ -90,7 +90,7 @@ class Positions:
     def list_all(self) -> list[ListedPosition]:
         """Read the rows of all consumer groups, ordered by their keys."""
         with self._database.transaction() as session:
-            return [ListedPosition(*row) for row in session.rows("positions", "list_positions")]  # type: ignore[arg-type]  # the columns' types
+            return list_positions(session)
 
     def begin(self, position: StoredPosition, offset: int) -> StoredPosition:
         """Store where a partition that was never read starts; nothing happens when another claimed it since."""
@@ -156,6 +156,11 @@ class Positions:
             "partition": log.partition.partition,
             "owner": self._owner,
         }
+
+
+def list_positions(session: Session) -> list[ListedPosition]:
+    """Read the rows of all consumer groups, ordered by their keys."""
+    return [ListedPosition(*row) for row in session.rows("positions", "list_positions")]  # type: ignore[arg-type]  # the columns' types
 
 
 def _position(row: tuple[object, ...]) -> StoredPosition:

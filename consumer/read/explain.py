@@ -29,16 +29,20 @@ class Outcome(StrEnum):
 
 
 Explanation = dict[str, Any]
-"""One account of an exposure, fit for JSON."""
+"""What became of one exposure, fit for JSON."""
 
 
-def explain(settings: Settings, exposure: int, instrument: str | None = None) -> list[Explanation]:
-    """Say what became of an exposure.
+def explain_exposure(
+    database: Database, settings: Settings, exposure: int, instrument: str | None = None
+) -> list[Explanation]:
+    """Return what became of an exposure.
 
     Parameters
     ----------
+    database
+        A session of the reader role.
     settings
-        Where the database is, and the rules by which groups close.
+        The rules by which groups close.
     exposure
         Its id.
     instrument
@@ -46,7 +50,7 @@ def explain(settings: Settings, exposure: int, instrument: str | None = None) ->
 
     Returns
     -------
-    accounts
+    explanations
         One for each instrument, at least one: ``instrument, exposure, ending, summary`` (a sentence), and ``record,
         detectors, group, visits, waiting, skips, dead_letters`` where there are any.
 
@@ -57,19 +61,14 @@ def explain(settings: Settings, exposure: int, instrument: str | None = None) ->
     TransientError
         When the database cannot be asked.
     """
-    database = Database(settings.database, application_name="visit-consumer explain")
-    try:
-        traces = read_traces(database, exposure, instrument)
-    finally:
-        database.close()
-    return [_account(settings, exposure, trace) for trace in traces]
+    return [_explanation(settings, exposure, trace) for trace in read_traces(database, exposure, instrument)]
 
 
-def _account(settings: Settings, exposure: int, trace: Trace) -> Explanation:
-    account: Explanation = {"instrument": trace.instrument, "exposure": exposure}
+def _explanation(settings: Settings, exposure: int, trace: Trace) -> Explanation:
+    found: Explanation = {"instrument": trace.instrument, "exposure": exposure}
     known = trace.exposure
     if known is not None:
-        account |= {
+        found |= {
             "obs_id": known.record.obs_id,
             "day_obs": known.record.day_obs,
             "group": known.group.key,
@@ -78,13 +77,13 @@ def _account(settings: Settings, exposure: int, trace: Trace) -> Explanation:
             "record_version": known.record.record_version,
             "first_seen_at": trace.first_seen_at,
         }
-    account["visits"] = [each._asdict() for each in trace.visits]
+    found["visits"] = [each._asdict() for each in trace.visits]
     rules = _rules(settings, trace.instrument)
-    account["waiting"] = _waiting(trace, rules)
-    account["skips"] = list(_skips(trace, rules))
-    account["dead_letters"] = [each._asdict() for each in trace.dead_letters]
-    ending = _ending(account, trace)
-    return account | {"ending": ending.value, "summary": _summary(account, ending, trace)}
+    found["waiting"] = _waiting(trace, rules)
+    found["skips"] = list(_skips(trace, rules))
+    found["dead_letters"] = [each._asdict() for each in trace.dead_letters]
+    outcome = _outcome(found, trace)
+    return found | {"ending": outcome.value, "summary": _summary(found, outcome, trace)}
 
 
 def _rules(settings: Settings, instrument: str | None) -> Instrument | None:
@@ -98,7 +97,7 @@ def _waiting(trace: Trace, rules: Instrument | None) -> Explanation | None:
     if trace.waiting is None:
         return None
     group = trace.waiting.group
-    account: Explanation = {
+    found: Explanation = {
         "topic": trace.waiting.topic,
         "partition": trace.waiting.partition,
         "stream_time": _utc(trace.waiting.stream_time_ms),
@@ -110,7 +109,7 @@ def _waiting(trace: Trace, rules: Instrument | None) -> Explanation | None:
         policy = rules.closing
         due = deadline(group, policy)
         superseded = group.superseded_ms
-        account |= {
+        found |= {
             "closes": _utc(due.at_ms),
             "reason": due.reason.value,
             "deadlines": {
@@ -120,7 +119,7 @@ def _waiting(trace: Trace, rules: Instrument | None) -> Explanation | None:
             },
             "raws_missing": [e.record.id for e in trace.members if not rules.arrived(e.detectors)],
         }
-    return account
+    return found
 
 
 def _skips(trace: Trace, rules: Instrument | None) -> Iterator[Explanation]:
@@ -150,33 +149,33 @@ def _skips(trace: Trace, rules: Instrument | None) -> Iterator[Explanation]:
     )
 
 
-def _ending(account: Explanation, trace: Trace) -> Outcome:
-    if account["visits"]:
+def _outcome(found: Explanation, trace: Trace) -> Outcome:
+    if found["visits"]:
         return Outcome.VISIT
-    if account["skips"]:
+    if found["skips"]:
         return Outcome.SKIPPED
-    if account["waiting"]:
+    if found["waiting"]:
         return Outcome.WAITING
-    if account["dead_letters"]:
+    if found["dead_letters"]:
         return Outcome.DEAD_LETTER
     return Outcome.NEVER_SEEN if trace.exposure is None else Outcome.UNFINISHED
 
 
-def _summary(account: Explanation, ending: Outcome, trace: Trace) -> str:
-    name = f"exposure {account['exposure']}" + (f" of {trace.instrument}" if trace.instrument else "")
-    match ending:
+def _summary(found: Explanation, outcome: Outcome, trace: Trace) -> str:
+    name = f"exposure {found['exposure']}" + (f" of {trace.instrument}" if trace.instrument else "")
+    match outcome:
         case Outcome.VISIT:
-            visits = " and ".join(f"visit {v['id']}" for v in account["visits"])
-            also = "; its group waits for more" if account["waiting"] else ""
+            visits = " and ".join(f"visit {v['id']}" for v in found["visits"])
+            also = "; its group waits for more" if found["waiting"] else ""
             return f"{name} is in {visits}{also}"
         case Outcome.WAITING:
-            closes = account["waiting"].get("closes")
-            until = f"; it closes at {closes} of the stream's time, by {account['waiting']['reason']}" if closes else ""
-            return f"{name} waits in the open group {account['group']!r}{until}"
+            closes = found["waiting"].get("closes")
+            until = f"; it closes at {closes} of the stream's time, by {found['waiting']['reason']}" if closes else ""
+            return f"{name} waits in the open group {found['group']!r}{until}"
         case Outcome.SKIPPED:
-            return f"{name} defines no visit: " + "; ".join(s["detail"] for s in account["skips"])
+            return f"{name} defines no visit: " + "; ".join(s["detail"] for s in found["skips"])
         case Outcome.DEAD_LETTER:
-            letters = ", ".join(f"{x['id']} ({x['reason']}, {x['status']})" for x in account["dead_letters"])
+            letters = ", ".join(f"{x['id']} ({x['reason']}, {x['status']})" for x in found["dead_letters"])
             return f"{name} has no visit, but dead letters: {letters}"
         case Outcome.UNFINISHED:
             return f"{name} is stored, but has no visit, waits in no group and was not skipped: look at its group"

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from consumer.config import Settings
 from consumer.postgres.connection import Database
 from consumer.postgres.sky_search import NearVisit, detector_regions, visits_near
 from consumer.regions import contains, htm7_around, overlaps_circle
@@ -18,7 +17,7 @@ class Found:
 
 
 def find_visits(
-    settings: Settings,
+    database: Database,
     ra_deg: float,
     dec_deg: float,
     *,
@@ -30,8 +29,8 @@ def find_visits(
 
     Parameters
     ----------
-    settings
-        Where the database is.
+    database
+        A session of the reader role.
     ra_deg, dec_deg
         The place, degrees, ICRS.
     radius_deg
@@ -50,15 +49,11 @@ def find_visits(
             return contains(region, ra_deg, dec_deg)
         return overlaps_circle(region, ra_deg, dec_deg, radius_deg)
 
-    database = Database(settings.database, application_name="visit-consumer find")
-    try:
-        trixels = htm7_around(ra_deg, dec_deg, radius_deg)
-        near = visits_near(database, trixels, instrument=instrument, day_obs=day_obs)
-        visits = [each for each in near if covers(each.region)]
-        detectors: dict[tuple[str, int], list[int]] = {(each.instrument, each.id): [] for each in visits}
-        for own_instrument, visit, detector, region in detector_regions(database, visits):
-            if covers(region):
-                detectors[own_instrument, visit].append(detector)
-    finally:
-        database.close()
+    trixels = htm7_around(ra_deg, dec_deg, radius_deg)
+    near = visits_near(database, trixels, instrument=instrument, day_obs=day_obs)
+    visits = [each for each in near if covers(each.region)]
+    detectors: dict[tuple[str, int], list[int]] = {(each.instrument, each.id): [] for each in visits}
+    for own_instrument, visit, detector, region in detector_regions(database, visits):
+        if covers(region):
+            detectors[own_instrument, visit].append(detector)
     return [Found(visit=each, detectors=tuple(detectors[each.instrument, each.id])) for each in visits]

@@ -93,11 +93,10 @@ def encode_quads(corners: Floats) -> list[bytes]:
     limit = _ROUNDING * sides
     left: Bools = np.all(turns > limit, axis=-1)
     right: Bools = np.all(turns < -limit, axis=-1)
-    # All within a right angle of the first corner, and so in one hemisphere.
-    hemisphere: Bools = np.all(np.einsum("nij,nj->ni", unit, unit[:, 0]) > 0, axis=-1)
+    # Four turns to one side put each corner on that side of each edge: a convex polygon, and so within a hemisphere.
     ordered = unit if left.all() else np.where(left[:, np.newaxis, np.newaxis], unit, unit[:, _REVERSED])
     encodings = _encode_vertices(ordered)
-    for i in np.flatnonzero(~((left | right) & hemisphere)):
+    for i in np.flatnonzero(~(left | right)):
         encodings[i] = hull(corners[i])
     return encodings
 

@@ -225,8 +225,5 @@ def _tune_interpreter() -> None:
 
 def migrate_database(settings: Settings) -> list[str]:
     """Bring the schema up to date; return the names of the migrations that were applied."""
-    database = Database(settings.database, application_name="visit-consumer migrate")
-    try:
+    with Database(settings.database, application_name="visit-consumer migrate") as database:
         return [f"{each.version:04d}_{each.name}" for each in migrate(database)]
-    finally:
-        database.close()

@@ -282,3 +282,16 @@ def test_borders_between_batches_change_nothing(seed: int) -> None:
     for _ in range(5):
         borders = sorted(chance.sample(range(1, len(changes)), chance.randint(1, len(changes) - 1)))
         assert in_batches(changes, borders) == whole
+
+
+def test_the_age_of_a_group_that_moved_is_counted_on_its_new_partition() -> None:
+    buffer = a_buffer()
+    read(buffer, change(exposure(1, group="g"), 1_000_000, offset_id=1))
+    at_ms = range(500, 500 + AGE_MS, IDLE_MS // 2)
+    for number, now_ms in enumerate(at_ms, start=2):
+        read(buffer, change(exposure(number, group="g"), now_ms, offset_id=2))
+    assert closed(buffer) == []
+    buffer.advance(2, 500 + AGE_MS - 1)
+    assert closed(buffer) == []
+    buffer.advance(2, 500 + AGE_MS)
+    assert [reason for _, reason, _ in closed(buffer)] == [CloseReason.AGE]

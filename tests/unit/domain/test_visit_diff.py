@@ -242,3 +242,16 @@ class TestVerdicts:
         assert (ids(found.kept), found.updated) == ([7], [])
         found = diff(defined(closing("7"), rules=keep), stored_visit("7", 7), rules=keep)
         assert found.stale == []
+
+
+def test_records_of_one_exposure_that_alternate_stay_in_their_order() -> None:
+    one = exposure(1)
+    other = replace(one, target_name="another")
+    events = [event(each, n, offset=n) for n, each in enumerate((one, other, one, one, other))]
+    updates = fold_raws(events, RULES)
+    assert [(each.exposure, each.detectors) for each in updates] == [
+        (one, 0b1),
+        (other, 0b10),
+        (one, 0b1100),
+        (other, 0b10000),
+    ]

@@ -210,3 +210,23 @@ def test_nine_before_the_id_must_fit_too() -> None:
     snaps = run_of(7, 8, id=10**18)
     with pytest.raises(GroupError, match=f"9{10**18}"):
         get_rule("one-to-one-and-by-counter").define(group_of(snaps[:1]), closed=False)
+
+
+def test_of_two_exposures_with_the_first_number_the_one_of_the_lower_id_names_the_run() -> None:
+    rule = get_rule("one-to-one-and-by-counter")
+    first, second = run_of(1, 2)
+    twin = replace(first, id=first.id + 50, obs_id="twin")
+    for members in ([twin, first, second], [first, twin, second]):
+        made = rule.define(group_of(members, key=rule.key(first)), closed=True)
+        (run,) = [visit for visit in made.visits if visit.visit_systems == (BY_SEQ_START_END.id,)]
+        assert (run.id, run.name) == (first.id, first.obs_id)
+
+
+@pytest.mark.parametrize(("seq_num", "warns"), [(None, True), (7, True), (0, False)])
+def test_a_run_without_its_first_exposure_is_warned_of_unless_the_instrument_does_not_count(
+    seq_num: int | None, *, warns: bool
+) -> None:
+    rule = get_rule("one-to-one-and-by-counter")
+    one = exposure(7, seq_num=seq_num, seq_start=6, seq_end=8)
+    made = rule.define(group_of([one], key=rule.key(one)), closed=True)
+    assert [(skip.reason, skip.warn) for skip in made.skips] == [(SkipReason.FIRST_MISSING, warns)]

@@ -6,21 +6,29 @@ import pytest
 
 from consumer.errors import RegionError
 from consumer.regions import (
+    Camera,
+    CameraSet,
+    Detector,
+    DetectorType,
     Pointing,
+    RegionSettings,
     built_in_camera,
     built_in_names,
     contains,
     decode,
     detector_corners,
     detector_corners_many,
+    get_algorithm,
     htm7_around,
     htm7_ids,
     overlaps_circle,
     s_region,
     vertices_deg,
 )
+from consumer.regions.camera.geometry import Purpose, RadialFieldAngle
 from consumer.regions.hull_order import visit_hull_order
 from consumer.regions.polygons import encode_hull, encode_quads, hull, normalised
+from tests.support.exposures import exposure
 from tests.support.skies import Floats, unit_vectors
 
 SPECIAL = [(10.0, 90.0), (200.0, -90.0), (77.0, 89.9999), (0.0, 0.0), (359.999999, 12.0), (1e-9, -45.0), (90.0, 0.0)]
@@ -30,6 +38,23 @@ def pointings(seed: int, number: int) -> list[Pointing]:
     rng = np.random.default_rng(seed)
     anywhere = zip(rng.uniform(0, 360, number), np.degrees(np.arcsin(rng.uniform(-1, 1, number))), strict=True)
     return [Pointing(float(ra), float(dec), float(rng.uniform(0, 360))) for ra, dec in [*SPECIAL, *anywhere]]
+
+
+def camera_of_row() -> Camera:
+    """Make a camera of three detectors side by side, whose outer corners lie on two lines."""
+    kind = DetectorType(bbox_px=((0, 0), (99, 99)), pixel_size_mm=(0.1, 0.1), ref_pixel_px=(49.5, 49.5))
+    detectors = tuple(
+        Detector(id=n, name=f"D{n}", type=kind, purpose=Purpose.SCIENCE, position_mm=(10.0 * (n - 1), 3.0), yaw_deg=0.0)
+        for n in range(3)
+    )
+    return Camera(
+        name="Row",
+        version="1",
+        digest="row",
+        field_angle=RadialFieldAngle(coefficients_rad=(0.0, 1e-4)),
+        flip_x=False,
+        detectors=detectors,
+    )
 
 
 def sphgeom_hull(points: Floats) -> bytes:
@@ -155,3 +180,62 @@ def test_s_region_goes_around_as_dali_wants() -> None:
     area = np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)
     assert area < 0
     np.testing.assert_allclose(vertices_deg(square(0.0, 10.0)), vertices[::-1], atol=0)
+
+
+def encoded(corners: Floats) -> list[bytes] | None:
+    try:
+        return encode_quads(corners[np.newaxis])
+    except RegionError:
+        return None
+
+
+def test_quadrilaterals_wider_than_a_right_angle_have_sphgeoms_answer() -> None:
+    wide = 0
+    for corners in normalised(np.random.default_rng(1).normal(size=(2000, 4, 3))):
+        wide += (corners @ corners[0]).min() <= 0
+        try:
+            expected = [hull(corners)]
+        except RegionError:
+            expected = None
+        assert encoded(corners) == expected
+    assert wide > 1000
+
+
+# Rounding makes all four turns of these go to one side; sphgeom sees that the second corner lies on an edge.
+ON_ONE_GREAT_CIRCLE = [
+    [
+        [0.009449454380345373, 0.9998608137430554, 0.01374994374494098],
+        [0.02921569457507856, 0.999538883523905, 0.008274268202143964],
+        [0.10123552009707346, 0.9947932716312372, -0.01173525406178293],
+        [-0.14743540500490135, 0.9890502821916817, 0.006506969155887471],
+    ],
+    [
+        [0.8000599720415877, 0.5053402453084975, 0.323319157502863],
+        [0.8020335842307096, 0.5032865278331043, 0.32162835799683365],
+        [0.8040275449653264, 0.5011966281457075, 0.31990881024505013],
+        [0.8006203491146682, 0.5046757051669056, 0.3229697961076135],
+    ],
+    [
+        [-0.13145362905750868, -0.9830727328551983, 0.1276242348624385],
+        [-0.05274281473138074, -0.99836243287448, 0.022150578303077557],
+        [-0.007218165629655586, -0.9992337010385826, -0.03846958270737331],
+        [-0.16216697989060438, -0.98407076198173, 0.07284645527311326],
+    ],
+]
+
+
+@pytest.mark.parametrize("corners", ON_ONE_GREAT_CIRCLE)
+def test_three_corners_on_one_great_circle_have_sphgeoms_answer(corners: list[list[float]]) -> None:
+    given = np.array(corners)
+    expected = sphgeom_hull(given)
+    assert len(decode(expected)) == 3
+    assert encode_quads(given[np.newaxis]) == [expected]
+
+
+def test_a_camera_whose_outer_corners_lie_on_lines_has_no_hull_order_of_its_own() -> None:
+    row = camera_of_row()
+    assert visit_hull_order(row, 0) is None
+    algorithm = get_algorithm("single-raw-wcs", RegionSettings(padding=0), [CameraSet((row,))])
+    for each in pointings(12, 20):
+        one = exposure(1, tracking_ra=each.ra_deg, tracking_dec=each.dec_deg, sky_angle=each.sky_angle_deg)
+        assert algorithm.compute([one], []).visit == sphgeom_hull(detector_corners(row, 0, each))

@@ -40,7 +40,7 @@ class Registry:
         raise LookupError(schema_id)
 
 
-def an_intake(registry: Registry | None = None, *partitions: PartitionId, at: int | None = 0) -> BatchBuilder:
+def a_builder(registry: Registry | None = None, *partitions: PartitionId, at: int | None = 0) -> BatchBuilder:
     builder = BatchBuilder(Decoder(registry=registry), RULES, max_clock_skew_ms=SKEW_MS)
     for partition in partitions or (A, B):
         builder.add_partition(PartitionLease(partition, 10 + partition.partition, 1, at, 0, at or 0))
@@ -58,7 +58,7 @@ def moved(batch: Batch | None) -> dict[PartitionId, tuple[int | None, int | None
 
 
 def test_a_batch_moves_the_partitions_that_brought_something_and_no_other() -> None:
-    builder = an_intake()
+    builder = a_builder()
     builder.put([message(0, 5), message(1, 7)], {}, NOW_MS)
     batch = builder.take()
     assert moved(batch) == {A: (0, 2, 7)}
@@ -71,7 +71,7 @@ def test_a_batch_moves_the_partitions_that_brought_something_and_no_other() -> N
 
 
 def test_the_clock_never_goes_back_and_each_partition_has_its_own() -> None:
-    builder = an_intake()
+    builder = a_builder()
     builder.put([message(0, 500), message(0, 9, partition=B), message(1, 100)], {}, NOW_MS)
     batch = builder.take()
     assert batch is not None
@@ -80,7 +80,7 @@ def test_the_clock_never_goes_back_and_each_partition_has_its_own() -> None:
 
 
 def test_a_message_from_the_future_is_clamped_and_counted() -> None:
-    builder = an_intake()
+    builder = a_builder()
     builder.put([message(0, NOW_MS + SKEW_MS), message(1, NOW_MS + SKEW_MS + 1), message(2, 2**62)], {}, NOW_MS)
     assert moved(builder.take()) == {A: (0, 3, NOW_MS + SKEW_MS)}
     assert builder.take_clamped() == 2
@@ -88,14 +88,14 @@ def test_a_message_from_the_future_is_clamped_and_counted() -> None:
 
 
 def test_messages_that_are_clamped_count_each() -> None:
-    builder = an_intake()
+    builder = a_builder()
     builder.put([message(0, 2**62)], {}, NOW_MS)
     builder.put([message(1, 2**62)], {}, NOW_MS + 1)
     assert builder.take_clamped() == 2
 
 
 def test_the_wall_clock_counts_at_the_end_of_a_log_only() -> None:
-    builder = an_intake()
+    builder = a_builder()
     assert builder.tick(NOW_MS) is None
     builder.put([message(0, 5)], {A: 1}, NOW_MS)
     assert builder.tick(NOW_MS) is None, "what was gathered comes first"
@@ -110,7 +110,7 @@ def test_the_wall_clock_counts_at_the_end_of_a_log_only() -> None:
 
 
 def test_a_tick_never_takes_a_clock_back() -> None:
-    builder = an_intake()
+    builder = a_builder()
     builder.put([message(0, NOW_MS + 100)], {A: 1}, NOW_MS)
     builder.take()
     tick = builder.tick(NOW_MS)
@@ -119,7 +119,7 @@ def test_a_tick_never_takes_a_clock_back() -> None:
 
 
 def test_a_busy_partition_does_not_keep_the_clock_of_an_idle_one() -> None:
-    builder = an_intake()
+    builder = a_builder()
     builder.put([], {B: 0}, NOW_MS)
     builder.put([message(0)], {}, NOW_MS)
     tick = builder.tick(NOW_MS)
@@ -129,7 +129,7 @@ def test_a_busy_partition_does_not_keep_the_clock_of_an_idle_one() -> None:
 
 
 def test_the_end_of_a_partition_passes_transaction_markers() -> None:
-    builder = an_intake()
+    builder = a_builder()
     builder.put([message(0)], {A: 3}, NOW_MS)
     assert moved(builder.take()) == {A: (0, 3, 5)}
     builder.put([], {A: 3}, NOW_MS)
@@ -138,7 +138,7 @@ def test_the_end_of_a_partition_passes_transaction_markers() -> None:
 
 def test_a_registry_that_is_away_holds_its_partition_and_forgets_no_end() -> None:
     registry = Registry()
-    builder = an_intake(registry)
+    builder = a_builder(registry)
     waiting = message(0, value=encode_confluent(RawIngested(exposure=exposure(1), detector=0), 7))
     with pytest.raises(TransientError):
         builder.put([message(0, partition=B), waiting], {A: 1, B: 1}, NOW_MS)
@@ -156,7 +156,7 @@ def test_a_registry_that_is_away_holds_its_partition_and_forgets_no_end() -> Non
 
 
 def test_what_is_no_event_is_a_dead_letter_and_moves_the_position() -> None:
-    builder = an_intake()
+    builder = a_builder()
     other = encode(RawIngested(exposure=exposure(1, instrument="Elsewhere"), detector=0))
     builder.put([message(0, value=b"junk"), message(1, value=other)], {}, NOW_MS)
     batch = builder.take()
@@ -169,7 +169,7 @@ def test_what_is_no_event_is_a_dead_letter_and_moves_the_position() -> None:
 
 
 def test_messages_below_the_position_and_of_partitions_that_are_not_ours_are_dropped() -> None:
-    builder = an_intake(None, A, at=2)
+    builder = a_builder(None, A, at=2)
     builder.put([message(1), message(2), message(0, partition=B)], {B: 1}, NOW_MS)
     batch = builder.take()
     assert moved(batch) == {A: (2, 3, 5)}
@@ -178,7 +178,7 @@ def test_messages_below_the_position_and_of_partitions_that_are_not_ours_are_dro
 
 
 def test_a_partition_that_goes_takes_what_was_gathered_with_it() -> None:
-    builder = an_intake()
+    builder = a_builder()
     builder.put([message(0), message(0, partition=B), message(1, value=b"junk")], {}, NOW_MS)
     assert [claim.partition for claim in builder.drop_partitions([A])] == [A]
     batch = builder.take()
@@ -196,7 +196,7 @@ def whole(batches: tuple[Batch, ...]) -> Mapping[PartitionId, list[tuple[int | N
 
 
 def test_the_halves_of_a_batch_follow_each_other() -> None:
-    builder = an_intake()
+    builder = a_builder()
     builder.put(
         [
             message(0, 10),
@@ -221,7 +221,7 @@ def test_the_halves_of_a_batch_follow_each_other() -> None:
 
 
 def test_the_first_half_does_not_move_a_partition_that_begins_in_the_second() -> None:
-    builder = an_intake(at=None)
+    builder = a_builder(at=None)
     builder.put([message(0), message(0, partition=B)], {}, NOW_MS)
     batch = builder.take()
     assert batch is not None
@@ -232,7 +232,7 @@ def test_the_first_half_does_not_move_a_partition_that_begins_in_the_second() ->
 
 
 def test_keys_count_as_values_do_until_they_are_taken() -> None:
-    builder = an_intake()
+    builder = a_builder()
     good = message(0)._replace(key=b"k" * 1000)
     bad = Message(A, 1, 5, b"k" * 50, None)
     other = Message(B, 0, 5, None, b"junk")
@@ -243,3 +243,33 @@ def test_keys_count_as_values_do_until_they_are_taken() -> None:
     assert builder.bytes == 1000 + len(good.value) + 50
     builder.take()
     assert builder.bytes == 0
+
+
+def test_a_partition_whose_messages_wait_for_the_registry_has_no_part_in_a_tick() -> None:
+    builder = a_builder(Registry())
+    builder.put([], {A: 0, B: 0}, NOW_MS)
+    with pytest.raises(TransientError):
+        builder.put([message(0, value=encode_confluent(RawIngested(exposure=exposure(1), detector=0), 7))], {}, NOW_MS)
+    tick = builder.tick(NOW_MS)
+    assert tick is not None
+    assert set(tick.stream_times_ms) == {11}
+
+
+def test_the_first_half_ends_before_the_first_event_of_the_second() -> None:
+    builder = a_builder()
+    log = [message(0, partition=B), message(1, partition=B), message(0), message(1), message(2), message(3)]
+    builder.put(log, {}, NOW_MS)
+    batch = builder.take()
+    assert batch is not None
+    first, second = bisect(batch)
+    assert [(e.message.partition, e.message.offset) for e in first.events] == [(B, 0), (B, 1), (A, 0)]
+    assert {p: (before, after) for p, (before, after, _) in moved(first).items()} == {A: (0, 1), B: (0, 2)}
+    assert {p: (before, after) for p, (before, after, _) in moved(second).items()} == {A: (1, 4), B: (2, 2)}
+
+
+def test_bad_messages_that_an_operator_accepted_do_not_count_for_the_breaker() -> None:
+    builder = BatchBuilder(Decoder(), RULES, max_clock_skew_ms=SKEW_MS)
+    builder.add_partition(PartitionLease(A, 10, 1, 0, 0, 0, accept_until=2))
+    builder.put([message(number, value=b"bad") for number in range(4)], {}, NOW_MS)
+    assert builder.decoded == 4
+    assert [letter.message.offset for letter in builder.unaccepted if letter.message is not None] == [2, 3]

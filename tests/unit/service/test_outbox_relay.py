@@ -16,6 +16,7 @@ from consumer.metrics import Metrics
 from consumer.postgres.outbox import Backlog, Outbox
 from consumer.service.outbox_relay import OutboxRelay, RelaySettings
 from consumer.service.runtime import SYSTEM
+from tests.support.stepped import SteppedRuntime
 
 
 @dataclass
@@ -26,10 +27,12 @@ class Rows:
     error: VisitConsumerError | None = None
     leads: bool = True
     closed: bool = False
+    asked: int = 0
 
     def lead(self) -> bool:
         if self.error is not None:
             raise self.error
+        self.asked += 1
         return self.leads
 
     def unsent(self, limit: int) -> list[Announcement]:
@@ -120,10 +123,9 @@ def test_a_revision_waits_until_the_one_before_is_acknowledged() -> None:
 def test_who_does_not_lead_sends_nothing() -> None:
     rows, brokers = Rows([row(1, 10)], leads=False), Brokers()
     relay, metrics = relay_of(rows, brokers)
-    relay.start()
-    time.sleep(0.05)
-    relay.close(5)
-    assert (brokers.arrived, brokers.connections) == ([], 0)
+    for _ in range(2):
+        assert relay.turn() > 0, "it rests, and asks for the lead again"
+    assert (brokers.arrived, brokers.connections, rows.asked) == ([], 0, 2)
     assert metrics.registry.get_sample_value("visit_consumer_outbox_backlog") == 0
 
 
@@ -161,3 +163,41 @@ def test_a_relay_that_was_stopped_does_not_start() -> None:
     relay.start()
     relay.close(0)
     assert brokers.arrived == []
+
+
+def test_a_relay_that_lost_the_lead_drops_its_producer() -> None:
+    rows, brokers = Rows([row(1, 10)]), Brokers()
+    relay, _ = relay_of(rows, brokers)
+    relay.turn()
+    assert (brokers.connections, brokers.abandoned) == (1, 0)
+    rows.leads = False
+    relay.turn()
+    assert brokers.abandoned == 1, "what it still holds must not be sent after the new leader's announcements"
+    rows.leads, rows.unsent_rows = True, [row(2, 10)]
+    relay.turn()
+    assert (brokers.connections, brokers.arrived) == (2, [1, 2])
+
+
+def test_a_success_lets_the_pauses_begin_anew() -> None:
+    stepped = SteppedRuntime()
+    rows, brokers = Rows([row(1, 10)], error=TransientError("away")), Brokers()
+    metrics = Metrics(CollectorRegistry())
+    settings = RelaySettings(interval_s=7.0, max_messages=3, retry_max_s=1.0, retention=RetentionSettings())
+    relay = OutboxRelay(
+        cast("Outbox", rows), brokers.connect, metrics, settings, give_up=lambda: None, runtime=stepped.runtime
+    )
+
+    def script() -> None:
+        match len(stepped.pauses_s):
+            case 3:
+                rows.error = None
+            case 5:
+                rows.error = TransientError("away again")
+            case 7:
+                relay.stop()
+
+    stepped.on_wait = script
+    relay.start()
+    stepped.executors["relay"].run()
+    assert stepped.pauses_s == [0.05, 0.1, 0.2, 0.0, 7.0, 0.05, 0.1]
+    assert rows.closed

@@ -1,11 +1,13 @@
 """What the probes say: alive, ready, status."""
 
+import io
 from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from consumer.errors import FencedError
+from consumer.logs import configure_logging
 from consumer.metrics import Metrics, Rebalance
 from consumer.model import DeadLetter, Message
 from consumer.service.batch import Batch, BatchResult
@@ -146,16 +148,16 @@ def test_the_oldest_message_that_waits_is_shown_and_none_when_all_is_read() -> N
     assert one.value("last_progress_timestamp_seconds") == START_S + one.time.now_s
 
 
-def test_a_committed_batch_is_counted_and_its_dead_letters_are_logged_up_to_a_number(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_committed_batch_is_counted_and_its_dead_letters_are_logged_up_to_a_number() -> None:
+    stream = io.StringIO()
+    configure_logging("human", "info", stream=stream)
     one = Reporting().ready()
     letters = tuple(DeadLetter(reason="empty", detail="the message has no value") for _ in range(8))
     result = BatchResult(bad=letters, dead_letters=list(letters))
     one.reporter.committed(Batch(offset_updates=(), dead_letters=letters), result, lambda _: None)
     assert one.value("dead_letters_total", reason="empty") == 8
     assert one.value("events_total", instrument="unknown", outcome="bad") == 8
-    printed = capsys.readouterr().out
+    printed = stream.getvalue()
     assert printed.count("the message has no value") == 5
     assert "number=3" in printed
     assert dict(one.reporter.status().counts) == {"events": 8, "visits written": 0, "dead letters": 8}

@@ -1,0 +1,59 @@
+-- Questions of `consumer.read`: the reader role may ask them all.
+
+-- name: night
+SELECT
+    visit.instrument,
+    visit.id,
+    visit.name,
+    (
+        SELECT array_agg(m.visit_system ORDER BY m.visit_system)
+        FROM visit_system_membership AS m
+        WHERE m.instrument = visit.instrument AND m.visit = visit.id
+    ),
+    (SELECT count(*) FROM visit_definition AS d WHERE d.instrument = visit.instrument AND d.visit = visit.id),
+    visit.physical_filter,
+    obscore.s_ra,
+    obscore.s_dec,
+    (SELECT count(*) FROM visit_detector_region AS r WHERE r.instrument = visit.instrument AND r.visit = visit.id),
+    visit.revision
+FROM visit
+JOIN obscore ON obscore.instrument_name = visit.instrument AND obscore.obs_id = visit.instrument || '/' || visit.id
+WHERE (%(instrument)s::text IS NULL OR visit.instrument = %(instrument)s)
+    AND (%(day_obs)s::integer IS NULL OR visit.day_obs = %(day_obs)s)
+ORDER BY visit.instrument, visit.id;
+
+-- name: exposures_without_visit
+SELECT count(*)
+FROM exposure
+WHERE (%(instrument)s::text IS NULL OR exposure.instrument = %(instrument)s)
+    AND (%(day_obs)s::integer IS NULL OR exposure.day_obs = %(day_obs)s)
+    AND NOT EXISTS (
+        SELECT FROM visit_definition AS d WHERE d.instrument = exposure.instrument AND d.exposure = exposure.id
+    );
+
+-- name: visit_region
+SELECT region, camera_version FROM visit WHERE instrument = %(instrument)s AND id = %(visit)s;
+
+-- name: detector_regions
+SELECT detector, region
+FROM visit_detector_region
+WHERE instrument = %(instrument)s AND visit = %(visit)s
+ORDER BY detector;
+
+-- name: visits_of_exposures
+SELECT visit, array_agg(exposure ORDER BY exposure)
+FROM visit_definition
+WHERE instrument = %(instrument)s AND exposure = ANY(
+    SELECT unnest(%(exposures)s::bigint[])
+)
+GROUP BY visit
+ORDER BY visit;
+
+-- name: open_groups
+SELECT count(*) FROM open_group;
+
+-- name: open_dead_letters
+SELECT reason, count(*) FROM dead_letter WHERE status = 'open' GROUP BY reason ORDER BY reason;
+
+-- name: unsent_announcements
+SELECT count(*) FROM outbox WHERE sent_at IS NULL;

@@ -1,0 +1,46 @@
+"""What a night holds: its visits, and the exposures that are in none."""
+
+from typing import NamedTuple, cast
+
+from consumer.postgres.connection import Database
+
+
+class NightVisit(NamedTuple):
+    """One visit of a night, in one line."""
+
+    instrument: str
+    id: int
+    name: str
+    visit_systems: list[int]
+    n_exposures: int
+    physical_filter: str | None
+    s_ra: float
+    """Of the region's centre, degrees, ICRS; so is `s_dec`."""
+    s_dec: float
+    n_detectors: int
+    """That have a region."""
+    revision: int
+
+
+def read_night(database: Database, *, day_obs: int | None = None, instrument: str | None = None) -> list[NightVisit]:
+    """Read the visits of a night, ordered by instrument and id.
+
+    Parameters
+    ----------
+    database
+        A session of the reader role.
+    day_obs, instrument
+        Only visits of these; None: of all.
+    """
+    with database.transaction() as session:
+        rows = session.rows("read", "night", {"day_obs": day_obs, "instrument": instrument})
+    return [NightVisit(*row) for row in rows]  # type: ignore[arg-type]  # the columns' types
+
+
+def count_exposures_without_visit(
+    database: Database, *, day_obs: int | None = None, instrument: str | None = None
+) -> int:
+    """Count the stored exposures that are in no visit; parameters as in `read_night`."""
+    with database.transaction() as session:
+        rows = session.rows("read", "exposures_without_visit", {"day_obs": day_obs, "instrument": instrument})
+    return cast("int", rows[0][0])
