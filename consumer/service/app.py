@@ -37,7 +37,7 @@ from consumer.service.outbox_relay import OutboxRelay, RelaySettings
 from consumer.service.reporter import Reporter
 from consumer.service.runtime import SYSTEM
 from consumer.service.writer import Writer
-from consumer.web import HttpServer
+from consumer.web import HttpServer, read_only_port
 
 WATCHDOG_EXIT_CODE = 70
 """EX_SOFTWARE: a shutdown that hung was ended by force. Nothing is lost by it."""
@@ -82,10 +82,9 @@ class Application:
         http = self._settings.http
         with ExitStack() as stack:
             if http.enabled:
-                server = HttpServer(http.host, http.port, registry=self.metrics.registry, health=self.reporter)
+                server = HttpServer(http.host, http.port, read_only_port(self.metrics.registry, self.reporter))
                 stack.callback(server.stop)
                 server.start()
-                self._log.info("listening", url=server.url)
             loop, relay = self._loop_and_relay(stack.enter_context(event_decoder(self._settings)))
             stack.callback(self._handle_signals(loop, relay))
             # By then the relay has had as long as the loop to end; the watchdog still has something left.
