@@ -29,6 +29,18 @@ def _is_held(dsn: str) -> bool:
     return row == (1,)
 
 
+def _waits_for_its_client(dsn: str) -> bool:
+    """Tell whether the lock's session can do no more: it has all that it was sent, or cannot send more."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(
+            """
+            SELECT count(*) FROM pg_stat_activity JOIN pg_locks USING (pid)
+            WHERE locktype = 'advisory' AND objid = 4711 AND wait_event_type = 'Client'
+            """
+        ).fetchone()
+    return row == (1,)
+
+
 def _freeze(database: Database, proxy: Proxy, where: str) -> None:
     """Take the lock in a transaction, and hear nothing, and be heard no more, in the middle of a long statement."""
     with contextlib.suppress(TransientError), database.transaction() as session:
@@ -51,8 +63,8 @@ def test_locks_of_a_frozen_client_are_released(postgres_server: PostgresServer, 
         frozen = threading.Thread(target=_freeze, args=(database, proxy, where))
         frozen.start()
         try:
-            deadline = time.monotonic() + 10
-            while not (proxy.holding and _is_held(dsn)):
+            deadline = time.monotonic() + 30
+            while not (proxy.holding and _waits_for_its_client(dsn)):
                 assert time.monotonic() < deadline, "not frozen"
                 time.sleep(0.02)
             deadline = time.monotonic() + 8

@@ -221,7 +221,9 @@ class KafkaBroker:
         return self._child
 
     def _java(self, *arguments: str) -> list[str]:
-        return ["java", *_JVM, "-cp", f"{self._classpath}/*", *arguments]
+        # Its libraries are unpacked there, and stay when it is killed
+        own = f"-Djava.io.tmpdir={self.folder}"
+        return ["java", *_JVM, own, "-cp", f"{self._classpath}/*", *arguments]
 
     def _write_properties(self) -> Path:
         own = {

@@ -8,12 +8,15 @@ come last, on the one worker that is left when the others have ended, and their 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xdist.remote import Producer
-from xdist.scheduler.loadgroup import LoadGroupScheduling
+from xdist.scheduler.loadscope import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 DURATIONS = Path(__file__).parents[1] / "durations.json"
@@ -24,12 +27,33 @@ _N_SLOWEST = 10
 _ALONE = "alone"
 
 
-class AloneLast(LoadGroupScheduling):
-    """Gives the tests marked ``alone`` to the last worker, when there is no other any more."""
+class AloneLast(LoadScopeScheduling):
+    """Gives groups to workers, and those marked ``alone`` to the last worker, when there is no other any more.
+
+    A worker tells its groups by a file, since xdist asks it for the ids of its tests only.
+    """
+
+    def schedule(self) -> None:
+        """Begin, or go on with a worker that stands in for one that has crashed."""
+        if self.collection is not None:
+            super().schedule()  # twice: a worker begins a test only when it knows the next one
+        else:
+            self._groups: dict[str, str] = {}
+            for node in self.nodes:
+                self._groups |= json.loads(_file_of_groups(node.workerinput).read_text(encoding="utf-8"))
+        super().schedule()
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._groups.get(nodeid, nodeid)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
+        # A worker that crashed gave all its work back, also what was done, and behind what is to be the last
+        self.workqueue = OrderedDict(each for each in self.workqueue.items() if not all(each[1].values()))
         if _ALONE in self.workqueue:
-            self.workqueue.move_to_end(_ALONE)  # a worker that crashed gave its work back behind it
+            self.workqueue.move_to_end(_ALONE)
+        if not self.workqueue:
+            node.shutdown()
+            return
         if next(iter(self.workqueue)) == _ALONE and len(self.nodes) > 1:
             if any(not other.shutting_down for other in self.nodes if other is not node):
                 node.shutdown()
@@ -55,20 +79,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-durations", action="store_true", help=f"write {DURATIONS.name} after the run")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
-    """Name the groups before xdist reads their names, and put the longest first when all have been shuffled."""
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let a worker tell its groups, and put the longest first when all have been shuffled."""
     if not hasattr(config, "workerinput"):
-        return (yield)
-    for item in items:
-        group = _group(item)
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    yield
+        return
+    groups = {item.nodeid: group for item in items if (group := _group(item)) is not None}
+    _file_of_groups(config.workerinput).write_text(json.dumps(groups), encoding="utf-8")
     seconds: dict[str, float] = json.loads(DURATIONS.read_text(encoding="utf-8"))
     # A stable sort: what is not among the longest keeps its random place.
     items.sort(key=lambda item: -seconds.get(_file(item.nodeid), 0.0))
-    return None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """Remove what a worker told, also one that crashed."""
+    _file_of_groups(node.workerinput).unlink(missing_ok=True)
 
 
 @pytest.hookimpl(trylast=True)
@@ -81,23 +107,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 tests[report.nodeid] = tests.get(report.nodeid, 0.0) + report.duration
     slowest = sorted(tests.items(), key=lambda each: -each[1])[:_N_SLOWEST]
     if sum(tests.values()) > 60:  # a quick run has nothing to tell
-        named = (f"{_without_group(name).partition('::')[2]} {seconds:.0f} s" for name, seconds in slowest)
+        named = (f"{name.partition('::')[2]} {seconds:.0f} s" for name, seconds in slowest)
         terminalreporter.write_line(f"slowest: {', '.join(named)}")
     if config.getoption("--write-durations"):
         _write_durations(tests)
 
 
 def _write_durations(tests: Mapping[str, float]) -> None:
-    together: dict[tuple[str, str], float] = {}
+    """Write of each file the longest test, or the sum of those that stay together."""
+    files: dict[str, float] = {}
     for name, seconds in tests.items():
-        unit = (_file(name), _written_group(name) or name)
-        together[unit] = together.get(unit, 0.0) + seconds
-    files: dict[str, int] = {}
-    for (file, group), seconds in together.items():
-        if group != _ALONE and seconds >= _SHORT_S:
-            files[file] = max(files.get(file, 0), round(seconds))
-    longest = dict(sorted(files.items(), key=lambda each: (-each[1], each[0])))
-    DURATIONS.write_text(json.dumps(longest, indent=1) + "\n", encoding="utf-8")
+        files[_file(name)] = max(files.get(_file(name), 0.0), seconds)
+    longest = sorted((each for each in files.items() if each[1] >= _SHORT_S), key=lambda each: -each[1])
+    DURATIONS.write_text(json.dumps({file: round(s) for file, s in longest}, indent=1) + "\n", encoding="utf-8")
 
 
 def _group(item: pytest.Item) -> str | None:
@@ -107,18 +129,13 @@ def _group(item: pytest.Item) -> str | None:
     fixtures = getattr(item, "_fixtureinfo", None)
     definitions = {} if fixtures is None else fixtures.name2fixturedefs
     if any(each.scope in {"module", "package"} for found in definitions.values() for each in found):
-        return item.path.stem
+        return _file(item.nodeid)
     return None
 
 
-def _written_group(nodeid: str) -> str:
-    """Return the group that xdist has written behind a test's id; empty where there is none."""
-    group = nodeid.rpartition("@")[2]
-    return "" if group == nodeid or "]" in group else group
-
-
-def _without_group(nodeid: str) -> str:
-    return nodeid.removesuffix(f"@{_written_group(nodeid)}")
+def _file_of_groups(workerinput: Mapping[str, Any]) -> Path:
+    name = f"visit-consumer-groups-{workerinput['testrunuid']}-{workerinput['workerid']}.json"
+    return Path(tempfile.gettempdir()) / name
 
 
 def _file(nodeid: str) -> str:

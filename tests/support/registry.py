@@ -80,6 +80,7 @@ class ApicurioRegistry:
     def start(self) -> None:
         """Start the registry, empty, and wait until it answers."""
         options = ["-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={self._port}", "-Dquarkus.log.level=WARN"]
+        options.append(f"-Djava.io.tmpdir={self._folder}")
         command = ["java", *_JVM, *options, "-jar", str(self._program)]
         self._child = Child(command, self._folder / "registry.log")
         self._child.wait_until(self._answers, what="the schema registry", timeout_s=_START_TIMEOUT_S)
