@@ -93,7 +93,7 @@ class RegionError(GroupError):
 
 
 class TransientError(VisitConsumerError):
-    """Somebody else is unwell (database, broker, registry); the same call may work later."""
+    """Database, broker or registry is unavailable; the same call may work later."""
 
 
 class DataRefusedError(VisitConsumerError):

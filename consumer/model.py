@@ -321,7 +321,7 @@ class VisitRecords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """One event, exposure or group that was set aside, with all that is needed to explain and to replay it."""
+    """One event, exposure or group that was dead-lettered, with all that is needed to explain and to replay it."""
 
     reason: str
     detail: str

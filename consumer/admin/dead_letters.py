@@ -90,12 +90,12 @@ def discard(settings: Settings, choice: DeadLetterFilter, *, dry_run: bool) -> l
         chosen = list(table.choose(choice))
         if dry_run:
             return [DeadLetterResult(letter=each, outcome="would be discarded", done=True) for each in chosen]
-        done = table.settle(
+        done = table.close(
             [each.id for each in chosen], DeadLetterStatus.DISCARDED, before=choice.statuses or [DeadLetterStatus.OPEN]
         )
     return [
         DeadLetterResult(
-            letter=each, outcome="discarded" if each.id in done else "settled by somebody else", done=each.id in done
+            letter=each, outcome="discarded" if each.id in done else "closed by another process", done=each.id in done
         )
         for each in chosen
     ]
@@ -116,7 +116,7 @@ def _replay_some(
         outcomes += [DeadLetterResult(letter=each, outcome="would be replayed", done=True) for each in wanted.values()]
     else:
         failed = producer.send(list(wanted)) if wanted else {}
-        table.settle(
+        table.close(
             [letter.id for message, letter in wanted.items() if message not in failed],
             DeadLetterStatus.REPLAYED,
             before=list(DeadLetterStatus),
@@ -129,7 +129,7 @@ def _replay_some(
 
 
 def _no_replay(letter: StoredDeadLetter, cluster_id: str | None) -> str | None:
-    """Say why a dead letter cannot be produced again, or None when it can."""
+    """Return why a dead letter cannot be produced again, or None when it can."""
     if not letter.is_message:
         return "it is of a group or an exposure, not of a message: it resolves itself, or discard it"
     if cluster_id is not None and letter.cluster_id != cluster_id:

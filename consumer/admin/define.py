@@ -36,7 +36,7 @@ class DefineSummary:
 
 
 def instrument_settings(settings: Settings, name: str, overrides: Mapping[str, Any]) -> InstrumentSettings:
-    """Give the settings of an instrument with a command's options laid over them.
+    """Return the settings of an instrument with a command's options laid over them.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def define_visits(
     processes
         How many compute regions.
     progress
-        Told how many visits of how many have their regions.
+        Called with how many visits of how many have their regions.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def _run(
 
 
 def _regions(task: DefineVisitsTask, instrument: str, raws: Sequence[RawIngested]) -> tuple[RawRegion, ...]:
-    """Say what the raws' own WCS say, where the algorithm asks for it; the first of each raw stays."""
+    """Return what the raws' own WCS say, where the algorithm asks for it; the first of each raw stays."""
     algorithm = task.computeVisitRegions.algorithm(instrument)
     kept: dict[tuple[int, int], RawRegion] = {}
     if algorithm.needs_headers:
@@ -171,16 +171,16 @@ class _Asked:
     asked: set[int] = field(default_factory=set)
 
     def stored_visits(self, instrument: str, visits: Collection[int]) -> Mapping[int, VisitRecords]:
-        """Give those of these visits that are stored, with every row."""
+        """Return those of these visits that are stored, with every row."""
         self.asked.update(visits)
         return self.inner.stored_visits(instrument, visits)
 
     def group_members(self, groups: Collection[GroupKey]) -> Sequence[Exposure]:
-        """Give the stored exposures of these groups."""
+        """Return the stored exposures of these groups."""
         return self.inner.group_members(groups)
 
     def raw_regions(self, instrument: str, exposures: Collection[int]) -> Sequence[RawRegion]:
-        """Give what is stored of these exposures' raws."""
+        """Return what is stored of these exposures' raws."""
         return self.inner.raw_regions(instrument, exposures)
 
     def write(self, records: VisitRecords, *, detector_regions: bool) -> None:

@@ -81,7 +81,7 @@ def show_positions(settings: Settings, *, ask_log: bool) -> list[PositionStatus]
         return [PositionStatus(stored=each) for each in stored]
     with open_inspector(settings) as inspector:
         identities = identify_topics(inspector, {each.topic for each in stored})
-        return [_standing(inspector, each, identities.get(each.topic)) for each in stored]
+        return [_status(inspector, each, identities.get(each.topic)) for each in stored]
 
 
 def set_position(
@@ -154,15 +154,15 @@ def accept_gaps(
     """
     moves = []
     with open_positions(settings) as positions:
-        for standing in show_positions(settings, ask_log=True):
-            stored = standing.stored
+        for status in show_positions(settings, ask_log=True):
+            stored = status.stored
             wanted = (
                 stored.consumer_group == settings.kafka.group
                 and topic in (None, stored.topic)
                 and partition in (None, stored.partition)
             )
-            target = {PositionState.GAP: standing.low, PositionState.BEYOND_END: standing.high}.get(
-                standing.state or PositionState.GOOD
+            target = {PositionState.GAP: status.low, PositionState.BEYOND_END: status.high}.get(
+                status.state or PositionState.GOOD
             )
             if not wanted or target is None:
                 continue
@@ -218,7 +218,7 @@ def _lesser(ours: int | None, theirs: int | None) -> int | None:
 
 
 def identify_topics(inspector: LogInspector, topics: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Give the ids of the cluster and of each topic that there is: one that was deleted is no reason to fail."""
+    """Return the ids of the cluster and of each topic that there is: one that was deleted is no reason to fail."""
     found = {}
     for topic in sorted(topics):
         with suppress(UnknownTopicError):
@@ -226,7 +226,7 @@ def identify_topics(inspector: LogInspector, topics: Collection[str]) -> dict[st
     return found
 
 
-def _standing(inspector: LogInspector, stored: ListedPosition, identity: tuple[str, str] | None) -> PositionStatus:
+def _status(inspector: LogInspector, stored: ListedPosition, identity: tuple[str, str] | None) -> PositionStatus:
     if (stored.cluster_id, stored.topic_id) != identity:
         return PositionStatus(stored=stored, state=PositionState.ANOTHER_LOG)
     low, high = inspector.watermarks(PartitionId(stored.topic, stored.partition))
@@ -241,7 +241,7 @@ def _standing(inspector: LogInspector, stored: ListedPosition, identity: tuple[s
 
 @contextmanager
 def open_inspector(settings: Settings) -> Iterator[LogInspector]:
-    """Give what asks the brokers about logs, for as long as it is needed."""
+    """Return what asks the brokers about logs, for as long as it is needed."""
     inspector = LogInspector(connection_properties(settings.kafka), group=settings.kafka.group)
     try:
         yield inspector
@@ -251,7 +251,7 @@ def open_inspector(settings: Settings) -> Iterator[LogInspector]:
 
 @contextmanager
 def open_positions(settings: Settings) -> Iterator[Positions]:
-    """Give the stored positions of the configured group, for as long as they are needed."""
+    """Return the stored positions of the configured group, for as long as they are needed."""
     owner = f"operator {socket.gethostname()}:{os.getpid()}"
     with Database(settings.database, application_name="visit-consumer positions") as database:
         yield Positions(database, consumer_group=settings.kafka.group, owner=owner)

@@ -87,7 +87,7 @@ class Redefinition:
         """Read the exposures concerned, and take them apart."""
         return _again(self._components)
 
-    def settle(self, component: Component, *, write: bool) -> list[VisitChange]:
+    def redefine(self, component: Component, *, write: bool) -> list[VisitChange]:
         """Compare what a component defines with what is stored, and replace it in one transaction.
 
         Parameters
@@ -124,7 +124,7 @@ class Redefinition:
             return components(known, defined, stored, self._rules)
 
     def _wanted(self, session: Session) -> tuple[set[int] | None, set[int]]:
-        """Give the ids of the exposures to start from (None: all of the days), and the days that they are of."""
+        """Return the ids of the exposures to start from (None: all of the days), and the days that they are of."""
         scope = self._scope
         if scope.visit is None:
             return None, {cast("int", scope.day_obs)}
@@ -163,21 +163,21 @@ class Redefinition:
         if defined.failed:
             return [_left(component, ChangeKind.FAILED, letter.detail) for letter in defined.dead_letters]
         named = [(component.instrument, c.definition.id, c.definition.name) for c in defined.candidates]
-        verdicts = judge(known, defined, tables.lock_visits(named, component.groups), self._rules)
-        if verdicts.conflicts:
-            return [_changed(c, ChangeKind.CONFLICT, letter.detail) for c, letter in verdicts.conflicts]
-        wanted = [*verdicts.new, *(candidate for candidate, _ in verdicts.updated)]
+        diff = judge(known, defined, tables.lock_visits(named, component.groups), self._rules)
+        if diff.conflicts:
+            return [_changed(c, ChangeKind.CONFLICT, letter.detail) for c, letter in diff.conflicts]
+        wanted = [*diff.new, *(candidate for candidate, _ in diff.updated)]
         try:
             records = [_records(candidate, self._rules) for candidate in wanted]
         except GroupError as error:
             return [_left(component, ChangeKind.FAILED, error.detail)]
-        changes = list(_changes(session, component.instrument, verdicts, records))
+        changes = list(_changes(session, component.instrument, diff, records))
         if write:
             regrouped = [(*each.key, key_of(each, self._rules).key) for each in known]
             session.run("visits", "regroup_exposures", columns(("instruments", "ids", "group_keys"), regrouped))
-            replaced = [old for _, old in verdicts.updated]
-            tables.delete_visits(verdicts.stale)
-            release_visits(session, [(old, candidate.group) for candidate, old in verdicts.updated])
+            replaced = [old for _, old in diff.updated]
+            tables.delete_visits(diff.stale)
+            release_visits(session, [(old, candidate.group) for candidate, old in diff.updated])
             if records:
                 revisions = tables.write_visits(records, replaced, alone=False)
                 if self._announce is not None:
@@ -213,21 +213,21 @@ def _records(candidate: Candidate, rules: Instrument) -> VisitRecords:
 
 
 def _changes(
-    session: Session, instrument: str, verdicts: VisitDiff, records: Sequence[VisitRecords]
+    session: Session, instrument: str, diff: VisitDiff, records: Sequence[VisitRecords]
 ) -> Iterator[VisitChange]:
-    """Tell what happens to each visit of a component."""
-    old = read_visits(session, instrument, [stored.id for _, stored in verdicts.updated])
-    for candidate in verdicts.new:
+    """Return what happens to each visit of a component."""
+    old = read_visits(session, instrument, [stored.id for _, stored in diff.updated])
+    for candidate in diff.new:
         yield _changed(candidate, ChangeKind.NEW, "")
-    for each in records[len(verdicts.new) :]:
+    for each in records[len(diff.new) :]:
         visit = each.definition
         detail = "; ".join(differences(old[visit.id], each))
         yield VisitChange(
             kind=ChangeKind.UPDATED, instrument=instrument, visit=visit.id, name=visit.name, detail=detail
         )
-    for stored in verdicts.stale:
+    for stored in diff.stale:
         yield VisitChange(kind=ChangeKind.REMOVED, instrument=instrument, visit=stored.id, name=stored.name)
-    for candidate in verdicts.unchanged:
+    for candidate in diff.unchanged:
         yield _changed(candidate, ChangeKind.UNCHANGED, "")
 
 
@@ -245,7 +245,7 @@ def _left(component: Component, kind: ChangeKind, detail: str) -> VisitChange:
 
 
 def _around(day_obs: int) -> Iterator[int]:
-    """Give the days before, of and after a night: a group by the present rule may reach over the border."""
+    """Return the days before, of and after a night: a group by the present rule may reach over the border."""
     try:
         day = date(day_obs // 10000, day_obs // 100 % 100, day_obs % 100)
     except ValueError as error:

@@ -111,8 +111,8 @@ def list_(*, limit: int | None, config: Path | None, dsn: str | None, output: st
     print_rows([_row(each) for each in letters], _COLUMNS, output)
     if output != JSON:
         counts = Counter(each.reason for each in letters)
-        told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-        click.echo(told or "No dead letters of this choice.", err=True)
+        lines = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        click.echo(lines or "No dead letters of this choice.", err=True)
 
 
 @dead_letters.command(epilog=examples("visit-consumer dead-letters show 17 --config visits.yaml"))
@@ -177,7 +177,7 @@ def replay_(
     visit-consumer-replay-of holds the original place of each message.
     """
     choice = _choice(chosen, everything=everything)
-    _tell(replay(tool_settings(config, dsn, kafka=not dry_run), choice, dry_run=dry_run), output)
+    _print_results(replay(tool_settings(config, dsn, kafka=not dry_run), choice, dry_run=dry_run), output)
 
 
 @dead_letters.command(
@@ -199,7 +199,7 @@ def discard_(
 ) -> None:
     """Mark dead letters as discarded; the service removes them after the retention time."""
     choice = _choice(chosen, everything=everything)
-    _tell(discard(tool_settings(config, dsn), choice, dry_run=dry_run), output)
+    _print_results(discard(tool_settings(config, dsn), choice, dry_run=dry_run), output)
 
 
 def _choice(chosen: dict[str, Any], *, everything: bool | None = None) -> DeadLetterFilter:
@@ -233,7 +233,7 @@ def _bytes_of(letter: StoredDeadLetter) -> dict[str, bytes | None]:
     return {"key": letter.key, "value": letter.value}
 
 
-def _tell(outcomes: Sequence[DeadLetterResult], output: str) -> None:
+def _print_results(outcomes: Sequence[DeadLetterResult], output: str) -> None:
     """Print the outcome of each, and exit with 1 if one was neither replayed nor discarded."""
     rows = [{**_row(each.letter), "outcome": each.outcome, "done": each.done} for each in outcomes]
     print_rows(rows, ("id", "reason", "topic", "partition", "offset", "outcome"), output)

@@ -133,10 +133,10 @@ def _bar() -> Iterator[Progress | None]:
 def _follow(bar: Bar) -> Callable[[int, int], None]:
     task = bar.add_task("regions", total=None)
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         bar.update(task, completed=done, total=total)
 
-    return tell
+    return report
 
 
 def _print_table(defined: DefineSummary) -> None:

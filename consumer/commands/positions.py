@@ -50,11 +50,11 @@ def positions() -> None:
 @reports_errors
 def show(*, ask_log: bool, config: Path | None, dsn: str | None, output: str) -> None:
     """Show the next offset of every partition."""
-    standings = show_positions(tool_settings(config, dsn, kafka=ask_log), ask_log=ask_log)
+    statuses = show_positions(tool_settings(config, dsn, kafka=ask_log), ask_log=ask_log)
     columns = ["consumer_group", "topic", "partition", "next_offset", "epoch", "stream_time", "owner", "updated_at"]
     if ask_log:
         columns[4:4] = ["low", "high", "lag", "state"]
-    print_rows([_row(each) for each in standings], columns, output)
+    print_rows([_row(each) for each in statuses], columns, output)
 
 
 @positions.command(
@@ -92,7 +92,7 @@ def set_(
         raise click.BadParameter(f"{offset!r} is no offset: give a number, earliest or latest", param_hint="--offset")
     where = int(offset) if offset.isdecimal() else offset
     settings = tool_settings(config, dsn, kafka=True)
-    _tell([set_position(settings, PartitionId(topic, partition), where, force=force, dry_run=dry_run)], output)
+    _print_changes([set_position(settings, PartitionId(topic, partition), where, force=force, dry_run=dry_run)], output)
 
 
 @positions.command(
@@ -119,7 +119,7 @@ def accept_gap(
     """
     settings = tool_settings(config, dsn, kafka=True)
     moves = accept_gaps(settings, topic=topic, partition=partition, dry_run=dry_run)
-    _tell(moves, output)
+    _print_changes(moves, output)
     if not moves and output != JSON:
         click.echo("There is no gap: every position lies inside its log.", err=True)
 
@@ -142,23 +142,23 @@ def take_over_(*, former: str, dry_run: bool, config: Path | None, dsn: str | No
     Stop the replicas of the former group first. Where both groups have read a partition, the smaller position counts:
     reading messages a second time changes no row.
     """
-    _tell(take_over(tool_settings(config, dsn), former, dry_run=dry_run), output)
+    _print_changes(take_over(tool_settings(config, dsn), former, dry_run=dry_run), output)
 
 
-def _row(standing: PositionStatus) -> dict[str, object]:
-    stored = standing.stored
+def _row(status: PositionStatus) -> dict[str, object]:
+    stored = status.stored
     clock = datetime.fromtimestamp(stored.stream_time_ms / 1000, UTC) if stored.stream_time_ms else None
     return {
         **stored._asdict(),
         "stream_time": None if clock is None else clock.isoformat(timespec="milliseconds"),
-        "low": standing.low,
-        "high": standing.high,
-        "lag": standing.lag,
-        "state": None if standing.state is None else standing.state.value,
+        "low": status.low,
+        "high": status.high,
+        "lag": status.lag,
+        "state": None if status.state is None else status.state.value,
     }
 
 
-def _tell(moves: Sequence[PositionChange], output: str) -> None:
+def _print_changes(moves: Sequence[PositionChange], output: str) -> None:
     rows = [
         {
             "topic": move.log.partition.topic,

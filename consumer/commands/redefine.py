@@ -61,14 +61,14 @@ def redefine(
     scope = Scope(instrument=instrument, day_obs=day_obs, visit=visit)
     with redefinition(tool_settings(config, dsn), scope) as work:
         parts = work.components()
-        planned = [change for part in parts for change in work.settle(part, write=False)]
+        planned = [change for part in parts for change in work.redefine(part, write=False)]
         if output != JSON:
             _show(planned, title="would change" if dry_run else "changes")
         if dry_run:
             changes = planned
         else:
             work.store_systems()
-            changes = [change for part in parts for change in work.settle(part, write=True)]
+            changes = [change for part in parts for change in work.redefine(part, write=True)]
     if output == JSON:
         print_json([asdict(each) for each in changes])
     else:
@@ -79,5 +79,5 @@ def redefine(
 
 
 def _show(changes: list[VisitChange], *, title: str) -> None:
-    told = [asdict(each) for each in changes if each.kind is not ChangeKind.UNCHANGED]
-    print_rows(told, ("kind", "visit", "name", "detail"), "table", title=title)
+    shown_changes = [asdict(each) for each in changes if each.kind is not ChangeKind.UNCHANGED]
+    print_rows(shown_changes, ("kind", "visit", "name", "detail"), "table", title=title)

@@ -115,7 +115,7 @@ def _secrets_in(model: type[BaseModel], content: Any, at: Key, path: Path | None
 
 
 def _lines(detail: ErrorDetails, path: Path | None, from_environment: Mapping[str, Any]) -> Iterator[str]:
-    """Say one of pydantic's errors as key, fault, origin and what to do."""
+    """Format one of pydantic's errors as key, fault, origin and what to do."""
     key = tuple(str(part) for part in detail["loc"])
     dotted = ".".join(key) or "settings"
     origin = _origin(key, path, from_environment)
@@ -133,7 +133,7 @@ def _lines(detail: ErrorDetails, path: Path | None, from_environment: Mapping[st
 
 
 def _origin(key: Key, path: Path | None, from_environment: Mapping[str, Any]) -> str:
-    """Say where the value of a key came from, as a file or a variable."""
+    """Return where the value of a key came from, as a file or a variable."""
     file = "defaults" if path is None else str(path)
     inner: Any = from_environment
     for depth, part in enumerate(key):

@@ -52,7 +52,7 @@ def resolve_instrument(instrument: InstrumentSettings, closing: ClosingSettings)
 
 
 def region_settings(instrument: InstrumentSettings) -> RegionSettings:
-    """Give the settings of an instrument's region algorithm in the core's own type."""
+    """Return the settings of an instrument's region algorithm in the core's own type."""
     regions = instrument.regions
     return RegionSettings(
         padding=regions.padding,
@@ -65,7 +65,7 @@ def region_settings(instrument: InstrumentSettings) -> RegionSettings:
 
 
 def task_config(instrument: InstrumentSettings) -> DefineVisitsConfig:
-    """Give the settings of an instrument as those of the batch driver.
+    """Return the settings of an instrument as those of the batch driver.
 
     Raises
     ------

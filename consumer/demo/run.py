@@ -130,7 +130,7 @@ def _exposures(published: Mapping[str, object]) -> list[Exposure]:
 
 
 def _night(published: Mapping[str, Mapping[str, object]], options: DemoOptions) -> list[SimulatedRaw]:
-    """Give the raws of the published exposures and of a short simulated night."""
+    """Return the raws of the published exposures and of a short simulated night."""
     raws = [
         SimulatedRaw(
             raw=RawIngested(exposure=exposure, detector=detector),
@@ -253,7 +253,7 @@ def _show_visits(console: Console, database: Database) -> None:
 
 
 def _difference(database: Database, published: Mapping[str, object]) -> float:
-    """Give the largest difference of any coordinate of any corner to the published one, radians on the unit sphere."""
+    """Return the largest difference of any corner's coordinate to the published one, on the unit sphere."""
     visit = cast("dict[str, object]", published["visit"])
     regions = read_regions(database, str(visit["instrument"]), cast("int", visit["id"]))
     wanted = dict(cast("dict[str, str]", published["visit_detector_region"]))

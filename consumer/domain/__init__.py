@@ -1,6 +1,6 @@
 """What one batch of events means for the tables: pure steps between the reads and the writes of its transaction.
 
-``events -> updates -> merged exposures and changes -> closings -> candidate visits -> verdicts``
+``events -> updates -> merged exposures and changes -> closings -> candidate visits -> diff``
 
 The transaction (`consumer.service.apply_batch`) loads what each step needs to know and writes what the steps decide.
 Nothing here does I/O or reads a clock.

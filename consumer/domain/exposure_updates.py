@@ -68,7 +68,7 @@ def fold_raws(events: Sequence[Event], rules: Mapping[str, Instrument]) -> list[
 
     The decoder gives raws that repeat a record one and the same `Exposure` object, so that object's identity decides,
     and most events cost a dictionary look-up. Where single raws matter (``required_detectors``, headers), a raw that
-    brings a region of its own is a update by itself, because it may complete its exposure. So is one whose record was
+    brings a region of its own is an update by itself, because it may complete its exposure. So is one whose record was
     seen before another record of the same exposure: what it means depends on what came between.
     """
     updates: list[ExposureUpdate] = []
@@ -180,7 +180,7 @@ def _merge_one(
     merged.before.setdefault(key, stored.get(key))
     merged.exposures[key] = KnownExposure(record, group, detectors)
     new_region = _keep_region(merged, update, stored_regions)
-    # One that was stored by hand is settled when its first raw is read, as if nobody had stored it.
+    # An exposure inserted by `define` is processed as new when its first raw arrives.
     if changed or new_region or before == 0 or rules.arrived(detectors) != rules.arrived(before):
         merged.changes.append(
             ExposureChange(
@@ -194,7 +194,7 @@ def _merge_one(
 
 
 def _naming(record: Exposure, group: GroupKey) -> tuple[str, GroupKey, bool]:
-    """Give what an exposure's visits are named by, and whether there are any."""
+    """Return what an exposure's visits are named by, and whether there are any."""
     return record.obs_id, group, record.off_sky_reason is None
 
 
@@ -216,7 +216,7 @@ def _keep_region(
 def _account_off_sky(
     merged: MergedBatch, before: KnownExposure | None, known: KnownExposure, rules: Instrument
 ) -> None:
-    """Compare an exposure before and after the batch: borders between batches decide nothing that stays."""
+    """Compare an exposure before and after the batch: the result is independent of batch borders."""
     reason = known.record.off_sky_reason
     if before is not None and before.detectors != 0:
         if (before.record.off_sky_reason, before.group) == (reason, known.group):

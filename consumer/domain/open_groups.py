@@ -124,7 +124,7 @@ class OpenGroups:
                 self._close(group, due.reason)
 
     def apply(self, change: ExposureChange) -> None:
-        """Apply one change. The caller has advanced the clock to ``change.clock_ms`` before."""
+        """Apply one change. The caller has advanced the clock to ``change.stream_time_ms`` before."""
         exposure = change.member.exposure
         rules = self.rules[exposure.instrument]
         if not rules.buffers:
@@ -139,7 +139,7 @@ class OpenGroups:
             self.members.setdefault(change.former_key, {}).pop(exposure.id, None)
             former = self._touch(change, change.former_key)
             if not self.members[change.former_key]:
-                # Nobody is left to wait with; its visit goes now, and leaves its id to the group of this exposure.
+                # The group is empty: its visit goes now, and frees its id for the group of this exposure.
                 self._close(former, CloseReason.COMPLETE)
         members = self.members.setdefault(change.key, {})
         if members and exposure.id not in members and change.key not in self.groups:

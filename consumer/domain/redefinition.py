@@ -51,7 +51,7 @@ class VisitChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """Exposures whose visits, stored and to be, are nobody else's."""
+    """Exposures whose visits, stored and to be, belong to no other component."""
 
     instrument: str
     exposures: frozenset[ExposureKey]
@@ -60,12 +60,12 @@ class Component:
 
 
 def key_of(known: KnownExposure, rules: Instrument) -> GroupKey:
-    """Give the group of an exposure by the present rule."""
+    """Return the group of an exposure by the present rule."""
     return GroupKey(known.record.instrument, rules.rule.key(known.record))
 
 
 def in_scope(known: Sequence[KnownExposure], wanted: Collection[int], rules: Instrument) -> list[KnownExposure]:
-    """Give the exposures that are wanted, and all that share a group with one of them, before or after."""
+    """Return the exposures that are wanted, and all that share a group with one of them, before or after."""
     chosen = {each.key for each in known if each.record.id in wanted}
     while True:
         groups = {key for each in known if each.key in chosen for key in (each.group, key_of(each, rules))}
@@ -138,19 +138,19 @@ def judge(
     """
     former = {each.group for each in known}
     owners = {candidate.definition.id: candidate.group for candidate in reversed(defined.candidates)}
-    settled = replace(defined, closed=defined.closed | former)
+    reclosed = replace(defined, closed=defined.closed | former)
     regrouped = [
-        each._replace(group=owners.get(each.id, each.group)) if each.group in settled.closed else each
+        each._replace(group=owners.get(each.id, each.group)) if each.group in reclosed.closed else each
         for each in stored
     ]
     instrument = next(iter(former)).instrument
     # An operator who redefines wants what is stored replaced, whatever holds for exposures that come late.
-    return diff_visits(settled, regrouped, {instrument: replace(rules, keep_stored=False)})
+    return diff_visits(reclosed, regrouped, {instrument: replace(rules, keep_stored=False)})
 
 
 def differences(old: VisitRecords, new: VisitRecords) -> list[str]:
-    """Say what differs between two versions of a visit, for people."""
-    told = [
+    """Return what differs between two versions of a visit, for people."""
+    differences = [
         f"{name} {getattr(old.aggregate, name)} -> {getattr(new.aggregate, name)}"
         for name in (each.name for each in fields(VisitAggregate))
         if getattr(old.aggregate, name) != getattr(new.aggregate, name)
@@ -167,14 +167,14 @@ def differences(old: VisitRecords, new: VisitRecords) -> list[str]:
         ("padding", old.padding, new.padding),
         ("detectors", len(old.regions.detectors), len(new.regions.detectors)),
     )
-    told = [f"{name} {before} -> {after}" for name, before, after in pairs if before != after] + told
+    differences = [f"{name} {before} -> {after}" for name, before, after in pairs if before != after] + differences
     moved = sum(
         before != after
         for before, after in zip(old.regions.detector_regions, new.regions.detector_regions, strict=False)
     )
     if old.regions.visit != new.regions.visit or moved:
-        told.append("regions")
-    return told or ["settings of the algorithm or fields of the exposures"]
+        differences.append("regions")
+    return differences or ["settings of the algorithm or fields of the exposures"]
 
 
 class _Joined:

@@ -1,4 +1,4 @@
-"""From candidate visits to diff: what is new, updated, unchanged, stale or in conflict with what is stored."""
+"""From candidate visits to a diff: what is new, updated, unchanged, stale or in conflict with what is stored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,9 +60,9 @@ def diff_visits(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[
     """
     diff = VisitDiff()
     kept_groups = {each.group for each in stored if rules[each.instrument].keep_stored}
-    settled = (defined.closed | defined.failed) - kept_groups
+    reclosed = (defined.closed | defined.failed) - kept_groups
     wanted = {(c.group, c.definition.id) for c in defined.candidates}
-    diff.stale = [each for each in stored if each.group in settled and (each.group, each.id) not in wanted]
+    diff.stale = [each for each in stored if each.group in reclosed and (each.group, each.id) not in wanted]
     gone = {(each.instrument, each.id) for each in diff.stale}
     owner: dict[tuple[str, int | str], tuple[GroupKey, int]] = {}
     by_id: dict[tuple[GroupKey, int], StoredVisit] = {}
@@ -79,7 +79,7 @@ def diff_visits(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[
         other = next((owner[c] for c in claims if owner.get(c, mine) != mine), None)
         if other is not None:
             diff.conflicts.append((candidate, _conflict(candidate, other)))
-            if own is not None and candidate.group in settled:
+            if own is not None and candidate.group in reclosed:
                 diff.stale.append(own)
             continue
         for claim in claims:

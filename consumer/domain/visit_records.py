@@ -34,7 +34,7 @@ _Number = TypeVar("_Number", int, float)
 
 
 def aggregate(exposures: Sequence[Exposure]) -> VisitAggregate:
-    """Say what the exposures of a visit are together.
+    """Return what the exposures of a visit are together.
 
     Over the exposures in order of ``(timespan_begin, id)``, unknown times last, so that the sums are the same to the
     last bit whatever the order of arrival. ``timespan_begin`` and ``timespan_end`` are null each when one of theirs is.
@@ -74,7 +74,7 @@ def aggregate(exposures: Sequence[Exposure]) -> VisitAggregate:
 
 
 def circular_mean_deg(angles_deg: Sequence[float]) -> float:
-    """Give the direction of the sum of unit vectors, degrees in [0, 360).
+    """Return the direction of the sum of unit vectors, degrees in [0, 360).
 
     Of a single angle it is that angle to the last bit, brought into the interval. Angles that cancel have no mean
     direction; what comes out then is what rounding left, the same for the same angles in the same order.

@@ -29,7 +29,7 @@ from consumer.model import Exposure, RawIngested
 MAX_MESSAGE_BYTES = 1_048_576
 """Kafka's own default bound for a message."""
 MAX_EXPOSURES_REMEMBERED = 4096
-"""Exposures whose bytes the fast path knows, unless told otherwise: a night of LSSTCam has about 1,000."""
+"""Exposures whose bytes the fast path knows, by default: a night of LSSTCam has about 1,000."""
 
 _CONFLUENT, _SINGLE_OBJECT = 0x00, b"\xc3\x01"
 _CONFLUENT_BYTES, _SINGLE_OBJECT_BYTES = 5, 10
@@ -54,7 +54,7 @@ class SchemaSource(Protocol):
     """Where the writer schemas of Confluent framing come from."""
 
     def fetch(self, schema_id: int) -> str:
-        """Give the text of a schema.
+        """Return the text of a schema.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Events to bytes, for whoever produces them: the simulator, the outbox and the tests."""
+"""Events to bytes, for what produces them: the simulator, the outbox and the tests."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -50,7 +50,7 @@ def confluent_header(schema_id: int) -> bytes:
 
 
 def record_of(raw: RawIngested) -> dict[str, Any]:
-    """Give the event's fields by their names in the schema."""
+    """Return the event's fields by their names in the schema."""
     own = asdict(raw)
     exposure = own.pop("exposure")
     return {"exposure": exposure.pop("id"), **exposure, **own}

@@ -111,7 +111,7 @@ def one_revision_each(announcements: Sequence[Announcement]) -> Sequence[Announc
     """Cut announcements before the first that repeats a visit.
 
     A later revision is sent only once the earlier one is acknowledged: whatever becomes of each message of a batch,
-    nobody reads the second before the first.
+    no reader sees the second before the first.
     """
     seen: set[tuple[str, int]] = set()
     for number, each in enumerate(announcements):

@@ -38,7 +38,7 @@ _BUILT_IN: dict[str, Callable[[str], GroupingRule]] = {
 
 
 def rule_names() -> tuple[str, ...]:
-    """Give the names of all rules that can be had, built in or installed, sorted."""
+    """Return the names of all rules that can be had, built in or installed, sorted."""
     return tuple(sorted(_BUILT_IN.keys() | entry_points(group=ENTRY_POINT_GROUP).names))
 
 

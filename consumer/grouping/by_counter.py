@@ -29,13 +29,13 @@ class OneToOneAndByCounter:
     buffers: bool = True
 
     def key(self, exposure: Exposure) -> str:
-        """Give ``day_obs/seq_start/seq_end``, or the exposure's id where it stands alone."""
+        """Return ``day_obs/seq_start/seq_end``, or the exposure's id where it stands alone."""
         if _alone(exposure):
             return str(exposure.id)
         return f"{exposure.day_obs}/{exposure.seq_start}/{exposure.seq_end}"
 
     def complete(self, exposures: Sequence[Exposure]) -> bool | None:
-        """Say whether each number of ``seq_start..seq_end`` has arrived; a counter that runs backwards never has."""
+        """Return whether each number of ``seq_start..seq_end`` has arrived; a counter that runs backwards never has."""
         if not exposures:
             return False
         first, last = exposures[0].seq_start, exposures[0].seq_end

@@ -26,11 +26,11 @@ class ByGroupMetadata:
     buffers: bool = True
 
     def key(self, exposure: Exposure) -> str:
-        """Give the ``group``."""
+        """Return the ``group``."""
         return exposure.group
 
     def complete(self, exposures: Sequence[Exposure]) -> bool | None:
-        """Say whether ``group_size`` exposures have arrived; None where no exposure tells it.
+        """Return whether ``group_size`` exposures have arrived; None where no exposure tells it.
 
         Exposures that disagree about the size are waited for up to the largest: closing late harms less than
         closing twice.

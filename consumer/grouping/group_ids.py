@@ -72,7 +72,7 @@ _FUNCTIONS: dict[str, GroupIdFunction] = {"digits": digits, "lsst": lsst}
 
 
 def group_id_names() -> tuple[str, ...]:
-    """Give the names that ``group_id`` may have, sorted."""
+    """Return the names that ``group_id`` may have, sorted."""
     return tuple(sorted(_FUNCTIONS))
 
 

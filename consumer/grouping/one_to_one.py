@@ -19,11 +19,11 @@ class OneToOne:
     buffers: bool = False
 
     def key(self, exposure: Exposure) -> str:
-        """Give the exposure's id in decimal digits."""
+        """Return the exposure's id in decimal digits."""
         return str(exposure.id)
 
     def complete(self, exposures: Sequence[Exposure]) -> bool | None:
-        """Say that the group is complete as soon as there is one."""
+        """Return that the group is complete as soon as there is one."""
         return len(exposures) > 0
 
     def define(self, group: Group, *, closed: bool) -> Definitions:

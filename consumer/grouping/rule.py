@@ -1,6 +1,6 @@
 """What a grouping rule is: the seam at which observatories add their own.
 
-Pure: no I/O, no clock. A rule never decides *when* a group closes; it is told.
+Pure: no I/O, no clock. A rule never decides *when* a group closes.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ BIGINT_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
-    """What of a closed group defines no visit, and why; to be counted, and told where `warn` says so."""
+    """What of a closed group defines no visit, and why; to be counted, and logged where `warn` says so."""
 
     reason: SkipReason
     exposures: tuple[int, ...]
@@ -59,11 +59,11 @@ class GroupingRule(Protocol):
         ...
 
     def key(self, exposure: Exposure) -> str:
-        """Give the text that names the exposure's group within its instrument; never fails."""
+        """Return the text that names the exposure's group within its instrument; never fails."""
         ...
 
     def complete(self, exposures: Sequence[Exposure]) -> bool | None:
-        """Say whether all exposures of one group have arrived; None when its size is unknown.
+        """Return whether all exposures of one group have arrived; None when its size is unknown.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class GroupingRule(Protocol):
 
 
 def on_sky(group: Group) -> tuple[Exposure, ...]:
-    """Give the exposures of a group that can define visits, in time order."""
+    """Return the exposures of a group that can define visits, in time order."""
     return in_time_order([e for e in group.exposures if e.off_sky_reason is None])
 
 
@@ -110,7 +110,7 @@ def off_sky_skips(group: Group) -> tuple[Skip, ...]:
 
 
 def checked_visit_id(visit: int, *, origin: str) -> int:
-    """Give back a visit id that the database can hold.
+    """Return a visit id that the database can hold.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ class ReplayProducer:
         Parameters
         ----------
         messages
-            Each goes to its own partition, so that the raws of a group stay together whoever chose it; where the topic
+            Each goes to its own partition, so that the raws of a group stay together; where the topic
             has no such partition any more, the key decides.
 
         Returns

@@ -15,7 +15,7 @@ _BROKER_TIMEOUT_S = 3.0
 """A broker that leaves a request unanswered for so long loses its connection, and the next question goes to another.
 Shorter than the question itself, which would end alone and leave the next one to the same broker."""
 _MOCK_CLUSTER = "mockCluster"
-"""How librdkafka's embedded cluster begins its id; nobody there answers an admin client."""
+"""How librdkafka's embedded cluster begins its id; it does not answer admin clients."""
 _NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """How a broker without topic ids writes one: 16 zero bytes, base64."""
 
@@ -70,7 +70,7 @@ class LogInspector:
         return {number: self.watermarks(PartitionId(topic, number))[1] for number in sorted(numbers)}
 
     def identify(self, topic: str) -> tuple[str, str]:
-        """Give the ids of the cluster and of the topic, which together name a log for good.
+        """Return the ids of the cluster and of the topic, which together name a log for good.
 
         A broker that has no topic ids, or does not let us describe the topic, gives an empty one.
 

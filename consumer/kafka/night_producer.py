@@ -44,7 +44,7 @@ class Pace:
                 raise ConfigurationError(f"{name} is {value}: it must be greater than 0")
 
     def due_s(self, simulated: SimulatedRaw) -> float:
-        """Tell when to send a message, seconds after the first."""
+        """Return when to send a message, seconds after the first."""
         if self.exposures_per_s is not None:
             return simulated.ordinal / self.exposures_per_s
         return simulated.at_s / self.speed if self.speed is not None else 0.0

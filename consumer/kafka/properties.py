@@ -15,7 +15,7 @@ ACKNOWLEDGED_WITHIN_S = 30.0
 
 
 def connection_properties(settings: KafkaSettings) -> Properties:
-    """Give the properties by which any client reaches the brokers: addresses, encryption, identity.
+    """Return the properties by which any client reaches the brokers: addresses, encryption, identity.
 
     The result may hold secrets: it is for librdkafka alone.
     """
@@ -23,7 +23,7 @@ def connection_properties(settings: KafkaSettings) -> Properties:
 
 
 def consumer_properties(settings: KafkaSettings, *, client_id: str) -> Properties:
-    """Give the properties of the group's member; see `consumer.kafka.source` for what they promise."""
+    """Return the properties of the group's member; see `consumer.kafka.source` for what they promise."""
     properties: Properties = {
         "fetch.message.max.bytes": _FETCH_BYTES,
         **connection_properties(settings),
@@ -49,7 +49,7 @@ def consumer_properties(settings: KafkaSettings, *, client_id: str) -> Propertie
 
 
 def announcer_properties(connection: Properties) -> Properties:
-    """Give the properties of the announcements' producer; see `consumer.kafka.announcer` for what they promise."""
+    """Return the properties of the announcements' producer; see `consumer.kafka.announcer` for what they promise."""
     return {
         "linger.ms": 0,
         "compression.type": "lz4",

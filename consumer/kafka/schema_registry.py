@@ -57,7 +57,7 @@ class RegistryClient:
         self._unknown: dict[int, float] = {}
 
     def fetch(self, schema_id: int) -> str:
-        """Give the text of a schema.
+        """Return the text of a schema.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class RegistryClient:
 
 @contextmanager
 def event_decoder(settings: Settings, *, max_message_bytes: int | None = None) -> Iterator[Decoder]:
-    """Give a decoder that knows the writer schemas of the settings, files and registry, for as long as it is needed.
+    """Return a decoder that knows the writer schemas of the settings, files and registry, for as long as it is needed.
 
     Parameters
     ----------

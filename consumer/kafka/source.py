@@ -130,7 +130,7 @@ class KafkaSource:
         self._consumer.resume(_topic_partitions(self._started))
 
     def high_watermark(self, partition: PartitionId) -> int | None:
-        """Give the offset after the last of the log, as the last fetch told; None before that."""
+        """Return the offset after the last of the log, as the last fetch reported it; None before that."""
         if partition not in self._started:
             return None
         asked = TopicPartition(partition.topic, partition.partition)
@@ -146,11 +146,11 @@ class KafkaSource:
         return self._inspector.ends(topic)
 
     def identify(self, topic: str) -> tuple[str, str]:
-        """Give the ids of the cluster and of the topic, which together name a log for good; see `LogInspector`."""
+        """Return the ids of the cluster and of the topic, which together name a log for good; see `LogInspector`."""
         return self._inspector.identify(topic)
 
     def mirror(self, positions: Mapping[PartitionId, int]) -> None:
-        """Tell Kafka how far we are, without waiting, for lag tools; nothing depends on it."""
+        """Store the positions in Kafka too, without waiting, for lag tools; nothing depends on it."""
         offsets = [
             TopicPartition(p.topic, p.partition, offset) for p, offset in positions.items() if p in self._started
         ]
@@ -163,10 +163,10 @@ class KafkaSource:
         self._inspector.close()
 
     def _release(self, partitions: Collection[PartitionId]) -> None:
-        """Give up what is read of partitions that go away.
+        """Stop reading partitions that go away.
 
-        librdkafka is told even when that is nothing: otherwise confluent-kafka takes all of them from an assignment in
-        which those that were never started do not stand, and the member fails.
+        librdkafka hears of it even when that is nothing: otherwise confluent-kafka takes all of them from an assignment
+        in which those that were never started do not stand, and the member fails.
         """
         ours = [p for p in partitions if p in self._started]
         self._started.difference_update(ours)
@@ -215,7 +215,7 @@ class KafkaSource:
 
 
 def librdkafka_version() -> str:
-    """Give the version of the client library."""
+    """Return the version of the client library."""
     return libversion()[0]
 
 

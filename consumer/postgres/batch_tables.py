@@ -1,6 +1,6 @@
 """What a batch's transaction reads and writes, one method for each step in the order of `apply_batch`.
 
-Delivery: all of a batch or nothing. `advance` is the fence and comes first; whoever lost a partition fails there.
+Delivery: all of a batch or nothing. `advance` is the fence and comes first: it fails where a partition was lost.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -345,7 +345,7 @@ def _visit_columns(visits: Sequence[VisitRecords]) -> Parameters:
 
 
 def _detector_columns(visits: Sequence[VisitRecords]) -> Iterator[Parameters]:
-    """Give the parameters of ``insert_detector_regions``: once for all visits that are alike, but not for too many."""
+    """Return the parameters of ``insert_detector_regions``: once for visits that are alike, up to a number."""
     alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[VisitRecords]] = {}
     for v in visits:
         lengths = tuple(map(len, v.regions.detector_regions))

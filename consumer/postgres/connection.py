@@ -1,4 +1,4 @@
-"""One session of PostgreSQL, opened anew when it is lost, and its errors sorted by what to do about them."""
+"""One session of PostgreSQL, reopened when it is lost, and its errors sorted by what to do about them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -81,7 +81,7 @@ def took_too_long(error: TransientError) -> bool:
 
 
 def error_class(error: BaseException) -> str:
-    """Give the label of ``db_errors_total`` for one of our errors: the SQLSTATE class, or ``connection``."""
+    """Return the label of ``db_errors_total`` for one of our errors: the SQLSTATE class, or ``connection``."""
     cause = error.__cause__
     state = cause.sqlstate if isinstance(cause, psycopg.Error) else None
     return state[:2] if state else "connection"
@@ -129,8 +129,8 @@ class Database:
         Raises
         ------
         TransientError
-            The session is lost or the server is unwell. When that happens during the commit, the transaction may have
-            happened or not: only a look at the stored position tells.
+            The session is lost or the server is unavailable. When that happens during the commit, only the stored
+            position shows whether the transaction happened.
         DataRefusedError
             The server refuses a row.
         FatalError
@@ -165,7 +165,7 @@ class Database:
             connection.close()
 
     def cancel(self) -> None:
-        """Ask the server, from any thread, to end the running statement; one that does not answer is left alone."""
+        """Ask the server, from any thread, to end the running statement; one that does not answer goes on."""
         connection = self._connection
         if connection is not None and not connection.closed:
             with suppress(psycopg.Error):

@@ -1,4 +1,4 @@
-"""Dead letters: choosing, reading and settling them."""
+"""Dead letters: choosing, reading and closing them."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
@@ -75,7 +75,7 @@ class DeadLetters:
     Parameters
     ----------
     database
-        A session of the writer role, or of the reader role where nothing is settled.
+        A session of the writer role, or of the reader role where nothing is closed.
     """
 
     def __init__(self, database: Database) -> None:
@@ -95,8 +95,8 @@ class DeadLetters:
             after = letters[-1].id
             left = None if left is None else left - page
 
-    def settle(self, ids: Collection[int], status: DeadLetterStatus, *, before: Collection[str]) -> set[int]:
+    def close(self, ids: Collection[int], status: DeadLetterStatus, *, before: Collection[str]) -> set[int]:
         """Mark dead letters; return those that had one of the statuses `before`, and so are marked now."""
         parameters = {"ids": sorted(ids), "status": status.value, "before": sorted(before)}
         with self._database.transaction() as session:
-            return {cast("int", row[0]) for row in session.rows("dead_letters", "settle", parameters)}
+            return {cast("int", row[0]) for row in session.rows("dead_letters", "close", parameters)}

@@ -90,7 +90,7 @@ class PostgresVisitStore:
                 self._store_exposures(BatchTransaction(session), rest)
 
     def stored_visits(self, instrument: str, visits: Collection[int]) -> Mapping[int, VisitRecords]:
-        """Give those of these visits that are stored, with every row."""
+        """Return those of these visits that are stored, with every row."""
         wanted = sorted(visits)
         found: dict[int, VisitRecords] = {}
         for start in range(0, len(wanted), _AT_ONCE):
@@ -99,12 +99,12 @@ class PostgresVisitStore:
         return found
 
     def group_members(self, groups: Collection[GroupKey]) -> Sequence[Exposure]:
-        """Give the stored exposures of these groups."""
+        """Return the stored exposures of these groups."""
         with self.database.transaction() as session:
             return [known.record for known in BatchTransaction(session).group_members(groups)]
 
     def raw_regions(self, instrument: str, exposures: Collection[int]) -> Sequence[RawRegion]:
-        """Give what is stored of these exposures' raws, or was given with this batch."""
+        """Return what is stored of these exposures' raws, or was given with this batch."""
         keys = [ExposureKey(instrument, exposure) for exposure in exposures]
         with self.database.transaction() as session:
             stored = BatchTransaction(session).raw_regions(keys)

@@ -49,9 +49,9 @@ class Positions:
         self._owner = owner
 
     def claim(self, log: LogPartition) -> StoredPosition:
-        """Take a partition over: whoever had it before writes nothing from here on.
+        """Lease a partition: the raised epoch keeps its former owner from writing.
 
-        Groups that were left open by a former log of that topic, which nobody reads to its end any more, live by this
+        Groups that were left open by a former log of that topic, which is not read any more, live by this
         partition's clock from here on.
 
         Raises
@@ -101,7 +101,7 @@ class Positions:
         return position._replace(next_offset=offset)
 
     def begin_topic(self, position: StoredPosition, log: LogPartition, ends: Mapping[int, int]) -> StoredPosition:
-        """Store where all partitions of a topic start that was never read, where nobody did meanwhile.
+        """Store where all partitions of a topic start that was never read, where no other replica did meanwhile.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class Positions:
             return _position(session.rows("positions", "read_positions", {"ids": [position.id]})[0])
 
     def has_read(self, topic: str) -> bool:
-        """Tell whether a position of a topic of this name is stored, of whichever log."""
+        """Return whether a position of a topic of this name is stored, of whichever log."""
         with self._database.transaction() as session:
             named = {"consumer_group": self._consumer_group, "topic": topic}
             return bool(session.rows("positions", "has_read", named))

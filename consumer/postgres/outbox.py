@@ -1,6 +1,6 @@
 """The outbox's rows, under the lock that lets one process at a time send them; and the removal of what is done.
 
-Only committed rows are read. The lock belongs to the session and goes with it: whoever takes over may send again what
+Only committed rows are read. The lock belongs to the session and goes with it: the next leader may send again what
 was sent but not yet marked, and never leaves anything out.
 """
 
@@ -62,7 +62,7 @@ class Outbox:
         return self._remove("remove_sent", days)
 
     def remove_settled(self, days: float) -> int:
-        """Remove some dead letters that were settled so long ago; 0 when none are left."""
+        """Remove some dead letters that were closed so long ago; 0 when none are left."""
         return self._remove("remove_settled", days)
 
     def close(self) -> None:

@@ -98,16 +98,16 @@ def array_text(numbers: Iterable[int]) -> str:
 
 
 def group_columns(keys: Iterable[GroupKey], *, prefix: str = "") -> Parameters:
-    """Give group keys as the parameters ``instruments`` and ``group_keys``."""
+    """Return group keys as the parameters ``instruments`` and ``group_keys``."""
     return columns((f"{prefix}instruments", "group_keys"), sorted(keys))
 
 
 def dead_letter_columns(
-    letters: Iterable[DeadLetter], stream_times_ms: Mapping[PartitionId, int] | None = None
+    letters: Iterable[DeadLetter], offset_ids: Mapping[PartitionId, int] | None = None
 ) -> Parameters:
-    """Give dead letters as parameters: of messages where `clocks` tells the partitions' ids, of subjects otherwise."""
+    """Return dead letters as parameters: of messages where `offset_ids` is given, of groups and exposures otherwise."""
     names = ("reasons", "details", "instruments", "exposures", "group_keys")
-    if stream_times_ms is None:
+    if offset_ids is None:
         return columns(names, ((x.reason, storable(x.detail), x.instrument, x.exposure, x.group_key) for x in letters))
     return columns(
         (*names, "clocks", "offsets", "keys", "values", "messages_ms"),
@@ -118,7 +118,7 @@ def dead_letter_columns(
                 x.instrument,
                 x.exposure,
                 x.group_key,
-                stream_times_ms[x.message.partition],
+                offset_ids[x.message.partition],
                 x.message.offset,
                 x.message.key,
                 x.message.value,

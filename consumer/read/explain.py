@@ -93,7 +93,7 @@ def _rules(settings: Settings, instrument: str | None) -> Instrument | None:
 
 
 def _waiting(trace: Trace, rules: Instrument | None) -> Explanation | None:
-    """Say until when the exposure's group waits, and for what."""
+    """Return until when the exposure's group waits, and for what."""
     if trace.waiting is None:
         return None
     group = trace.waiting.group
@@ -123,7 +123,7 @@ def _waiting(trace: Trace, rules: Instrument | None) -> Explanation | None:
 
 
 def _skips(trace: Trace, rules: Instrument | None) -> Iterator[Explanation]:
-    """Say for which reasons the exposure, or the rest of its group, defines no visit."""
+    """Yield for which reasons the exposure, or the rest of its group, defines no visit."""
     if trace.exposure is None:
         return
     record: Exposure = trace.exposure.record

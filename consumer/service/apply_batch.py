@@ -2,7 +2,7 @@
 
 The steps alternate between what PostgreSQL knows (`Tables`) and what the core decides (`consumer.domain`). Locks are
 taken in one order by every replica: positions, exposures, groups, visits, each in the order of their keys. Groups that
-fall due, and those that are settled again because an id became free, come out of that order: where two replicas then
+fall due, and those that are processed again because an id became free, come out of that order: where two replicas then
 wait for each other, PostgreSQL ends one of the transactions, and it is tried again at once.
 """
 
@@ -129,7 +129,7 @@ def apply_batch(
     result.closed = [(each.group.key.instrument, each.reason) for each in buffer.closings]
     _store_groups(tables, buffer, open_before, rules)
     result.group_s = stopwatch() - started
-    settled = store_visits(
+    stored = store_visits(
         tables,
         buffer,
         rules,
@@ -139,10 +139,10 @@ def apply_batch(
         alone=alone,
         stopwatch=stopwatch,
     )
-    result.diff, result.written, result.region_s = settled.diff, settled.written, settled.region_s
-    result.warnings, result.contested = settled.warnings, settled.contested
-    result.off_sky += settled.off_sky
-    result.dead_letters += settled.dead_letters
+    result.diff, result.written, result.region_s = stored.diff, stored.written, stored.region_s
+    result.warnings, result.contested = stored.warnings, stored.contested
+    result.off_sky += stored.off_sky
+    result.dead_letters += stored.dead_letters
     result.detectors_without_region = _without_region(result.written, merged.exposures)
     tables.resolve_dead_letters_of_exposures(merged.returned_on_sky)
     tables.write_dead_letters(result.dead_letters, {a.partition: a.offset_id for a in batch.offset_updates})

@@ -121,12 +121,12 @@ class BatchBuilder:
         return self._waiting[0] if self._waiting else None
 
     def take_clamped(self) -> int:
-        """Tell how many messages were stamped too far ahead since this was asked last."""
+        """Return how many messages were stamped too far ahead since this was asked last."""
         clamped, self._clamped = self._clamped, 0
         return clamped
 
     def position(self, partition: PartitionId) -> int | None:
-        """Give the offset that is read next, gathered messages included."""
+        """Return the offset that is read next, gathered messages included."""
         return self._readers[partition].next_offset
 
     def add_partition(self, lease: PartitionLease) -> None:
@@ -223,7 +223,7 @@ class BatchBuilder:
         )
 
     def still_idle(self, tick: Batch) -> Batch | None:
-        """Give the part of an earlier tick whose partitions are where they were, with nothing gathered since."""
+        """Return the part of an earlier tick whose partitions are where they were, with nothing gathered since."""
         present = self.tick(0)
         same = set(tick.offset_updates) & set(() if present is None else present.offset_updates)
         return tick.restricted_to({advance.offset_id for advance in same})

@@ -99,7 +99,7 @@ def acquire_leases(
         Assigned to this replica.
     start_at_end
         Where a topic that was never read starts: at the end of each partition's log, or at its first offset. Partitions
-        that are added later, and topics that are recreated, always start at the first: nobody decided to skip those.
+        that are added later, and recreated topics, always start at the first: no operator decided to skip those.
     wanted
         Whether a partition is still assigned here: a lease that had to wait for the database must not fence the
         partition's new owner.

@@ -199,7 +199,7 @@ class ConsumerLoop:
             self._leases.release(out_of_range)
 
     def _next_call(self, now_s: float) -> Pending | None:
-        """Give the idle writer what is most urgent: a batch, leases, a tick, or a question whether it is there."""
+        """Return the idle writer what is most urgent: a batch, leases, a tick, or a question whether it is there."""
         if self._prepare is not None:
             prepare, self._prepare = self._prepare, None
             return self._prepared(prepare, now_s)

@@ -1,7 +1,7 @@
 """Sends what the outbox holds, and removes what is done and old: one process at a time, in a thread of its own.
 
 Delivery: each announcement at least once, the revisions of one visit in their order, none before its rows can be read.
-What was sent and not yet marked when a process dies is sent again by whoever takes over.
+What was sent and not yet marked when a process dies is sent again by the next leader.
 
 While brokers or database are unavailable the thread tries again, with growing pauses. What cannot get better by itself
 (a missing table, a missing right) ends the process, as it does in the loop.
@@ -23,7 +23,7 @@ from consumer.postgres.outbox import Outbox
 from consumer.service.runtime import Runtime
 
 _LEAD_AGAIN_S = 1.0
-"""How often a process that does not hold the lock asks for it: so long nobody sends after the one that did died."""
+"""How often a process that does not hold the lock asks for it: for so long nothing is sent after the leader died."""
 _COUNT_EVERY_S = 1.0
 
 

@@ -3,7 +3,7 @@
 ===========  =======================================================================  =========================
 state        meaning                                                                  leads to
 ===========  =======================================================================  =========================
-(unknown)    another replica's, or nobody's                                           ASSIGNED
+(unknown)    another replica's, or of none                                            ASSIGNED
 `ASSIGNED`   the consumer group assigned it; its lease is to be acquired              CLAIMING
 `CLAIMING`   PostgreSQL is being asked for the lease, or whether it is still ours     READING REFUSED TRIPPED
 `READING`    leased; its messages go into batches                                     CLAIMING TRIPPED

@@ -21,7 +21,7 @@ class Poller:
     Parameters
     ----------
     source, builder, reporter
-        From where, to where, and what is told of it.
+        Where messages come from, where they go, and what reports it.
     runtime
         Clocks of the machine.
     max_messages

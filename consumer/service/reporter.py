@@ -21,7 +21,7 @@ from consumer.web import Health, PartitionStatus, ServiceStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopState:
-    """What the loop is at, for the probes; made anew at every turn."""
+    """What the loop is at, for the probes; replaced at every turn."""
 
     joined: bool
     assigned: frozenset[PartitionId]

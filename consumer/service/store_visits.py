@@ -1,8 +1,7 @@
 """From the groups that closed or changed to their rows: define, diff_visits with what is stored, compute, write.
 
-A visit that goes, or gets another name, leaves an id or a name to a group that was refused it before. That group is
-settled again in the same transaction, so that a claim which did not last leaves no trace: what is stored at the end
-does not depend on the order in which groups closed.
+Deleting or renaming a visit frees its id or name. Groups that conflicted on it before are processed again in the same
+transaction, so that the result does not depend on the order in which groups closed.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -115,7 +114,7 @@ def store_visits(
     stopwatch
         Seconds of a monotonic clock.
     """
-    settled = StoreVisitsResult()
+    outcome = StoreVisitsResult()
     closings, opened = buffer.last_closings(), buffer.open_now()
     # Who comes first has an id or a name. What follows takes closings in their order, each group's last one.
     in_order = len(closings) == len(buffer.closings) and not opened
@@ -123,21 +122,21 @@ def store_visits(
     while closings or opened:
         raws = _raws_of(tables, [*closings, *opened], rules)
         defined = define(closings, opened, rules, raws)
-        settled.dead_letters += defined.dead_letters
-        settled.warnings += [skip.detail for _, skip in defined.skips if skip.warn]
-        settled.off_sky += [(key.instrument, skip.reason) for key, skip in defined.skips]
-        one = _Pass(tables, rules, prefetched, settled, defined, announce=announce, alone=alone, stopwatch=stopwatch)
+        outcome.dead_letters += defined.dead_letters
+        outcome.warnings += [skip.detail for _, skip in defined.skips if skip.warn]
+        outcome.off_sky += [(key.instrument, skip.reason) for key, skip in defined.skips]
+        one = _Pass(tables, rules, prefetched, outcome, defined, announce=announce, alone=alone, stopwatch=stopwatch)
         freed = one.run()
         in_order = in_order and not freed
-        closings, opened = _refused_before(tables, rules, settled, freed, last_ms), []
-    settled.contested = bool(settled.diff.conflicts) and not in_order
+        closings, opened = _refused_before(tables, rules, outcome, freed, last_ms), []
+    outcome.contested = bool(outcome.diff.conflicts) and not in_order
     # One that was given up and taken again within the batch would have gone to a group that was refused it before.
-    settled.contested |= bool(renamed) and bool(tables.refused_groups(renamed))
-    return settled
+    outcome.contested |= bool(renamed) and bool(tables.refused_groups(renamed))
+    return outcome
 
 
 def _refused_before(
-    tables: VisitTables, rules: Mapping[str, Instrument], settled: StoreVisitsResult, freed: set[str], last_ms: int
+    tables: VisitTables, rules: Mapping[str, Instrument], outcome: StoreVisitsResult, freed: set[str], last_ms: int
 ) -> list[Closing]:
     """Close the groups again that were refused a visit id or a name, now that one of their instrument is free.
 
@@ -145,7 +144,7 @@ def _refused_before(
     """
     if not freed:
         return []
-    refused = {c.group for c, _ in settled.diff.conflicts if c.group.instrument in freed}
+    refused = {c.group for c, _ in outcome.diff.conflicts if c.group.instrument in freed}
     refused |= {key for key in tables.refused_groups(freed) if key.instrument in rules}
     if not refused:
         return []
@@ -154,11 +153,11 @@ def _refused_before(
     for known in tables.group_members(closed):
         members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known.detectors)))
     tables.delete_groups(closed)
-    diff = settled.diff
+    diff = outcome.diff
     diff.conflicts = [(c, letter) for c, letter in diff.conflicts if c.group not in closed]
-    settled.dead_letters = [
+    outcome.dead_letters = [
         letter
-        for letter in settled.dead_letters
+        for letter in outcome.dead_letters
         if letter.reason != DeadLetterReason.VISIT_CONFLICT
         or GroupKey(letter.instrument or "", letter.group_key or "") not in closed
     ]
@@ -180,7 +179,7 @@ class _Pass:
     tables: VisitTables
     rules: Mapping[str, Instrument]
     prefetched: Prefetched
-    settled: StoreVisitsResult
+    outcome: StoreVisitsResult
     defined: Defined
     announce: Announce | None
     alone: bool
@@ -189,18 +188,18 @@ class _Pass:
 
     def run(self) -> set[str]:
         """Write, and return the instruments in which a visit id or a name became free."""
-        defined, settled = self.defined, self.settled
+        defined, outcome = self.defined, self.outcome
         gone = defined.closed | defined.failed
         if not defined.candidates and not gone:
             return set()
         named = [(c.definition.instrument, c.definition.id, c.definition.name) for c in defined.candidates]
         diff = diff_visits(defined, self.tables.lock_visits(named, gone), self.rules)
-        _add(settled.diff, diff)
-        settled.dead_letters += [letter for _, letter in diff.conflicts]
+        _add(outcome.diff, diff)
+        outcome.dead_letters += [letter for _, letter in diff.conflicts]
         self.failed = {c.group for c, _ in diff.conflicts}
         started = self.stopwatch()
         records = self._records([*diff.new, *(c for c, _ in diff.updated)])
-        settled.region_s += self.stopwatch() - started
+        outcome.region_s += self.stopwatch() - started
         olds: list[StoredVisit | None] = [*(None for _ in diff.new), *(old for _, old in diff.updated)]
         failed = [old for one, old in zip(records, olds, strict=True) if one is None and old is not None]
         self.tables.delete_visits([*diff.stale, *failed])
@@ -232,7 +231,7 @@ class _Pass:
         return finished
 
     def _regions(self, candidates: Sequence[Candidate]) -> list[VisitRegions | GroupError]:
-        """Give regions: those that were prefetched, and the others computed, those of one instrument together."""
+        """Return regions: those that were prefetched, and the others computed, those of one instrument together."""
         found: dict[int, VisitRegions | GroupError] = {}
         by_instrument: dict[str, list[int]] = {}
         for index, candidate in enumerate(candidates):
@@ -262,13 +261,13 @@ class _Pass:
                 self.tables.delete_visits(olds)
                 lost |= {old.instrument for old in olds}
             else:
-                self.settled.written += visits
+                self.outcome.written += visits
                 if self.announce is not None:
                     self.tables.write_outbox(outbox_rows(visits, revisions, self.announce))
         return lost
 
     def _fail(self, group: GroupKey, error: GroupError) -> None:
-        self.settled.dead_letters.append(group_dead_letter(group, error))
+        self.outcome.dead_letters.append(group_dead_letter(group, error))
         self.failed.add(group)
 
 

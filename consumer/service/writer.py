@@ -126,7 +126,7 @@ class Writer:
         return self._thread.submit(lambda: self._retried(question))
 
     def stop(self) -> None:
-        """Give up retrying, from any thread; the running statement goes on."""
+        """Stop retrying, from any thread; the running statement goes on."""
         self._stopping.set()
 
     def close(self, timeout_s: float) -> None:

@@ -39,7 +39,7 @@ class MountPosition:
 
 
 def sidereal_time_deg(utc_s: float, site: Site) -> float:
-    """Give the local mean sidereal time, degrees, of a UTC time in seconds since the Unix epoch."""
+    """Return the local mean sidereal time, degrees, of a UTC time in seconds since the Unix epoch."""
     days = (utc_s - _J2000_UTC_S) / 86400.0
     return (280.46061837 + 360.98564736629 * days + site.longitude_deg) % 360.0
 

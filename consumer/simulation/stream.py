@@ -76,7 +76,7 @@ def simulate_night(settings: SimulationSettings) -> Iterator[SimulatedRaw]:
 def _announce(
     settings: SimulationSettings, exposure: Exposure, ordinal: int, origin_ns: int, random: np.random.Generator
 ) -> Iterator[SimulatedRaw]:
-    """Give all messages of one exposure, in no order."""
+    """Return all messages of one exposure, in no order."""
     count = settings.detectors or settings.camera.detectors
     after_s = ((exposure.timespan_end or 0) - origin_ns) / 1e9 + _READOUT_S
     at_s = after_s + settings.disorder_s * random.random(count)

@@ -72,15 +72,15 @@ class VisitStore(Protocol):
     """Where a batch finds stored visits and puts its own."""
 
     def stored_visits(self, instrument: str, visits: Collection[int]) -> Mapping[int, VisitRecords]:
-        """Give those of these visits that are stored, with every row."""
+        """Return those of these visits that are stored, with every row."""
         ...
 
     def group_members(self, groups: Collection[GroupKey]) -> Sequence[Exposure]:
-        """Give the stored exposures of these groups; those off sky may be among them."""
+        """Return the stored exposures of these groups; those off sky may be among them."""
         ...
 
     def raw_regions(self, instrument: str, exposures: Collection[int]) -> Sequence[RawRegion]:
-        """Give what is stored of the own WCS of these exposures' raws."""
+        """Return what is stored of the own WCS of these exposures' raws."""
         ...
 
     def write(self, records: VisitRecords, *, detector_regions: bool) -> None:
@@ -104,15 +104,15 @@ class MemoryStore:
     raws: tuple[RawRegion, ...] = ()
 
     def stored_visits(self, instrument: str, visits: Collection[int]) -> Mapping[int, VisitRecords]:
-        """Give those of these visits that are kept."""
+        """Return those of these visits that are kept."""
         return {visit: self.visits[instrument, visit] for visit in visits if (instrument, visit) in self.visits}
 
     def group_members(self, groups: Collection[GroupKey]) -> Sequence[Exposure]:
-        """Give the members of the visits that are kept of these groups."""
+        """Return the members of the visits that are kept of these groups."""
         return [e for records in self.visits.values() if records.group in groups for e in records.definition.exposures]
 
     def raw_regions(self, instrument: str, exposures: Collection[int]) -> Sequence[RawRegion]:
-        """Give what is kept of these exposures' raws."""
+        """Return what is kept of these exposures' raws."""
         return [raw for raw in self.raws if raw.instrument == instrument and raw.exposure in exposures]
 
     def write(self, records: VisitRecords, *, detector_regions: bool) -> None:  # noqa: ARG002  # all is kept as one

@@ -48,14 +48,14 @@ _AHEAD = 2
 """Chunks that each other process has before it, so that it need not wait for this one."""
 
 Progress = Callable[[int, int], None]
-"""Told how many visits of how many have their regions."""
+"""Called with how many visits of how many have their regions."""
 
 
 class Pool(Protocol):
     """What maps a function over many inputs: a pool of `multiprocessing`, or an executor of `concurrent.futures`."""
 
     def map(self, function: Callable[[Any], Any], inputs: Iterable[Any], /) -> Iterable[Any]:
-        """Give the function's values in the order of the inputs."""
+        """Return the function's values in the order of the inputs."""
         ...
 
 
@@ -79,7 +79,7 @@ class GroupExposuresTask(Task):
         self.rule: GroupingRule = get_rule(self.config.rule, group_id=self.config.group_id)
 
     def group(self, exposures: Iterable[Exposure]) -> tuple[list[tuple[GroupKey, VisitDefinition]], list[Skip]]:
-        """Give the visits with their groups, and what defines none; see `consumer.task.define.group_exposures`."""
+        """Return the visits with their groups, and what defines none; see `consumer.task.define.group_exposures`."""
         definitions, skips = group_exposures(self.rule, exposures)
         for skip in skips:
             if skip.warn:
@@ -105,7 +105,7 @@ class ComputeVisitRegionsTask(Task):
     config: ComputeVisitRegionsConfig
 
     def algorithm(self, instrument: str, collections: Sequence[str] | None = None) -> RegionAlgorithm:
-        """Give the algorithm with the cameras of some collections, to be searched in order.
+        """Return the algorithm with the cameras of some collections, to be searched in order.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class ComputeVisitRegionsTask(Task):
         processes
             Number of processes, of the pool that is given or of one's own.
         progress
-            Told how far it is.
+            Called with how far it is.
 
         Raises
         ------
@@ -195,7 +195,7 @@ class DefineVisitsTask(Task):
     store
         Where visits are stored; by default in memory, as its attribute `store`.
     progress
-        Told how many visits of how many have their regions.
+        Called with how many visits of how many have their regions.
     **arguments
         Those of `consumer.task.interface.Task`.
     """
@@ -361,7 +361,7 @@ def _share(others: _Others, jobs: Sequence[_Chunk], ahead: int) -> Iterator[list
 
 
 def _collect(chunks: Iterable[list[VisitRegions]], total: int, progress: Progress | None) -> list[VisitRegions]:
-    def told() -> Iterator[list[VisitRegions]]:
+    def reported() -> Iterator[list[VisitRegions]]:
         done = 0
         for chunk in chunks:
             done += len(chunk)
@@ -369,4 +369,4 @@ def _collect(chunks: Iterable[list[VisitRegions]], total: int, progress: Progres
                 progress(done, total)
             yield chunk
 
-    return list(chain.from_iterable(told()))
+    return list(chain.from_iterable(reported()))

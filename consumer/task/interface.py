@@ -37,7 +37,7 @@ class Metadata:
         self.values[name] = [*self.getArray(name), value] if name in self.values else [value]
 
     def getArray(self, name: str) -> list[Scalar]:  # noqa: N802  # the task's interface
-        """Give all values of one name.
+        """Return all values of one name.
 
         Raises
         ------
@@ -48,12 +48,12 @@ class Metadata:
         return list(value) if isinstance(value, list) else [value]
 
     def names(self) -> set[str]:
-        """Give all names, with those of the nested metadata after theirs and a dot."""
+        """Return all names, with those of the nested metadata after theirs and a dot."""
         inner = {f"{name}.{item}" for name, metadata in self.nested.items() for item in metadata.names()}
         return self.values.keys() | self.nested.keys() | inner
 
     def __getitem__(self, name: str) -> Scalar:
-        """Give the latest value of one name."""
+        """Return the latest value of one name."""
         value = self._find(name)
         return value[-1] if isinstance(value, list) else value
 
@@ -172,19 +172,19 @@ class Task:
         self._tasks[self._full_name] = weakref.ref(self)
 
     def getName(self) -> str:  # noqa: N802  # the task's interface
-        """Give the brief name."""
+        """Return the brief name."""
         return self._name
 
     def getFullName(self) -> str:  # noqa: N802  # the task's interface
-        """Give the names of the parents and of this task, joined with dots."""
+        """Return the names of the parents and of this task, joined with dots."""
         return self._full_name
 
     def getTaskDict(self) -> "dict[str, weakref.ReferenceType[Task]]":  # noqa: N802  # the task's interface
-        """Give weak references to all tasks of the tree by full name, in the order in which they were made."""
+        """Return weak references to all tasks of the tree by full name, in the order in which they were made."""
         return dict(self._tasks)
 
     def getFullMetadata(self) -> Metadata:  # noqa: N802  # the task's interface
-        """Give the metadata of all tasks of the tree: ``top:sub:subsub.item``."""
+        """Return the metadata of all tasks of the tree: ``top:sub:subsub.item``."""
         return Metadata(nested={name.replace(".", ":"): task.metadata for name, task in self._living()})
 
     def emptyMetadata(self) -> None:  # noqa: N802  # the task's interface
@@ -220,11 +220,11 @@ class Task:
             self._record_usage(f"{name}End", logLevel)
 
     def getSchemaCatalogs(self) -> dict[str, Any]:  # noqa: N802  # the task's interface
-        """Give the schemas of the catalogues that this task makes: none."""
+        """Return the schemas of the catalogues that this task makes: none."""
         return {}
 
     def getAllSchemaCatalogs(self) -> dict[str, Any]:  # noqa: N802  # the task's interface
-        """Give the schemas of the catalogues that this task and its subtasks make."""
+        """Return the schemas of the catalogues that this task and its subtasks make."""
         schemas: dict[str, Any] = {}
         for _, task in self._living():
             schemas |= task.getSchemaCatalogs()

@@ -104,7 +104,7 @@ ON CONFLICT (instrument, group_key) DO UPDATE SET clock = stored.clock
 RETURNING instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms;
 
 -- name: lock_due_groups
--- Groups that fall due by the batch's clocks, or that an exposure of the batch supersedes. Most often there is none, but
+-- Groups that fall due by the batch's stream times, or that an exposure of the batch supersedes. Most often there is none, but
 -- the planner cannot know: OFFSET 0 keeps it from reading all open groups instead of two indexes.
 SELECT instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms
 FROM open_group
@@ -133,8 +133,8 @@ ORDER BY instrument, group_key
 FOR UPDATE;
 
 -- name: lock_first_due_groups
--- Of the groups that fall due by the clocks of a tick those with the earliest deadlines. Groups of an instrument that is
--- not configured stay due for ever, and must not take the others' places.
+-- The groups with the earliest deadlines that a tick makes due. Instruments that are not configured are skipped: their
+-- groups never close, and would fill the LIMIT.
 SELECT instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms
 FROM open_group
 WHERE (instrument, group_key) IN (
@@ -196,7 +196,7 @@ ORDER BY instrument, id
 FOR UPDATE;
 
 -- name: delete_visits
--- What is left of a visit is its revision: whoever has seen it ignores one of the same id that is not above it.
+-- The revision outlives the visit: readers that have seen it ignore a revision of the same id that is not above it.
 WITH gone AS (
     DELETE FROM visit
     WHERE (instrument, id) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]))
@@ -292,7 +292,7 @@ CROSS JOIN LATERAL unnest(given.trixels::integer[]) AS trixel
 ON CONFLICT (htm7, instrument, visit) DO NOTHING;
 
 -- name: insert_dead_letters_of_messages
--- One dead letter for each message, for good: what an operator settled stays settled when the log is read again.
+-- One dead letter for each message, for good: what an operator closed stays closed when the log is read again.
 INSERT INTO dead_letter (
     reason, detail, instrument, exposure, group_key, cluster_id, topic, topic_id, partition, "offset", key, value,
     message_at
@@ -308,7 +308,7 @@ ORDER BY log.id, given."offset"
 ON CONFLICT (cluster_id, topic, topic_id, partition, "offset") WHERE "offset" IS NOT NULL DO NOTHING;
 
 -- name: insert_dead_letters_of_subjects
--- Groups and exposures that are set aside have one dead letter for each reason; it opens again when they fail again.
+-- Dead-lettered groups and exposures have one dead letter for each reason; it opens again when they fail again.
 INSERT INTO dead_letter (reason, detail, instrument, exposure, group_key)
 SELECT *
 FROM unnest(

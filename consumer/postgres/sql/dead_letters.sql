@@ -20,8 +20,8 @@ WHERE (%(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s::bigint[]))
 ORDER BY id
 LIMIT %(limit)s;
 
--- name: settle
--- An operator's word. What was settled in the meantime, by a consumer or by somebody else, keeps that.
+-- name: close
+-- An operator's decision. What a consumer or another operator closed in the meantime stays as it is.
 UPDATE dead_letter
 SET status = %(status)s, settled_at = now()
 WHERE id = ANY(%(ids)s::bigint[]) AND status = ANY(%(before)s::text[])

@@ -32,7 +32,7 @@ UPDATE outbox SET sent_at = now() WHERE id = ANY(%(ids)s::bigint[]) AND sent_at 
 SELECT count(*), extract(epoch FROM min(created_at))::double precision FROM outbox WHERE sent_at IS NULL;
 
 -- name: remove_sent
--- At most so many at once, so that no transaction is long; what somebody else has locked is left for the next time.
+-- At most so many at once, so that no transaction is long; rows that another transaction has locked are left for the next time.
 DELETE FROM outbox
 WHERE id IN (
     SELECT id FROM outbox

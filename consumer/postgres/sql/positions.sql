@@ -9,7 +9,7 @@ SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now()
 RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until;
 
 -- name: adopt_groups
--- A topic that was made anew, or on another cluster, is another log; the clocks of the former one stand still for ever,
+-- A recreated topic, or one on another cluster, is another log; the stream times of the former one stand still for ever,
 -- and with them the groups that it left open. Both clocks are times of day, so that the deadlines keep their meaning.
 UPDATE open_group
 SET clock = %(id)s
@@ -29,7 +29,7 @@ WHERE consumer_group = %(consumer_group)s AND topic = %(topic)s AND next_offset 
 LIMIT 1;
 
 -- name: begin_topic
--- Where reading starts at the ends of a topic: all its partitions at once, so that one which is added later is told from
+-- Where reading starts at the ends of a topic: all its partitions at once, so that one which is added later differs from
 -- them, and read whole.
 INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_id, partition, next_offset)
 SELECT %(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, given.partition, given.next_offset
@@ -52,7 +52,7 @@ FROM consumer_offset
 ORDER BY consumer_group, cluster_id, topic, topic_id, partition;
 
 -- name: set_position
--- An operator's word; the epoch is raised so that a running reader drops what it holds and reads from here. What is
+-- An operator's decision; the raised epoch fences a running reader, which then reads from here. What is
 -- read again has its own times: the clock then starts anew, or nothing of it would close as it did at first.
 INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_id, partition, next_offset, epoch, owner)
 VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition)s, %(next_offset)s, 1, %(owner)s)
@@ -63,7 +63,7 @@ RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until;
 
 -- name: take_over_positions
 -- Another name of the consumer group goes on for a former one: from its positions, where its own are not behind them,
--- and with the groups that it left open. Whoever still reads by the former name is fenced.
+-- and with the groups that it left open. Readers of the former name are fenced.
 WITH former AS (
     UPDATE consumer_offset
     SET epoch = epoch + 1, owner = %(owner)s, updated_at = now()

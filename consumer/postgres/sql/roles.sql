@@ -2,13 +2,13 @@
 -- dashboards. Idempotent; before the first migration or after any. `visit-consumer roles` prints it for a schema.
 --
 -- The schema is the first of search_path. Roles belong to the whole server, and so to every schema that is given to them.
--- They cannot log in by themselves. Let somebody in as one of them:
+-- They cannot log in by themselves. Grant one of them to a login role:
 --     CREATE ROLE tonight LOGIN PASSWORD '...' IN ROLE visit_writer;
 -- What a login makes is its own and not the group's, so one that migrates becomes the group at once:
 --     CREATE ROLE releases LOGIN PASSWORD '...' IN ROLE visit_owner; ALTER ROLE releases SET role = visit_owner;
 
 -- name: create
--- The roles and the schema; what somebody else has migrated so far becomes the owner's. Needs a superuser.
+-- The roles and the schema; what another role has migrated so far becomes the owner's. Needs a superuser.
 DO $$
 DECLARE
     own text := split_part(current_setting('search_path'), ',', 1);

@@ -159,11 +159,11 @@ def test_a_group_that_changes_under_our_hands_is_left(dsn: str) -> None:
         (part,) = work.components()
         feed(dsn, GROUPS, [exposure(2, group="A12")], at_ms=2 * NOON_MS)
         before = tables(dsn)
-        (change,) = work.settle(part, write=True)
+        (change,) = work.redefine(part, write=True)
         assert (change.kind, "run the command again" in change.detail) == (ChangeKind.WAITING, True)
         assert tables(dsn) == before
         (part,) = work.components()
-        assert {each.kind for each in work.settle(part, write=True)} == {ChangeKind.NEW, ChangeKind.REMOVED}
+        assert {each.kind for each in work.redefine(part, write=True)} == {ChangeKind.NEW, ChangeKind.REMOVED}
 
 
 def test_a_lock_that_a_consumer_holds_is_waited_for(dsn: str) -> None:
@@ -175,7 +175,7 @@ def test_a_lock_that_a_consumer_holds_is_waited_for(dsn: str) -> None:
         (part,) = work.components()
         consumer.execute("SELECT FROM visits.exposure FOR UPDATE")
         threading.Timer(0.8, consumer.commit).start()
-        assert {each.kind for each in work.settle(part, write=True)} == {ChangeKind.UPDATED}
+        assert {each.kind for each in work.redefine(part, write=True)} == {ChangeKind.UPDATED}
 
 
 def test_what_changes_is_announced_where_visits_are(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
