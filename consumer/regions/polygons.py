@@ -121,11 +121,6 @@ def hull(points: Floats) -> bytes:
         raise RegionError(f"the corners of a region have no convex hull: {error}") from error
 
 
-def encode_hull(vertices: Floats) -> bytes:
-    """Encode vertices that are known to be a convex hull, in sphgeom's order: (n, 3) float64, ICRS vectors."""
-    return encode_hulls(vertices[np.newaxis])[0]
-
-
 def encode_hulls(vertices: Floats) -> list[bytes]:
     """Encode vertices that are known to be convex hulls, in sphgeom's order: (n, m, 3) float64, ICRS vectors."""
     _refuse_non_finite(vertices)

@@ -7,7 +7,7 @@ import numpy as np
 
 from consumer.model import Exposure
 from consumer.simulation.settings import SimulationSettings
-from consumer.simulation.sky import Floats, offset, point, survey_fields
+from consumer.simulation.sky import Floats, mount_position, offset, survey_fields, unit_vector, zenith_deg
 
 TAI_MINUS_UTC_S = 37
 """Since 2017-01-01; no leap second is announced."""
@@ -15,8 +15,8 @@ TAI_MINUS_UTC_S = 37
 _FIELDS = 4000
 """Fields over the sphere: 3.2 degrees apart, the width of LSSTCam's view."""
 _BLOCK_EXPOSURES = 40
-_LOWEST_DEG, _HIGHEST_DEG = 35.0, 82.0
-"""Survey altitudes; an altazimuth mount cannot follow through the zenith."""
+_LOWEST, _HIGHEST = np.sin(np.radians((35.0, 82.0)))
+"""Sines of the survey's altitudes; an altazimuth mount cannot follow through the zenith."""
 _RECENT = 200
 """Fields that are not visited again so soon."""
 _MAX_ROTATOR_DEG = 80.0
@@ -119,6 +119,7 @@ class _Survey:
         self._settings = settings
         self._random = np.random.default_rng([settings.seed, 0])
         self._ra, self._dec = survey_fields(_FIELDS)
+        self._toward = unit_vector(self._ra, self._dec)
         self._recent: dict[int, None] = {}
         self._field: int | None = None
         self._block = 0
@@ -141,7 +142,7 @@ class _Survey:
         first = clock.seq_num + 1
         group: list[Exposure] = []
         for _ in range(snaps):
-            where = point(ra, dec, clock.utc_s, settings.camera.site)
+            where = mount_position(ra, dec, clock.utc_s)
             bare = _take(settings, clock, settings.exposure_s / snaps)
             group.append(
                 replace(
@@ -157,9 +158,9 @@ class _Survey:
                     science_program=f"BLOCK-{365 + self._block % 3}",
                     tracking_ra=ra,
                     tracking_dec=dec,
-                    sky_angle=float(where.parallactic_deg - self._rotator_deg) % 360.0,
-                    azimuth=float(where.azimuth_deg),
-                    zenith_angle=float(90.0 - where.altitude_deg),
+                    sky_angle=(where.parallactic_deg - self._rotator_deg) % 360.0,
+                    azimuth=where.azimuth_deg,
+                    zenith_angle=90.0 - where.altitude_deg,
                     can_see_sky=open_dome,
                 )
             )
@@ -175,9 +176,9 @@ class _Survey:
 
     def _next_field(self, utc_s: float) -> int:
         """Go to the nearest observable field not visited lately; a new block begins near the meridian."""
-        altitude = point(self._ra, self._dec, utc_s, self._settings.camera.site).altitude_deg
-        cost = self._begin_cost(altitude) if self._field is None else self._distance(self._field)
-        cost = np.where((altitude < _LOWEST_DEG) | (altitude > _HIGHEST_DEG), np.inf, cost)
+        height = self._toward @ unit_vector(*zenith_deg(utc_s))
+        cost = self._begin_cost(height) if self._field is None else -(self._toward @ self._toward[self._field])
+        cost[(height < _LOWEST) | (height > _HIGHEST)] = np.inf
         cost[list(self._recent)] += 1000.0
         self._field = int(np.argmin(cost))
         self._recent[self._field] = None
@@ -185,12 +186,7 @@ class _Survey:
             del self._recent[next(iter(self._recent))]
         return self._field
 
-    def _begin_cost(self, altitude: Floats) -> Floats:
+    def _begin_cost(self, height: Floats) -> Floats:
         wanted = self._random.uniform(50.0, 75.0)
+        altitude = np.degrees(np.arcsin(np.clip(height, -1.0, 1.0)))
         return np.abs(altitude - wanted) + self._random.uniform(0.0, 10.0, altitude.size)
-
-    def _distance(self, field: int) -> Floats:
-        dec, here = np.radians(self._dec), np.radians(self._dec[field])
-        across = np.cos(np.radians(self._ra - self._ra[field]))
-        cosine = np.sin(dec) * np.sin(here) + np.cos(dec) * np.cos(here) * across
-        return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))), dtype=np.float64)

@@ -4,7 +4,6 @@ from dataclasses import dataclass, fields
 
 from consumer.errors import BadMessageError, ConfigurationError
 from consumer.events.validation import observing_day
-from consumer.simulation.sky import CERRO_PACHON, Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +21,6 @@ class SimulatedInstrument:
     overhead_s: float
     """From the end of an exposure to the begin of the next: readout and a short slew."""
     naxis: tuple[int, int]
-    site: Site = CERRO_PACHON
 
 
 INSTRUMENTS: dict[str, SimulatedInstrument] = {

@@ -11,7 +11,7 @@ import pytest
 from consumer.domain import Instrument
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
 from consumer.regions import RegionAlgorithm, decode
-from consumer.regions.polygons import encode_hull
+from consumer.regions.polygons import hull
 from tests.support.exposures import exposure
 from tests.support.night_rows import corner_distance
 from tests.support.nights import START_MS, NightLog, Reader, close_all, prepare, reader, rules_of, wipe
@@ -67,7 +67,7 @@ class Perturbed:
 def moved(region: bytes) -> bytes:
     """Move every corner by 1e-15 rad or so: a few units in the last place."""
     corners = decode(region) + 1e-15
-    return encode_hull(corners / np.linalg.norm(corners, axis=1, keepdims=True))
+    return hull(corners / np.linalg.norm(corners, axis=1, keepdims=True))
 
 
 def perturbed(rules: Mapping[str, Instrument]) -> dict[str, Instrument]:

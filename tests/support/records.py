@@ -4,13 +4,13 @@ import numpy as np
 
 from consumer.domain.visit_records import make_records
 from consumer.model import CloseReason, Exposure, GroupKey, VisitDefinition, VisitRecords, VisitRegions
-from consumer.regions.polygons import encode_hull
+from consumer.regions.polygons import hull
 from tests.support.skies import unit_vectors
 
 
 def records_of(exposures: list[Exposure], *, complete: bool | None = True, visit: int = 42) -> VisitRecords:
     """Make the records of a visit of these exposures, with a small triangle as its region."""
-    region = encode_hull(unit_vectors(np.array([(150.0, 2.0), (151.0, 2.0), (150.5, 3.0)])))
+    region = hull(unit_vectors(np.array([(150.0, 2.0), (151.0, 2.0), (150.5, 3.0)])))
     return make_records(
         VisitDefinition(
             instrument="LSSTComCam",

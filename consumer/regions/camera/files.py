@@ -7,33 +7,119 @@ any other by its path.
 import functools
 import hashlib
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from consumer.errors import CameraError
-from consumer.regions.camera.checked_json import Checked
 from consumer.regions.camera.geometry import (
     ARCSEC,
     Camera,
     CameraSet,
     Detector,
     DetectorType,
-    FieldAngle,
     PolynomialFieldAngle,
     Purpose,
     RadialFieldAngle,
 )
 
-FORMAT: Final = "visit-consumer-camera/1"
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?")
 _NEUTRAL_KEYS: Final = ("name", "version", "valid_from_tai", "valid_until_tai", "note", "format")
 """Keys that change no region, and so stay out of the digest."""
+
+
+def _tai_ns(instant: object) -> int:
+    """Read an ISO instant, TAI, as nanoseconds since 1970-01-01T00:00:00 TAI (a scale without leap seconds)."""
+    if not isinstance(instant, str) or not _INSTANT.fullmatch(instant):
+        raise ValueError("write an instant in TAI as 2025-04-15T12:00:00")
+    try:
+        return int(np.datetime64(instant, "ns").astype(np.int64))
+    except ValueError as error:
+        raise ValueError("no calendar has this instant") from error
+
+
+_Instant = Annotated[int, BeforeValidator(_tai_ns)]
+
+
+class _Part(BaseModel):
+    """Base of what a file holds: no unknown key, no empty text, finite numbers, nothing converted."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, str_strip_whitespace=True, str_min_length=1
+    )
+
+
+class _Radial(_Part):
+    """A distortion along the radius, in radians or relative to a plate scale."""
+
+    kind: Literal["radial"]
+    coefficients_rad: tuple[float, ...] | None = None
+    plate_scale_arcsec_per_mm: float | None = None
+    relative_coefficients: tuple[float, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        self.field_angle()
+        return self
+
+    def field_angle(self) -> RadialFieldAngle:
+        """Return the distortion in radians."""
+        match self.coefficients_rad, self.plate_scale_arcsec_per_mm, self.relative_coefficients:
+            case tuple() as coefficients, None, None:
+                return RadialFieldAngle(coefficients_rad=coefficients)
+            case None, float() as scale, tuple() as relative:
+                return RadialFieldAngle(coefficients_rad=tuple(scale * ARCSEC * c for c in relative))
+        raise ValueError("needs either coefficients_rad, or plate_scale_arcsec_per_mm and relative_coefficients")
+
+
+class _Detector(_Part):
+    """As `Detector`, with the name of its type."""
+
+    id: Annotated[int, Field(ge=0, lt=2**31)]  # detector ids are PostgreSQL integers
+    name: str
+    type: str
+    purpose: Purpose = Purpose.SCIENCE
+    position_mm: tuple[float, float]
+    yaw_deg: float = 0.0
+    pitch_deg: float = 0.0
+    roll_deg: float = 0.0
+
+
+class _CameraFile(_Part):
+    """A whole file."""
+
+    format: Literal["visit-consumer-camera/1"]
+    name: str
+    version: str
+    note: object = None
+    valid_from_tai: _Instant | None = None
+    valid_until_tai: _Instant | None = None
+    flip_x: bool
+    field_angle: Annotated[_Radial | PolynomialFieldAngle, Field(discriminator="kind")]
+    detector_types: dict[str, DetectorType]
+    detectors: Annotated[list[_Detector], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for index, detector in enumerate(self.detectors):
+            if detector.type not in self.detector_types:
+                raise ValueError(f"detectors[{index}].type is {detector.type!r}, which detector_types does not have")
+        for key in ("id", "name"):
+            values = Counter(getattr(detector, key) for detector in self.detectors)
+            if repeated := [str(value) for value, count in values.items() if count > 1]:
+                raise ValueError(f"detectors: several have the same {key}: {', '.join(repeated)}")
+        start, end = self.valid_from_tai, self.valid_until_tai
+        if start is not None and end is not None and start >= end:
+            raise ValueError("valid_until_tai is not after valid_from_tai")
+        return self
 
 
 def parse_camera(text: str, source: str) -> Camera:
@@ -52,32 +138,23 @@ def parse_camera(text: str, source: str) -> Camera:
         If the text is not such a file; names the file and the key.
     """
     try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise CameraError(f"camera file {source}: not JSON: {error}") from error
-    top = Checked(data, source)
-    top.refuse_unknown(
-        "format", "name", "version", "note", "flip_x", "field_angle", "detector_types", "detectors",
-        "valid_from_tai", "valid_until_tai",
-    )  # fmt: skip
-    if (found := top.text("format")) != FORMAT:
-        raise top.error("format", f"is {found!r}; this release reads {FORMAT!r}")
-    types = {key: _detector_type(item) for key, item in top.mapping("detector_types").items()}
-    detectors = tuple(sorted((_detector(d, types) for d in top.sequence("detectors")), key=lambda d: d.id))
-    _refuse_repeats(top, "id", [str(d.id) for d in detectors])
-    _refuse_repeats(top, "name", [d.name for d in detectors])
-    valid_from, valid_until = _instant(top, "valid_from_tai"), _instant(top, "valid_until_tai")
-    if valid_from is not None and valid_until is not None and valid_from >= valid_until:
-        raise top.error("valid_until_tai", "is not after valid_from_tai")
+        file = _CameraFile.model_validate_json(text)
+    except ValidationError as error:
+        raise CameraError(f"camera file {source}: {_problem(error.errors()[0])}") from error
+    detectors = (
+        Detector(**{**dict(item), "type": file.detector_types[item.type]})
+        for item in sorted(file.detectors, key=lambda item: item.id)
+    )
+    distortion = file.field_angle
     return Camera(
-        name=top.text("name"),
-        version=top.text("version"),
-        digest=_digest(data),
-        field_angle=_field_angle(top.child("field_angle")),
-        flip_x=top.boolean("flip_x"),
-        detectors=detectors,
-        valid_from_tai_ns=valid_from,
-        valid_until_tai_ns=valid_until,
+        name=file.name,
+        version=file.version,
+        digest=_digest(json.loads(text)),
+        field_angle=distortion.field_angle() if isinstance(distortion, _Radial) else distortion,
+        flip_x=file.flip_x,
+        detectors=tuple(detectors),
+        valid_from_tai_ns=file.valid_from_tai,
+        valid_until_tai_ns=file.valid_until_tai,
     )
 
 
@@ -143,93 +220,17 @@ def _digest(data: Mapping[str, object]) -> str:
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
-def _instant(top: Checked, key: str) -> int | None:
-    """Read an ISO instant, TAI, as nanoseconds since 1970-01-01T00:00:00 TAI (a scale without leap seconds)."""
-    if not top.has(key):
-        return None
-    value = top.text(key)
-    if not _INSTANT.fullmatch(value):
-        raise top.error(key, f"is {value!r}; write an instant in TAI as 2025-04-15T12:00:00")
-    try:
-        return int(np.datetime64(value, "ns").astype(np.int64))
-    except ValueError as error:
-        raise top.error(key, f"is {value!r}, which no calendar has") from error
-
-
-def _detector_type(item: Checked) -> DetectorType:
-    item.refuse_unknown("bbox_px", "pixel_size_mm", "ref_pixel_px")
-    corners = item.pairs("bbox_px", 2)
-    bounds = tuple((int(x), int(y)) for x, y in corners)
-    if bounds != corners:
-        raise item.error("bbox_px", "needs integers: the inclusive pixel bounds [[x_min, y_min], [x_max, y_max]]")
-    low, high = bounds
-    if low[0] > high[0] or low[1] > high[1]:
-        raise item.error("bbox_px", f"is empty: {low} to {high}")
-    pixel_size = item.pair("pixel_size_mm")
-    if min(pixel_size) <= 0:
-        raise item.error("pixel_size_mm", "needs two numbers above zero")
-    return DetectorType(bbox_px=(low, high), pixel_size_mm=pixel_size, ref_pixel_px=item.pair("ref_pixel_px"))
-
-
-def _detector(item: Checked, types: Mapping[str, DetectorType]) -> Detector:
-    item.refuse_unknown("id", "name", "type", "purpose", "position_mm", "yaw_deg", "pitch_deg", "roll_deg")
-    type_name = item.text("type")
-    if type_name not in types:
-        raise item.error("type", f"is {type_name!r}, which detector_types does not have")
-    purpose = item.text("purpose", default="science")
-    if purpose not in set(Purpose):
-        raise item.error("purpose", f"is {purpose!r}; known are {', '.join(Purpose)}")
-    return Detector(
-        id=item.index("id"),
-        name=item.text("name"),
-        type=types[type_name],
-        purpose=Purpose(purpose),
-        position_mm=item.pair("position_mm"),
-        yaw_deg=item.number("yaw_deg", default=0.0),
-        pitch_deg=item.number("pitch_deg", default=0.0),
-        roll_deg=item.number("roll_deg", default=0.0),
-    )
-
-
-def _field_angle(item: Checked) -> FieldAngle:
-    kind = item.text("kind")
-    if kind == "radial":
-        return _radial(item)
-    if kind == "polynomial2d":
-        return _polynomial(item)
-    raise item.error("kind", f"is {kind!r}; known are radial and polynomial2d")
-
-
-def _radial(item: Checked) -> RadialFieldAngle:
-    if item.has("coefficients_rad"):
-        item.refuse_unknown("kind", "coefficients_rad")
-        key, scale = "coefficients_rad", 1.0
-    else:
-        item.refuse_unknown("kind", "plate_scale_arcsec_per_mm", "relative_coefficients")
-        key, scale = "relative_coefficients", item.number("plate_scale_arcsec_per_mm") * ARCSEC
-    coefficients = item.numbers(key)
-    if len(coefficients) < 2 or coefficients[0] != 0:  # noqa: PLR2004 - a constant and a linear term
-        raise item.error(key, "needs a first coefficient of zero and at least a second one")
-    return RadialFieldAngle(coefficients_rad=tuple(scale * c for c in coefficients))
-
-
-def _polynomial(item: Checked) -> PolynomialFieldAngle:
-    item.refuse_unknown("kind", "order", "unit_mm", "scale_arcsec", "x_coefficients", "y_coefficients")
-    order = item.index("order")
-    terms = math.comb(order + 2, 2)
-    axes = {key: item.numbers(key) for key in ("x_coefficients", "y_coefficients")}
-    for key, coefficients in axes.items():
-        if len(coefficients) != terms:
-            raise item.error(key, f"has {len(coefficients)} numbers; order {order} needs {terms}")
-    unit_mm = item.number("unit_mm")
-    if unit_mm <= 0:
-        raise item.error("unit_mm", "needs a number above zero")
-    return PolynomialFieldAngle(order=order, unit_mm=unit_mm, scale_arcsec=item.number("scale_arcsec"), **axes)
-
-
-def _refuse_repeats(top: Checked, key: str, values: Sequence[str]) -> None:
-    repeated = sorted({v for v in values if values.count(v) > 1})
-    if repeated:
-        raise top.error("detectors", f"two detectors have the same {key}: {', '.join(repeated)}")
-    if not values:
-        raise top.error("detectors", "is empty; a camera has at least one detector")
+def _problem(detail: ErrorDetails) -> str:
+    """Describe one of pydantic's errors: key, fault and value."""
+    loc = detail["loc"]
+    if loc[:1] == ("field_angle",):
+        loc = (loc[0], *loc[2:])  # pydantic puts the kind between
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    match detail["type"]:
+        case "missing":
+            return f"{key} is missing"
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"{key} is no known key"
+    fault = detail["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(detail["input"], dict) else f", got {reprlib.repr(detail['input'])}"
+    return f"{key}: {fault}{got}" if key else f"{fault}{got}"

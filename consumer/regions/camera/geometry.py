@@ -5,13 +5,15 @@ the *nominal* camera, used where no version is valid. Reading files is the job o
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import NonNegativeInt, PositiveFloat
 
 from consumer.errors import CameraError
 
@@ -32,13 +34,24 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorType:
-    """What detectors of one make have in common."""
+    """What detectors of one make have in common.
+
+    Raises
+    ------
+    ValueError
+        If the bounds are empty.
+    """
 
     bbox_px: tuple[tuple[int, int], tuple[int, int]]
     """Inclusive pixel bounds ``((x_min, y_min), (x_max, y_max))``; the centre of a pixel has integer coordinates."""
-    pixel_size_mm: tuple[float, float]
+    pixel_size_mm: tuple[PositiveFloat, PositiveFloat]
     ref_pixel_px: tuple[float, float]
     """The pixel coordinates that lie at the detector's position."""
+
+    def __post_init__(self) -> None:
+        (x_min, y_min), (x_max, y_max) = self.bbox_px
+        if x_min > x_max or y_min > y_max:
+            raise ValueError("bbox_px is empty; write inclusive bounds [[x_min, y_min], [x_max, y_max]]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +71,19 @@ class Detector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RadialFieldAngle:
-    """``theta = sum(c_k r_mm**k)`` radians along the radius; ``c_0`` is zero."""
+    """``theta = sum(c_k r_mm**k)`` radians along the radius; ``c_0`` is zero.
+
+    Raises
+    ------
+    ValueError
+        If the first coefficient is not zero, or is the only one.
+    """
 
     coefficients_rad: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.coefficients_rad) < 2 or self.coefficients_rad[0] != 0:  # noqa: PLR2004 - a constant and a linear term
+            raise ValueError("needs a first coefficient of zero and at least a second one")
 
     def field_angle(self, position_mm: Floats) -> Floats:
         """Map focal plane positions to field angles.
@@ -90,13 +113,25 @@ class PolynomialFieldAngle:
 
     ``axis = scale * sum over i in 0..order, j in 0..order-i of c[k] u**i v**j`` with ``u = x_mm / unit_mm``,
     ``v = y_mm / unit_mm``; ``k`` counts in that order, ``j`` fastest.
+
+    Raises
+    ------
+    ValueError
+        If an axis has another number of coefficients than its order needs.
     """
 
-    order: int
-    unit_mm: float
+    kind: Literal["polynomial2d"] = "polynomial2d"
+    order: NonNegativeInt
+    unit_mm: PositiveFloat
     scale_arcsec: float
     x_coefficients: tuple[float, ...]
     y_coefficients: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        terms = math.comb(self.order + 2, 2)
+        for axis, found in (("x", self.x_coefficients), ("y", self.y_coefficients)):
+            if len(found) != terms:
+                raise ValueError(f"{axis}_coefficients has {len(found)} numbers; order {self.order} needs {terms}")
 
     def field_angle(self, position_mm: Floats) -> Floats:
         """Map focal plane positions to field angles; shapes and units as in `RadialFieldAngle.field_angle`."""

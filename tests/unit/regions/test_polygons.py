@@ -27,7 +27,7 @@ from consumer.regions import (
 )
 from consumer.regions.camera.geometry import Purpose, RadialFieldAngle
 from consumer.regions.hull_order import visit_hull_order
-from consumer.regions.polygons import encode_hull, encode_quads, hull, normalised
+from consumer.regions.polygons import encode_hulls, encode_quads, hull, normalised
 from tests.support.exposures import exposure
 from tests.support.skies import Floats, unit_vectors
 
@@ -78,7 +78,7 @@ def test_normalised_rounds_as_sphgeom() -> None:
 
 
 @pytest.mark.parametrize("camera_name", built_in_names())
-@pytest.mark.parametrize("padding", [0, 250])
+@pytest.mark.parametrize("padding", [0, 250, 4000])
 def test_detector_and_visit_encodings_have_the_bytes_of_sphgeom(camera_name: str, padding: int) -> None:
     camera = built_in_camera(camera_name)
     order = visit_hull_order(camera, padding)
@@ -86,7 +86,7 @@ def test_detector_and_visit_encodings_have_the_bytes_of_sphgeom(camera_name: str
     for pointing in pointings(padding, 6):
         corners = detector_corners(camera, padding, pointing)
         assert encode_quads(corners) == [sphgeom_hull(c) for c in corners]
-        assert encode_hull(corners.reshape(-1, 3)[order]) == hull(corners) == sphgeom_hull(corners)
+        assert encode_hulls(corners.reshape(1, -1, 3)[:, order]) == [hull(corners)] == [sphgeom_hull(corners)]
 
 
 def test_quads_that_are_not_plain_are_left_to_sphgeom() -> None:
@@ -158,7 +158,7 @@ def test_contains_and_circles(ra: float) -> None:
 def test_htm_ids_cover_every_point_of_a_region() -> None:
     camera = built_in_camera("lsstcam")
     for pointing in pointings(5, 5):
-        region = encode_hull(detector_corners(camera, 250, pointing).reshape(-1, 3)[visit_hull_order(camera, 250)])
+        region = hull(detector_corners(camera, 250, pointing))
         ids = htm7_ids(region)
         assert list(ids) == sorted(set(ids))
         assert 40 < len(ids) < 120

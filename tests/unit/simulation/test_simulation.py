@@ -17,7 +17,7 @@ from consumer.simulation import (
     simulate_exposures,
     simulate_night,
 )
-from consumer.simulation.sky import CERRO_PACHON, offset, point, sidereal_time_deg, survey_fields
+from consumer.simulation.sky import LATITUDE_DEG, LONGITUDE_DEG, mount_position, offset, survey_fields, zenith_deg
 
 COMCAM = SimulationSettings(instrument="LSSTComCam", exposures=60, seed=3)
 
@@ -169,23 +169,20 @@ def test_settings_out_of_range_are_refused_by_name(changes: dict[str, Any]) -> N
 
 def test_sidereal_time_is_the_almanacs() -> None:
     # Meeus, example 12.a: Greenwich mean sidereal time at 1987-04-10T00:00:00 UT is 13h10m46.3668s.
-    greenwich = sidereal_time_deg(545_011_200.0, replace(CERRO_PACHON, longitude_deg=0.0))
-    assert greenwich == pytest.approx(197.693195, abs=1e-3)
+    right_ascension, declination = zenith_deg(545_011_200.0)
+    assert (right_ascension, declination) == pytest.approx((197.693195 + LONGITUDE_DEG, LATITUDE_DEG), abs=1e-6)
 
 
 def test_directions_agree_with_where_the_sky_stands() -> None:
     now = 1_793_577_600.0
-    meridian = sidereal_time_deg(now, CERRO_PACHON)
-    zenith = point(meridian, CERRO_PACHON.latitude_deg, now, CERRO_PACHON)
-    assert zenith.altitude_deg == pytest.approx(90.0, abs=1e-5)
-    north = point(meridian, 0.0, now, CERRO_PACHON)
-    assert north.azimuth_deg == pytest.approx(0.0, abs=1e-9)
-    assert north.altitude_deg == pytest.approx(90.0 + CERRO_PACHON.latitude_deg)
-    rising = point(meridian + 90.0, 0.0, now, CERRO_PACHON)
-    assert rising.azimuth_deg == pytest.approx(90.0)
-    assert rising.altitude_deg == pytest.approx(0.0, abs=1e-9)
-    pole = point(0.0, -90.0, now, CERRO_PACHON)
-    assert (pole.altitude_deg, pole.azimuth_deg) == pytest.approx((-CERRO_PACHON.latitude_deg, 180.0))
+    meridian, latitude = zenith_deg(now)
+    assert mount_position(meridian, latitude, now).altitude_deg == pytest.approx(90.0, abs=1e-5)
+    north = mount_position(meridian, 0.0, now)
+    assert north == pytest.approx((0.0, 90.0 + latitude, 180.0))
+    rising = mount_position(meridian + 90.0, 0.0, now)
+    assert rising == pytest.approx((90.0, 0.0, -90.0 + latitude), abs=1e-9)
+    pole = mount_position(0.0, -90.0, now)
+    assert (pole.altitude_deg, pole.azimuth_deg) == pytest.approx((-latitude, 180.0))
 
 
 def test_fields_are_spread_evenly_and_steps_are_steps() -> None:
