@@ -42,8 +42,8 @@ PROMISED_PROPERTIES: Mapping[str, str] = {
     "default.topic.config": "its properties stand here by themselves",
     "plugin.library.paths": "it would run foreign code in this process",
     "security.protocol": "use kafka.security.protocol",
-    "enable.sasl.oauthbearer.unsecure.jwt": "it would let anybody in",
-    "enable.ssl.certificate.verification": "it would let anybody pose as the broker",
+    "enable.sasl.oauthbearer.unsecure.jwt": "it would let every client in",
+    "enable.ssl.certificate.verification": "it would let any host pose as the broker",
 }
 """librdkafka's properties that ``kafka.client`` must not set, and why or what to use instead."""
 

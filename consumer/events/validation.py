@@ -75,7 +75,7 @@ def integer(low: int, high: int, *, required: bool = False) -> Check:
     def check(field: str, value: Any) -> Any:
         if value is None and not required:
             return None
-        # A bool is an int to Python, but not to anybody else.
+        # A bool is an int to Python, but not to Avro.
         if not isinstance(value, int) or isinstance(value, bool):
             raise invalid(field, value, "it must be an integer")
         if not low <= value <= high:

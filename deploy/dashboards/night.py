@@ -33,7 +33,7 @@ def night_board() -> Board:
         .row("The night", _counts())
         .row("Visits", _visits())
         .row("Completeness", _completeness())
-        .row("Waiting and set aside", _set_aside())
+        .row("Waiting and dead letters", _dead_letters())
     )
 
 
@@ -117,7 +117,7 @@ def _completeness() -> list[PanelBuilder]:
     ]
 
 
-def _set_aside() -> list[PanelBuilder]:
+def _dead_letters() -> list[PanelBuilder]:
     return [
         listing(
             "Groups still open",

@@ -111,7 +111,7 @@ def _marks(field: FieldInfo) -> Iterator[Any]:
 
 
 def _type(annotation: Any) -> str:
-    """Return a type in the words of somebody who writes YAML."""
+    """Return a type in the words of YAML."""
     if annotation == Scalar:
         return "text, number or boolean"
     origin, arguments = get_origin(annotation), get_args(annotation)

@@ -26,7 +26,7 @@ class Severity(StrEnum):
     ERROR = "error"
     """The file cannot be used, or its regions would be wrong."""
     WARNING = "warning"
-    """It can be used; somebody should look."""
+    """It can be used, but should be looked at."""
 
 
 class Problem(NamedTuple):
