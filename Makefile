@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 # The tests wait more than they compute: several workers share a core
-WORKERS ?= $(shell echo $$((4 * $$(nproc))))
+WORKERS ?= $(shell echo $$((3 * $$(nproc))))
 PARALLEL = $(BIN)/pytest -n $(WORKERS)
 # The first interpreter that is new enough; PYTHON=... on the command line chooses another
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \

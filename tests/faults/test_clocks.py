@@ -12,7 +12,7 @@ from tests.support.load import Load
 from tests.support.service import Replica, Wire
 from tests.support.tables import snapshot
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.alone]
 
 AN_HOUR_S = 3600
 N_GROUPS = 120

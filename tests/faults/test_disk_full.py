@@ -19,7 +19,7 @@ from tests.support.postgres import PostgresServer, wheel_binaries
 from tests.support.proxy import Proxy
 from tests.support.service import Replica
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.alone]
 
 REFUSALS = 10
 """Attempts to wait for: with the pauses between them, longer than the group's session."""

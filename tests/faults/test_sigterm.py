@@ -12,7 +12,7 @@ import pytest
 from tests.faults.conftest import Scene, night
 from tests.support.service import Replica
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.alone]
 
 LIMIT_S = 10
 EVENTS = 200
