@@ -1,5 +1,6 @@
 """The read-only port: what it answers, what it refuses, and that nobody can wear it out."""
 
+import contextlib
 import gzip
 import json
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import Message
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -277,6 +279,19 @@ def test_a_flood_of_connections_drops_those_that_have_waited_longest(
                 connection.close()
 
 
+def test_a_burst_of_requests_is_answered_whole(source: Source) -> None:
+    with contextlib.ExitStack() as stack:
+        running = HttpServer("127.0.0.1", 0, read_only_port(CollectorRegistry(), source))
+        stack.callback(running.stop)
+        burst = []
+        for _ in range(server_module.MAX_CONNECTIONS + 100):  # they wait, since it listens but does not answer yet
+            burst.append(stack.enter_context(socket.create_connection(running.address, timeout=10)))
+            burst[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        running.start()
+        for connection in burst:
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
 def test_stopping_frees_the_port_and_can_be_repeated(source: Source) -> None:
     running = HttpServer("127.0.0.1", 0, read_only_port(CollectorRegistry(), source)).start()
     host, port = running.address
@@ -296,7 +311,10 @@ def test_a_port_in_use_is_an_error_that_names_the_keys(server: HttpServer, sourc
         HttpServer("no-such-host.invalid", 0, read_only_port(CollectorRegistry(), source))
 
 
-def test_the_url_can_be_asked_where_all_addresses_are_listened_on(source: Source) -> None:
-    with HttpServer("0.0.0.0", 0, read_only_port(CollectorRegistry(), source)) as running:  # noqa: S104  # what is tested
-        assert running.url.startswith("http://127.0.0.1:")
+@pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "http://127.0.0.1:"), ("::", "http://[::1]:")])  # noqa: S104  # what is tested
+def test_the_url_can_be_asked_where_all_addresses_are_listened_on(source: Source, host: str, url: str) -> None:
+    if ":" in host and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 on this machine")
+    with HttpServer(host, 0, read_only_port(CollectorRegistry(), source)) as running:
+        assert running.url.startswith(url)
         assert ask(running, "/healthz").status == 200
