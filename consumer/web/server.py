@@ -54,6 +54,13 @@ class _BoundedProtocol(H11Protocol):
             self.oldest_first[self] = self.oldest_first.pop(self)
             self._restart_timer()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are no HTTP; where a request has come before them, its answer is the last."""
+        if self.cycle is None:
+            super().send_400_response(msg)  # type: ignore[unreachable]  # before the first request, whatever its type says
+        elif self.cycle.response_complete:
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
         self.oldest_first.pop(self, None)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from consumer.errors import ConfigurationError
 from consumer.metrics import Metrics
@@ -244,6 +245,23 @@ def test_a_host_that_is_none_harms_nothing(server: HttpServer, host: bytes) -> N
     answer = raw(server, b"GET /healthz HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
     assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 400"))
     assert ask(server, "/healthz").status == 200
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST"])
+def test_a_body_that_is_none_is_not_logged(server: HttpServer, method: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    head = method + b" /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with capture_logs() as logged:
+        assert raw(server, head + b"no number\r\n").count(b"HTTP/1.1 ") == 1
+        with socket.create_connection(server.address, timeout=10) as connection:
+            connection.sendall(head)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 ")
+            with contextlib.suppress(ConnectionError):  # a method that is refused ends the connection
+                connection.sendall(b"no number\r\n")
+                while connection.recv(65_536):
+                    pass
+        assert ask(server, "/healthz").status == 200
+    assert not logged
+    assert not caplog.records
 
 
 def test_a_client_that_drips_its_request_is_dropped_in_time(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
