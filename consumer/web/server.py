@@ -19,7 +19,13 @@ MAX_CONNECTIONS: Final = 256
 """Open at once, well below the usual bound on file descriptors. The one that has waited longest makes room."""
 MAX_HEAD_BYTES: Final = 16_384
 """Request line and headers together."""
-_BACKLOG: Final = 1024
+_TAKEN_AT_ONCE: Final = 64
+"""Connections taken in one turn of the loop: a request is answered 3 turns later, before newer ones push it out."""
+_BACKLOG: Final = 4096
+"""Connections that wait in the kernel to be taken, as many as Linux allows by default.
+
+A client that finds no place there tries again after a second, which is too late for a probe.
+"""
 
 _log = get_logger(__name__)
 
@@ -48,6 +54,13 @@ class _BoundedProtocol(H11Protocol):
             self.oldest_first[self] = self.oldest_first.pop(self)
             self._restart_timer()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are no HTTP; where a request has come before them, its answer is the last."""
+        if self.cycle is None:
+            super().send_400_response(msg)  # type: ignore[unreachable]  # before the first request, whatever its type says
+        elif self.cycle.response_complete:
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
         self.oldest_first.pop(self, None)
@@ -59,6 +72,16 @@ class _BoundedProtocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
+
+
+class _Server(Server):
+    """uvicorn's server, which takes few connections at once and still lets many wait."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; asyncio has one number for both, so the kernel's is set again."""
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(_BACKLOG)
 
 
 class HttpServer:
@@ -85,7 +108,7 @@ class HttpServer:
             raise ConfigurationError(
                 f"http.host, http.port: cannot listen on {host} port {port} ({error.strerror}); choose another address"
             ) from error
-        self._server = Server(
+        self._server = _Server(
             Config(
                 app,
                 http=type("BoundedProtocol", (_BoundedProtocol,), {"oldest_first": {}}),
@@ -94,7 +117,7 @@ class HttpServer:
                 lifespan="off",
                 h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 timeout_graceful_shutdown=1,
-                backlog=_BACKLOG,
+                backlog=_TAKEN_AT_ONCE,
                 server_header=False,
                 proxy_headers=False,
                 log_config=None,

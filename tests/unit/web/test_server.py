@@ -1,5 +1,6 @@
 """The read-only port: what it answers, what it refuses, and that nobody can wear it out."""
 
+import contextlib
 import gzip
 import json
 import socket
@@ -11,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import Message
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from consumer.errors import ConfigurationError
 from consumer.metrics import Metrics
@@ -244,6 +247,23 @@ def test_a_host_that_is_none_harms_nothing(server: HttpServer, host: bytes) -> N
     assert ask(server, "/healthz").status == 200
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST"])
+def test_a_body_that_is_none_is_not_logged(server: HttpServer, method: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    head = method + b" /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with capture_logs() as logged:
+        assert raw(server, head + b"no number\r\n").count(b"HTTP/1.1 ") == 1
+        with socket.create_connection(server.address, timeout=10) as connection:
+            connection.sendall(head)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 ")
+            with contextlib.suppress(ConnectionError):  # a method that is refused ends the connection
+                connection.sendall(b"no number\r\n")
+                while connection.recv(65_536):
+                    pass
+        assert ask(server, "/healthz").status == 200
+    assert not logged
+    assert not caplog.records
+
+
 def test_a_client_that_drips_its_request_is_dropped_in_time(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_S", 0.3)
     with HttpServer("127.0.0.1", 0, read_only_port(CollectorRegistry(), source)) as running:
@@ -277,6 +297,19 @@ def test_a_flood_of_connections_drops_those_that_have_waited_longest(
                 connection.close()
 
 
+def test_a_burst_of_requests_is_answered_whole(source: Source) -> None:
+    with contextlib.ExitStack() as stack:
+        running = HttpServer("127.0.0.1", 0, read_only_port(CollectorRegistry(), source))
+        stack.callback(running.stop)
+        burst = []
+        for _ in range(server_module.MAX_CONNECTIONS + 100):  # they wait, since it listens but does not answer yet
+            burst.append(stack.enter_context(socket.create_connection(running.address, timeout=10)))
+            burst[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        running.start()
+        for connection in burst:
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
 def test_stopping_frees_the_port_and_can_be_repeated(source: Source) -> None:
     running = HttpServer("127.0.0.1", 0, read_only_port(CollectorRegistry(), source)).start()
     host, port = running.address
@@ -296,7 +329,10 @@ def test_a_port_in_use_is_an_error_that_names_the_keys(server: HttpServer, sourc
         HttpServer("no-such-host.invalid", 0, read_only_port(CollectorRegistry(), source))
 
 
-def test_the_url_can_be_asked_where_all_addresses_are_listened_on(source: Source) -> None:
-    with HttpServer("0.0.0.0", 0, read_only_port(CollectorRegistry(), source)) as running:  # noqa: S104  # what is tested
-        assert running.url.startswith("http://127.0.0.1:")
+@pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "http://127.0.0.1:"), ("::", "http://[::1]:")])  # noqa: S104  # what is tested
+def test_the_url_can_be_asked_where_all_addresses_are_listened_on(source: Source, host: str, url: str) -> None:
+    if ":" in host and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 on this machine")
+    with HttpServer(host, 0, read_only_port(CollectorRegistry(), source)) as running:
+        assert running.url.startswith(url)
         assert ask(running, "/healthz").status == 200
