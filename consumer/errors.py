@@ -106,7 +106,17 @@ class DataRefusedError(VisitConsumerError):
 
 
 class FencedError(VisitConsumerError):
-    """The stored positions of a batch are not the expected ones; nothing was written."""
+    """The stored positions of a batch are not the expected ones; nothing of it was written.
+
+    Attributes
+    ----------
+    committed
+        Of a batch that was halved: the transactions that were committed before another replica took over.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.committed: list[object] = []
 
 
 class ConfigurationError(VisitConsumerError):

@@ -178,8 +178,11 @@ class OpenGroups:
         else:
             group = replace(known, offset_id=change.offset_id, last_ms=change.stream_time_ms, latest_begin=latest)
             if known.offset_id != change.offset_id:
-                # Times of another partition's clock mean nothing on this one's: the group starts afresh.
-                group = replace(group, opened_ms=change.stream_time_ms, superseded_ms=None)
+                # The group takes its age along. Where the new partition's stream time is behind the old one's, that is
+                # the age it had reached there: its former times would lie in the future.
+                age_ms = known.last_ms - known.opened_ms
+                opened_ms = min(known.opened_ms, change.stream_time_ms - age_ms)
+                group = replace(group, opened_ms=opened_ms, superseded_ms=None)
         self.touched.add(key)
         self._put(group)
         return group

@@ -75,7 +75,11 @@ def diff_visits(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[
         visit = candidate.definition
         claims: tuple[tuple[str, int | str], ...] = ((visit.instrument, visit.id), (visit.instrument, visit.name))
         mine = (candidate.group, visit.id)
-        own, kept = by_id.get(mine), candidate.group in kept_groups
+        own = by_id.get(mine)
+        if own is not None and candidate.group in kept_groups and own.inputs_hash != candidate.inputs_hash:
+            # Its row keeps the stored name: the new one stays free, and cannot be contested.
+            diff.kept.append(candidate)
+            continue
         other = next((owner[c] for c in claims if owner.get(c, mine) != mine), None)
         if other is not None:
             diff.conflicts.append((candidate, _conflict(candidate, other)))
@@ -84,19 +88,13 @@ def diff_visits(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[
             continue
         for claim in claims:
             owner[claim] = mine
-        _judge(diff, candidate, own, kept=kept)
+        if own is None:
+            diff.new.append(candidate)
+        elif own.inputs_hash == candidate.inputs_hash:
+            diff.unchanged.append(candidate)
+        else:
+            diff.updated.append((candidate, own))
     return diff
-
-
-def _judge(diff: VisitDiff, candidate: Candidate, stored: StoredVisit | None, *, kept: bool) -> None:
-    if stored is not None and stored.inputs_hash == candidate.inputs_hash:
-        diff.unchanged.append(candidate)
-    elif stored is None:
-        diff.new.append(candidate)
-    elif kept:
-        diff.kept.append(candidate)
-    else:
-        diff.updated.append((candidate, stored))
 
 
 def _latest(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -172,6 +172,7 @@ class Application:
             max_wait_s=settings.batch.max_wait_s,
             close_interval_s=settings.batch.close_interval_s,
             session_timeout_s=settings.kafka.session_timeout_s,
+            revocation_wait_s=min(settings.kafka.session_timeout_s, settings.http.stalled_after_s) / 2,
             shutdown_timeout_s=settings.shutdown.timeout_s,
             start_at_end=settings.kafka.start == "latest",
             breaker=BreakerPolicy(

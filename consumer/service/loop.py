@@ -7,7 +7,7 @@ Delivery: the rows, dead letters and positions of a batch are one transaction, f
 `apply_batch` for its steps, `partitions` and `lease_holder` for how a partition becomes readable.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,6 +44,8 @@ class LoopSettings:
     max_wait_s: float
     close_interval_s: float
     session_timeout_s: float
+    revocation_wait_s: float
+    """How long a revocation waits for a batch: well within a session, and within what the liveness probe allows."""
     shutdown_timeout_s: float
     start_at_end: bool
     breaker: BreakerPolicy
@@ -138,7 +140,7 @@ class ConsumerLoop:
     def revoked(self, partitions: Collection[PartitionId]) -> None:
         """Let partitions go: wait for the batch that is being written, drop what was gathered."""
         if self._pending is not None and self._pending.partitions & set(partitions):
-            self._wait_for_writer(self._settings.session_timeout_s / 2)
+            self._wait_for_writer(self._settings.revocation_wait_s)
         self._leases.remove(partitions)
         self._reporter.rebalanced(Rebalance.REVOKED, partitions)
 
@@ -254,15 +256,19 @@ class ConsumerLoop:
 
     def _committed(self, batch: Batch, future: "Future[list[Written]]") -> Pending | None:
         try:
-            transactions = future.result()
+            self._count(future.result())
         except FencedError as error:
+            self._count(each for each in error.committed if isinstance(each, Written))
             self._reporter.fenced(error)
             return self._leases.read_again({update.partition for update in batch.offset_updates})
-        self._source.mirror({u.partition: u.next_offset for u in batch.offset_updates if u.next_offset is not None})
+        return None
+
+    def _count(self, transactions: Iterable[Written]) -> None:
         for each in transactions:
+            updates = each.batch.offset_updates
+            self._source.mirror({u.partition: u.next_offset for u in updates if u.next_offset is not None})
             self._ticks.committed(each.batch, each.result)
             self._reporter.committed(each.batch, each.result, self._source.high_watermark)
-        return None
 
     def _take_answer(self) -> None:
         pending = self._pending

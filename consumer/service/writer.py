@@ -173,7 +173,12 @@ class Writer:
     def _halves(self, batch: Batch) -> list[Written]:
         self._metrics.bisections.inc()
         first, second = bisect(batch)
-        return self._half(first) + self._half(second)
+        done = self._half(first)
+        try:
+            return done + self._half(second)
+        except FencedError as error:
+            error.committed[:0] = done
+            raise
 
     def _half(self, batch: Batch) -> list[Written]:
         try:

@@ -2,9 +2,13 @@
 
 import random
 
+import psycopg
+import pytest
+
 from consumer.read.night import count_exposures_without_visit, read_night
 from consumer.read.status import read_status
 from consumer.read.visit import read_regions, visits_of_exposures
+from consumer.regions import s_region
 from tests.support.exposures import DAY_OBS, exposure, run_of
 from tests.support.nights import START_MS, TOPIC, Course, NightLog, feed, prepare, raws_of, reader, rules_of
 from tests.support.postgres import PostgresServer
@@ -72,3 +76,19 @@ def test_how_the_service_stands(postgres_server: PostgresServer) -> None:
         assert status.open_groups == 1
         assert status.open_dead_letters == {"unknown_framing": 1}
         assert status.unsent_announcements == 0
+
+
+def test_the_view_and_the_announcement_give_one_polygon(postgres_server: PostgresServer) -> None:
+    pointings = [(150.1, 2.2), (0.01, -30.0), (359.99, 45.0), (12.0, 89.9), (200.0, -89.95)]
+    exposures = [exposure(n, tracking_ra=ra, tracking_dec=dec) for n, (ra, dec) in enumerate(pointings, start=1)]
+    with postgres_server.database(prepare) as dsn:
+        feed(dsn, RULES, raws_of(exposures, 0), Course(random.Random(1)))  # noqa: S311 -- a test draws its course
+        with psycopg.connect(dsn) as connection:
+            rows = connection.execute(
+                "SELECT o.s_region, v.region FROM visits.obscore AS o JOIN visits.visit AS v"
+                " ON o.obs_id = v.instrument || '/' || v.id"
+            ).fetchall()
+    assert len(rows) == len(exposures)
+    for shown, region in rows:
+        of_view, announced = (text.split()[2:] for text in (shown, s_region(region)))
+        assert [float(each) for each in of_view] == pytest.approx([float(each) for each in announced], abs=1e-11)

@@ -30,6 +30,7 @@ RULES = rules_of(
     }
 )
 SESSION_TIMEOUT_S = 10.0
+REVOCATION_WAIT_S = 4.0
 SHUTDOWN_TIMEOUT_S = 8.0
 STALLED_AFTER_S = 30.0
 
@@ -81,6 +82,7 @@ class SteppedLoop:
             max_wait_s=0.1,
             close_interval_s=1.0,
             session_timeout_s=SESSION_TIMEOUT_S,
+            revocation_wait_s=REVOCATION_WAIT_S,
             shutdown_timeout_s=SHUTDOWN_TIMEOUT_S,
             start_at_end=False,
             breaker=BreakerPolicy(min_messages=10, max_bad_fraction=0.5, hold_s=2.0),

@@ -284,6 +284,31 @@ def test_borders_between_batches_change_nothing(seed: int) -> None:
         assert in_batches(changes, borders) == whole
 
 
+def test_a_group_whose_raws_alternate_between_partitions_closes_by_age() -> None:
+    buffer = a_buffer()
+    at_ms = range(1_000, 1_000 + AGE_MS, IDLE_MS // 2)
+    for number, now_ms in enumerate(at_ms, start=1):
+        read(buffer, change(exposure(number, group="g"), now_ms, offset_id=1 + number % 2))
+    assert closed(buffer) == []
+    for offset_id in (1, 2):
+        buffer.advance(offset_id, 1_000 + AGE_MS)
+    assert [reason for _, reason, _ in closed(buffer)] == [CloseReason.AGE]
+
+
+def test_a_group_that_moves_to_a_partition_that_is_behind_takes_its_age_along() -> None:
+    buffer = a_buffer()
+    for number, now_ms in enumerate(range(5_000_000, 5_000_000 + AGE_MS // 2, IDLE_MS // 2), start=1):
+        read(buffer, change(exposure(number, group="g"), now_ms, offset_id=1))
+        age_ms = now_ms - 5_000_000
+    at_ms = range(1_000, 1_000 + AGE_MS - age_ms, IDLE_MS // 2)
+    for number, now_ms in enumerate(at_ms, start=1_000):
+        read(buffer, change(exposure(number, group="g"), now_ms, offset_id=2))
+    buffer.advance(2, 1_000 + AGE_MS - age_ms - 1)
+    assert closed(buffer) == []
+    buffer.advance(2, 1_000 + AGE_MS - age_ms)
+    assert [reason for _, reason, _ in closed(buffer)] == [CloseReason.AGE]
+
+
 def test_the_age_of_a_group_that_moved_is_counted_on_its_new_partition() -> None:
     buffer = a_buffer()
     read(buffer, change(exposure(1, group="g"), 1_000_000, offset_id=1))

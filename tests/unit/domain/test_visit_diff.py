@@ -244,6 +244,19 @@ class TestVerdicts:
         assert found.stale == []
 
 
+def test_a_visit_that_keeps_its_name_leaves_the_new_one_free_in_whatever_order() -> None:
+    keep = rules_of({**CONFIG, "group_exposures": "one-to-one"}, on_change="keep")
+    one, two = exposure(1, obs_id="X"), exposure(2, obs_id="Y")
+    stored = stored_visit(str(one.id), one.id, name="X")
+    renamed, other = closing(str(one.id), replace(one, obs_id="Y")), closing(str(two.id), two)
+    for order in ((renamed, other), (other, renamed)):
+        found = diff(defined(*order, rules=keep), stored, rules=keep)
+        assert (ids(found.kept), ids(found.new), found.conflicts) == ([one.id], [two.id], [])
+    # In another batch: the name is stored by then.
+    found = diff(defined(renamed, rules=keep), stored, stored_visit(str(two.id), two.id, name="Y"), rules=keep)
+    assert (ids(found.kept), found.conflicts, found.stale) == ([one.id], [], [])
+
+
 def test_records_of_one_exposure_that_alternate_stay_in_their_order() -> None:
     one = exposure(1)
     other = replace(one, target_name="another")
