@@ -5,8 +5,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
-# The tests wait more than they compute: several workers share a core
-WORKERS ?= $(shell echo $$((3 * $$(nproc))))
+# The tests wait as much as they compute: several workers share a core. Each has servers of its own, of up to 1.5 GB
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? 3 * n : 12)))
 PARALLEL = $(BIN)/pytest -n $(WORKERS)
 # The first interpreter that is new enough; PYTHON=... on the command line chooses another
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \

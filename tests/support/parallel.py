@@ -33,14 +33,19 @@ class AloneLast(LoadScopeScheduling):
     A worker tells its groups by a file, since xdist asks it for the ids of its tests only.
     """
 
+    def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
+        super().__init__(config, log)
+        self._groups: dict[str, str] = {}
+
     def schedule(self) -> None:
         """Begin, or go on with a worker that stands in for one that has crashed."""
+        for node in self.nodes:
+            told = _file_of_groups(node.workerinput)
+            if told.exists():
+                self._groups |= json.loads(told.read_text(encoding="utf-8"))
+                told.unlink()
         if self.collection is not None:
             super().schedule()  # twice: a worker begins a test only when it knows the next one
-        else:
-            self._groups: dict[str, str] = {}
-            for node in self.nodes:
-                self._groups |= json.loads(_file_of_groups(node.workerinput).read_text(encoding="utf-8"))
         super().schedule()
 
     def _split_scope(self, nodeid: str) -> str:
@@ -89,12 +94,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     seconds: dict[str, float] = json.loads(DURATIONS.read_text(encoding="utf-8"))
     # A stable sort: what is not among the longest keeps its random place.
     items.sort(key=lambda item: -seconds.get(_file(item.nodeid), 0.0))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: WorkerController) -> None:
-    """Remove what a worker told, also one that crashed."""
-    _file_of_groups(node.workerinput).unlink(missing_ok=True)
 
 
 @pytest.hookimpl(trylast=True)
