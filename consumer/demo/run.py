@@ -34,10 +34,11 @@ from consumer.kafka.mock_cluster import EmbeddedBroker
 from consumer.kafka.night_producer import Produced, produce_night
 from consumer.model import Exposure, RawIngested
 from consumer.postgres.connection import Database
+from consumer.postgres.dead_letters import DeadLetterStatus
 from consumer.postgres.migrate import migrate
-from consumer.read.night import count_exposures_without_visit, read_night
+from consumer.read.night import exposures_without_visit, read_night
 from consumer.read.status import read_status
-from consumer.read.visit import read_regions, visits_of_exposures
+from consumer.read.visit import read_visit, visits_of_exposures
 from consumer.regions import decode
 from consumer.simulation import SimulatedRaw, SimulationSettings, simulate_night
 
@@ -221,8 +222,9 @@ def _report(
     picture = _draw(database, published["LSSTCamSim"], options.output)
     after = _row_versions(database)
     touched = sum(after[key] != version for key, version in before.items())
-    skipped = count_exposures_without_visit(database)
-    letters = sum(read_status(database).open_dead_letters.values())
+    skipped = len(exposures_without_visit(database))
+    found = read_status(database).dead_letters.items()
+    letters = sum(count for (_, status), count in found if status is DeadLetterStatus.OPEN)
     good = difference <= TOLERANCE_RAD and groups_right and touched == 0 and letters == 0
     facts = {
         "events read": f"{produced.messages:,}",
@@ -255,10 +257,11 @@ def _show_visits(console: Console, database: Database) -> None:
 def _difference(database: Database, published: Mapping[str, object]) -> float:
     """Return the largest difference of any corner's coordinate to the published one, on the unit sphere."""
     visit = cast("dict[str, object]", published["visit"])
-    regions = read_regions(database, str(visit["instrument"]), cast("int", visit["id"]))
+    records = read_visit(database, str(visit["instrument"]), cast("int", visit["id"]))
     wanted = dict(cast("dict[str, str]", published["visit_detector_region"]))
-    if regions is None or set(map(str, regions.detectors)) != wanted.keys():
+    if records is None or set(map(str, records.regions.detectors)) != wanted.keys():
         return float("inf")
+    regions = records.regions
     stored = dict(zip(map(str, regions.detectors), regions.detector_regions, strict=True)) | {"visit": regions.visit}
     wanted["visit"] = cast("str", visit["region"])
     return max(_corner_difference(stored[name], bytes.fromhex(wanted[name])) for name in wanted)
@@ -278,12 +281,12 @@ def _groups_right(database: Database, published: Mapping[str, object]) -> bool:
 
 def _draw(database: Database, published: Mapping[str, object], output: Path) -> Path:
     visit = cast("dict[str, object]", published["visit"])
-    regions = read_regions(database, str(visit["instrument"]), cast("int", visit["id"]))
-    if regions is None:
+    records = read_visit(database, str(visit["instrument"]), cast("int", visit["id"]))
+    if records is None:
         raise FatalError(f"visit {visit['id']} of {visit['instrument']} was not defined")
     output.mkdir(parents=True, exist_ok=True)
     path = output / "footprint.png"
-    plot_footprint(regions, path, f"{visit['instrument']} visit {visit['id']}")
+    plot_footprint(records.regions, path, f"{visit['instrument']} visit {visit['id']}")
     return path
 
 

@@ -148,6 +148,13 @@ class Database:
                 self.close()
             raise sorted_error(error) from error
 
+    @contextmanager
+    def snapshot(self) -> Iterator["Session"]:
+        """Read what was committed at one moment, in one transaction that writes nothing; raises as `transaction`."""
+        with self.transaction() as session:
+            session.run("session", "snapshot")
+            yield session
+
     def __enter__(self) -> Self:
         """Return the database itself; the first transaction opens the session."""
         return self

@@ -88,7 +88,7 @@ def read_traces(database: Database, exposure: int, instrument: str | None) -> li
     traces
         One for each instrument; at least one.
     """
-    with database.transaction() as session:
+    with database.snapshot() as session:
         named = {"exposure": exposure, "instrument": instrument}
         rows = session.rows("explain", "exposures", named)
         unattributed = cast("int", session.rows("explain", "unattributed")[0][0])

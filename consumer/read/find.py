@@ -41,7 +41,8 @@ def find_visits(
     Returns
     -------
     found
-        Ordered by instrument and visit. Exact: padding included, as the regions are stored.
+        Ordered by instrument and visit. Exact: padding included, as the regions are stored. The visits are of one
+        moment; their detectors are read after them, some visits at a time.
     """
 
     def covers(region: bytes) -> bool:

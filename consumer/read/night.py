@@ -1,7 +1,8 @@
 """What a night holds: its visits, and the exposures that are in none."""
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
+from consumer.domain import ExposureKey
 from consumer.postgres.connection import Database
 
 
@@ -32,15 +33,15 @@ def read_night(database: Database, *, day_obs: int | None = None, instrument: st
     day_obs, instrument
         Only visits of these; None: of all.
     """
-    with database.transaction() as session:
+    with database.snapshot() as session:
         rows = session.rows("read", "night", {"day_obs": day_obs, "instrument": instrument})
     return [NightVisit(*row) for row in rows]  # type: ignore[arg-type]  # the columns' types
 
 
-def count_exposures_without_visit(
+def exposures_without_visit(
     database: Database, *, day_obs: int | None = None, instrument: str | None = None
-) -> int:
-    """Count the stored exposures that are in no visit; parameters as in `read_night`."""
-    with database.transaction() as session:
+) -> list[ExposureKey]:
+    """Read which stored exposures are in no visit, ordered by their keys; parameters as in `read_night`."""
+    with database.snapshot() as session:
         rows = session.rows("read", "exposures_without_visit", {"day_obs": day_obs, "instrument": instrument})
-    return cast("int", rows[0][0])
+    return [ExposureKey(*row) for row in rows]  # type: ignore[arg-type]  # the columns' types

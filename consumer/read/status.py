@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from consumer.postgres.connection import Database
+from consumer.postgres.dead_letters import DeadLetterStatus
 from consumer.postgres.offsets import ListedPosition, list_positions
 
 
@@ -12,20 +13,31 @@ from consumer.postgres.offsets import ListedPosition, list_positions
 class TablesStatus:
     """One moment of the tables."""
 
+    schema_version: int
+    """Of the last migration that was applied."""
     positions: tuple[ListedPosition, ...]
     """Of every consumer group, ordered by their keys."""
     open_groups: int
-    open_dead_letters: Mapping[str, int]
-    """By reason."""
+    dead_letters: Mapping[tuple[str, DeadLetterStatus], int]
+    """By reason and status; pairs without any are missing."""
     unsent_announcements: int
 
 
 def read_status(database: Database) -> TablesStatus:
     """Read how the service stands, at one moment; needs a session of the reader role."""
-    with database.transaction() as session:
+    with database.snapshot() as session:
+        ((schema_version, open_groups, unsent),) = cast("list[tuple[int, int, int]]", session.rows("read", "status"))
+        letters = cast("list[tuple[str, str, int]]", session.rows("read", "dead_letters"))
         return TablesStatus(
+            schema_version=schema_version,
             positions=tuple(list_positions(session)),
-            open_groups=cast("int", session.rows("read", "open_groups")[0][0]),
-            open_dead_letters=dict(cast("list[tuple[str, int]]", session.rows("read", "open_dead_letters"))),
-            unsent_announcements=cast("int", session.rows("read", "unsent_announcements")[0][0]),
+            open_groups=open_groups,
+            dead_letters={(reason, DeadLetterStatus(status)): count for reason, status, count in letters},
+            unsent_announcements=unsent,
         )
+
+
+def read_positions(database: Database) -> list[ListedPosition]:
+    """Read the stored positions of every consumer group, ordered by their keys; needs a session of the reader role."""
+    with database.snapshot() as session:
+        return list_positions(session)

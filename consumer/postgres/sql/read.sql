@@ -23,22 +23,14 @@ WHERE (%(instrument)s::text IS NULL OR visit.instrument = %(instrument)s)
 ORDER BY visit.instrument, visit.id;
 
 -- name: exposures_without_visit
-SELECT count(*)
+SELECT exposure.instrument, exposure.id
 FROM exposure
 WHERE (%(instrument)s::text IS NULL OR exposure.instrument = %(instrument)s)
     AND (%(day_obs)s::integer IS NULL OR exposure.day_obs = %(day_obs)s)
     AND NOT EXISTS (
         SELECT FROM visit_definition AS d WHERE d.instrument = exposure.instrument AND d.exposure = exposure.id
-    );
-
--- name: visit_region
-SELECT region, camera_version FROM visit WHERE instrument = %(instrument)s AND id = %(visit)s;
-
--- name: detector_regions
-SELECT detector, region
-FROM visit_detector_region
-WHERE instrument = %(instrument)s AND visit = %(visit)s
-ORDER BY detector;
+    )
+ORDER BY exposure.instrument, exposure.id;
 
 -- name: visits_of_exposures
 SELECT visit, array_agg(exposure ORDER BY exposure)
@@ -49,11 +41,11 @@ WHERE instrument = %(instrument)s AND exposure = ANY(
 GROUP BY visit
 ORDER BY visit;
 
--- name: open_groups
-SELECT count(*) FROM open_group;
+-- name: status
+SELECT
+    (SELECT max(version) FROM schema_version),
+    (SELECT count(*) FROM open_group),
+    (SELECT count(*) FROM outbox WHERE sent_at IS NULL);
 
--- name: open_dead_letters
-SELECT reason, count(*) FROM dead_letter WHERE status = 'open' GROUP BY reason ORDER BY reason;
-
--- name: unsent_announcements
-SELECT count(*) FROM outbox WHERE sent_at IS NULL;
+-- name: dead_letters
+SELECT reason, status, count(*) FROM dead_letter GROUP BY reason, status ORDER BY reason, status;
