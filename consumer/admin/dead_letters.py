@@ -1,4 +1,4 @@
-"""What operators do with dead letters: look, produce again, discard.
+"""What operators do with dead letters: decode them, produce them again, discard them.
 
 A replay goes through the log, so that the log stays the truth: the message is produced again to its topic and read like
 any other. It is marked once the brokers have it; after a crash in between it may be produced twice, which changes no
@@ -6,7 +6,6 @@ table.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,9 @@ from consumer.kafka.properties import connection_properties
 from consumer.kafka.schema_registry import event_decoder
 from consumer.postgres.connection import Database
 from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetters, DeadLetterStatus, StoredDeadLetter
+from consumer.read.dead_letters import list_dead_letters
 
+_APPLICATION = "visit-consumer dead-letters"
 _AT_ONCE = 100
 _LINE_BYTES = 16
 _LONGEST_SHOWN = 10_000_000
@@ -31,14 +32,6 @@ class DeadLetterResult:
     outcome: str
     """``replayed``, ``discarded``, ``would be ...``, or why not."""
     done: bool
-
-
-def list_dead_letters(
-    settings: Settings, choice: DeadLetterFilter, *, limit: int | None = None
-) -> list[StoredDeadLetter]:
-    """Read dead letters, oldest first."""
-    with _table(settings) as table:
-        return list(table.choose(choice, limit=limit))
 
 
 def decoded(settings: Settings, letter: StoredDeadLetter) -> dict[str, Any] | str:
@@ -76,9 +69,10 @@ def replay(settings: Settings, choice: DeadLetterFilter, *, dry_run: bool) -> li
         When brokers or database cannot be reached; what was produced before that is marked.
     """
     outcomes: list[DeadLetterResult] = []
-    with _table(settings) as table:
+    with Database(settings.database, application_name=_APPLICATION) as database:
+        table = DeadLetters(database)
         producer = None if dry_run else ReplayProducer(connection_properties(settings.kafka))
-        chosen = list(table.choose(choice))
+        chosen = list_dead_letters(database, choice)
         for start in range(0, len(chosen), _AT_ONCE):
             outcomes += _replay_some(table, producer, chosen[start : start + _AT_ONCE])
     return outcomes
@@ -86,11 +80,11 @@ def replay(settings: Settings, choice: DeadLetterFilter, *, dry_run: bool) -> li
 
 def discard(settings: Settings, choice: DeadLetterFilter, *, dry_run: bool) -> list[DeadLetterResult]:
     """Mark dead letters as discarded; they stay until the retention time is over."""
-    with _table(settings) as table:
-        chosen = list(table.choose(choice))
+    with Database(settings.database, application_name=_APPLICATION) as database:
+        chosen = list_dead_letters(database, choice)
         if dry_run:
             return [DeadLetterResult(letter=each, outcome="would be discarded", done=True) for each in chosen]
-        done = table.close(
+        done = DeadLetters(database).close(
             [each.id for each in chosen], DeadLetterStatus.DISCARDED, before=choice.statuses or [DeadLetterStatus.OPEN]
         )
     return [
@@ -141,9 +135,3 @@ def _message(letter: StoredDeadLetter) -> Replay:
     topic, partition, offset = letter.topic, letter.partition, letter.offset
     assert topic is not None and partition is not None and offset is not None  # noqa: S101, PT018 -- `is_message`
     return Replay(topic, partition, offset, letter.key, letter.value)
-
-
-@contextmanager
-def _table(settings: Settings) -> Iterator[DeadLetters]:
-    with Database(settings.database, application_name="visit-consumer dead-letters") as database:
-        yield DeadLetters(database)

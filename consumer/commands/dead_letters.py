@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from consumer.admin.dead_letters import DeadLetterResult, decoded, discard, hex_dump, list_dead_letters, replay
+from consumer.admin.dead_letters import DeadLetterResult, decoded, discard, hex_dump, replay
 from consumer.commands.options import (
     EXIT_FAILED,
     JSON,
@@ -18,6 +18,7 @@ from consumer.commands.options import (
     dry_run_option,
     dsn_option,
     examples,
+    open_database,
     output_option,
     print_json,
     print_rows,
@@ -26,6 +27,7 @@ from consumer.commands.options import (
 )
 from consumer.errors import DeadLetterReason
 from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetterStatus, StoredDeadLetter
+from consumer.read.dead_letters import list_dead_letters
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -107,7 +109,9 @@ def dead_letters() -> None:
 @reports_errors
 def list_(*, limit: int | None, config: Path | None, dsn: str | None, output: str, **chosen: Any) -> None:
     """List dead letters."""
-    letters = list_dead_letters(tool_settings(config, dsn), _choice(chosen), limit=limit)
+    choice = _choice(chosen)
+    with open_database(tool_settings(config, dsn)) as database:
+        letters = list_dead_letters(database, choice, limit=limit)
     print_rows([_row(each) for each in letters], _COLUMNS, output)
     if output != JSON:
         counts = Counter(each.reason for each in letters)
@@ -124,7 +128,8 @@ def list_(*, limit: int | None, config: Path | None, dsn: str | None, output: st
 def show(number: int, config: Path | None, dsn: str | None, output: str) -> None:
     """Show one dead letter: its place in the log, the reason, its bytes and its decoded fields."""
     settings = tool_settings(config, dsn)
-    found = list_dead_letters(settings, DeadLetterFilter(ids=[number]))
+    with open_database(settings) as database:
+        found = list_dead_letters(database, DeadLetterFilter(ids=[number]))
     if not found:
         complain(f"there is no dead letter {number}")
         sys.exit(EXIT_FAILED)

@@ -114,9 +114,10 @@ def tool_settings(
 
 
 def open_database(settings: Settings) -> Database:
-    """Return a session for a command that reads, to be used in a ``with`` statement."""
-    command = click.get_current_context().command_path.rpartition(" ")[2]
-    return Database(settings.database, application_name=f"visit-consumer {command}")
+    """Return a session for the command that runs, to be used in a ``with`` statement."""
+    context = click.get_current_context()
+    command = context.command_path.removeprefix(context.find_root().command_path)
+    return Database(settings.database, application_name=f"visit-consumer{command}")
 
 
 def print_json(value: object) -> None:
