@@ -3,10 +3,12 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from consumer.admin.positions import identify_topics, open_inspector, open_positions
+from consumer.admin.positions import APPLICATION, group_positions, identify_topics, open_inspector
 from consumer.config import Settings
 from consumer.model import LogPartition
+from consumer.postgres.connection import Database
 from consumer.postgres.offsets import ListedPosition
+from consumer.read.status import read_positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +24,9 @@ class Reset:
 
 def tripped(settings: Settings) -> list[ListedPosition]:
     """Read the positions of the group where the circuit breaker stopped reading."""
-    with open_positions(settings) as positions:
-        return [
-            each
-            for each in positions.list_all()
-            if each.consumer_group == settings.kafka.group and each.breaker is not None
-        ]
+    with Database(settings.database, application_name=APPLICATION) as database:
+        stored = read_positions(database)
+    return [each for each in stored if each.consumer_group == settings.kafka.group and each.breaker is not None]
 
 
 def reset(settings: Settings, *, accept: bool, dry_run: bool = False) -> list[Reset]:
@@ -46,7 +45,8 @@ def reset(settings: Settings, *, accept: bool, dry_run: bool = False) -> list[Re
     stopped = tripped(settings)
     accepted = _ends(settings, stopped) if accept else {}
     done = []
-    with open_positions(settings) as positions:
+    with Database(settings.database, application_name=APPLICATION) as database:
+        positions = group_positions(settings, database)
         for each in stopped:
             accept_until = accepted.get(each.log, 0)
             if not dry_run:

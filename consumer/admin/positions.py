@@ -18,7 +18,10 @@ from consumer.kafka.properties import connection_properties
 from consumer.model import LogPartition, PartitionId
 from consumer.postgres.connection import Database
 from consumer.postgres.offsets import ListedPosition, Positions
+from consumer.read.status import read_positions
 
+APPLICATION = "visit-consumer positions"
+"""What ``pg_stat_activity`` shows."""
 EARLIEST = "earliest"
 LATEST = "latest"
 
@@ -75,8 +78,8 @@ def show_positions(settings: Settings, *, ask_log: bool) -> list[PositionStatus]
     TransientError
         When the database, or a broker that is asked, does not answer.
     """
-    with open_positions(settings) as positions:
-        stored = positions.list_all()
+    with Database(settings.database, application_name=APPLICATION) as database:
+        stored = read_positions(database)
     if not ask_log:
         return [PositionStatus(stored=each) for each in stored]
     with open_inspector(settings) as inspector:
@@ -109,7 +112,10 @@ def set_position(
     TransientError
         When brokers or database do not answer, or there is no such partition.
     """
-    with open_inspector(settings) as inspector, open_positions(settings) as positions:
+    with (
+        open_inspector(settings) as inspector,
+        Database(settings.database, application_name=APPLICATION) as database,
+    ):
         log = LogPartition(*inspector.identify(partition.topic), partition)
         low, high = inspector.watermarks(partition)
         offset = {EARLIEST: low, LATEST: high}[where] if isinstance(where, str) else where
@@ -121,12 +127,12 @@ def set_position(
         before = next(
             (
                 each.next_offset
-                for each in positions.list_all()
+                for each in read_positions(database)
                 if each.log == log and each.consumer_group == settings.kafka.group
             ),
             None,
         )
-        epoch = None if dry_run else positions.set(log, offset).epoch
+        epoch = None if dry_run else group_positions(settings, database).set(log, offset).epoch
     return PositionChange(log=log, before=before, after=offset, epoch=epoch)
 
 
@@ -153,7 +159,8 @@ def accept_gaps(
         Empty when there is no gap.
     """
     moves = []
-    with open_positions(settings) as positions:
+    with Database(settings.database, application_name=APPLICATION) as database:
+        positions = group_positions(settings, database)
         for status in show_positions(settings, ask_log=True):
             stored = status.stored
             wanted = (
@@ -194,8 +201,8 @@ def take_over(settings: Settings, former: str, *, dry_run: bool = False) -> list
         When the database does not answer.
     """
     group = settings.kafka.group
-    with open_positions(settings) as positions:
-        stored = positions.list_all()
+    with Database(settings.database, application_name=APPLICATION) as database:
+        stored = read_positions(database)
         theirs = {each.log: each.next_offset for each in stored if each.consumer_group == former}
         if former == group or not theirs:
             others = sorted({each.consumer_group for each in stored} - {group})
@@ -209,7 +216,7 @@ def take_over(settings: Settings, former: str, *, dry_run: bool = False) -> list
                 PositionChange(log=log, before=ours.get(log), after=_lesser(ours.get(log), offset), epoch=None)
                 for log, offset in theirs.items()
             ]
-        taken = positions.take_over(former)
+        taken = group_positions(settings, database).take_over(former)
     return [PositionChange(log=log, before=ours.get(log), after=after, epoch=epoch) for log, after, epoch in taken]
 
 
@@ -249,9 +256,7 @@ def open_inspector(settings: Settings) -> Iterator[LogInspector]:
         inspector.close()
 
 
-@contextmanager
-def open_positions(settings: Settings) -> Iterator[Positions]:
-    """Return the stored positions of the configured group, for as long as they are needed."""
+def group_positions(settings: Settings, database: Database) -> Positions:
+    """Return the stored positions of the configured group, which an operator changes."""
     owner = f"operator {socket.gethostname()}:{os.getpid()}"
-    with Database(settings.database, application_name="visit-consumer positions") as database:
-        yield Positions(database, consumer_group=settings.kafka.group, owner=owner)
+    return Positions(database, consumer_group=settings.kafka.group, owner=owner)

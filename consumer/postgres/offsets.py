@@ -87,11 +87,6 @@ class Positions:
             for cluster_id, topic_id, topic, partition, next_offset, epoch in taken
         ]
 
-    def list_all(self) -> list[ListedPosition]:
-        """Read the rows of all consumer groups, ordered by their keys."""
-        with self._database.transaction() as session:
-            return list_positions(session)
-
     def begin(self, position: StoredPosition, offset: int) -> StoredPosition:
         """Store where a partition that was never read starts; nothing happens when another claimed it since."""
         with self._database.transaction() as session:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 import pytest
 
@@ -11,6 +10,7 @@ from consumer.errors import TransientError
 from consumer.model import OffsetUpdate, PartitionId
 from consumer.postgres.connection import Database
 from consumer.postgres.offsets import Positions
+from consumer.read.status import read_positions
 from consumer.service.batch import Batch
 from consumer.service.leases import PartitionLease, acquire_leases
 from consumer.service.log_watch import EndWatch
@@ -46,19 +46,19 @@ class Logs:
 
 
 @pytest.fixture
-def store(postgres18: PostgresServer) -> Iterator[Positions]:
-    """Give the stored positions, of which there are none yet."""
-    with postgres18.database(prepare_database) as dsn, _positions(dsn) as store:
-        yield store
+def database(postgres18: PostgresServer) -> Iterator[Database]:
+    """Return a session on tables that are empty."""
+    with (
+        postgres18.database(prepare_database) as dsn,
+        Database(DatabaseSettings(conninfo=dsn)) as database,  # type: ignore[arg-type] # pydantic makes it a secret
+    ):
+        yield database
 
 
-@contextmanager
-def _positions(dsn: str) -> Iterator[Positions]:
-    database = Database(DatabaseSettings(conninfo=dsn))  # type: ignore[arg-type] # pydantic makes it a secret
-    try:
-        yield Positions(database, consumer_group="visit-consumer", owner="test")
-    finally:
-        database.close()
+@pytest.fixture
+def store(database: Database) -> Positions:
+    """Return the stored positions, of which there are none yet."""
+    return Positions(database, consumer_group="visit-consumer", owner="test")
 
 
 def starts(logs: Logs, store: Positions, *numbers: int, at_end: bool = True) -> list[int]:
@@ -81,11 +81,13 @@ def test_a_topic_begins_at_its_start_where_nothing_else_is_said(store: Positions
     assert starts(Logs({0: 10, 1: 20}), store, 0, 1, at_end=False) == [0, 0]
 
 
-def test_a_partition_that_went_away_while_the_brokers_were_asked_is_not_claimed(store: Positions) -> None:
+def test_a_partition_that_went_away_while_the_brokers_were_asked_is_not_claimed(
+    database: Database, store: Positions
+) -> None:
     logs = Logs({0: 10})
     partition = PartitionId(TOPIC, 0)
     claimed = acquire_leases(logs, store, [partition], start_at_end=False, wanted=lambda _: not logs.asked)
-    assert (claimed, logs.asked, store.list_all()) == ([], [0], [])
+    assert (claimed, logs.asked, read_positions(database)) == ([], [0], [])
 
 
 def _answer(watch: EndWatch, tick: Batch) -> set[int]:
