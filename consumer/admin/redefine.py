@@ -6,7 +6,6 @@ with the former settings make what they define by those: restart them first.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from time import sleep, time_ns
@@ -56,6 +55,8 @@ class Redefinition:
 
     Parameters
     ----------
+    database
+        A session of the writer role.
     settings
         The changed ones.
     scope
@@ -69,19 +70,15 @@ class Redefinition:
         When the database has not this release's schema.
     """
 
-    def __init__(self, settings: Settings, scope: Scope) -> None:
+    def __init__(self, database: Database, settings: Settings, scope: Scope) -> None:
         if scope.instrument not in settings.instruments:
             known = ", ".join(sorted(settings.instruments))
             raise ConfigurationError(f"instrument {scope.instrument!r} is not among the configured ones: {known}")
         self._scope = scope
-        self._database = Database(settings.database, application_name="visit-consumer redefine")
+        self._database = database
         self._announce = announcer(settings.announce.topic, now_ns=time_ns)
         self._rules = resolve_instrument(settings.instruments[scope.instrument], settings.closing_of(scope.instrument))
         check_schema(self._database)
-
-    def close(self) -> None:
-        """End the session."""
-        self._database.close()
 
     def components(self) -> list[Component]:
         """Read the exposures concerned, and take them apart."""
@@ -187,16 +184,6 @@ class Redefinition:
 
     def _raws(self, tables: BatchTransaction, known: Sequence[KnownExposure]) -> dict[ExposureKey, list[RawRegion]]:
         return tables.raw_regions(each.key for each in known) if self._rules.algorithm.needs_headers else {}
-
-
-@contextmanager
-def redefinition(settings: Settings, scope: Scope) -> Iterator[Redefinition]:
-    """Open a redefinition, and end its session."""
-    made = Redefinition(settings, scope)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def _records(candidate: Candidate, rules: Instrument) -> VisitRecords:

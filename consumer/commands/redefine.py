@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from consumer.admin.redefine import Scope, redefinition
+from consumer.admin.redefine import Redefinition, Scope
 from consumer.commands.options import (
     EXIT_FAILED,
     JSON,
@@ -15,6 +15,7 @@ from consumer.commands.options import (
     dry_run_option,
     dsn_option,
     examples,
+    open_database,
     output_option,
     print_json,
     print_rows,
@@ -59,7 +60,9 @@ def redefine(
     if (day_obs is None) == (visit is None):
         raise click.UsageError("say what: either --day-obs or --visit")
     scope = Scope(instrument=instrument, day_obs=day_obs, visit=visit)
-    with redefinition(tool_settings(config, dsn), scope) as work:
+    settings = tool_settings(config, dsn)
+    with open_database(settings) as database:
+        work = Redefinition(database, settings, scope)
         parts = work.components()
         planned = [change for part in parts for change in work.redefine(part, write=False)]
         if output != JSON:

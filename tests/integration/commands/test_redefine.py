@@ -10,10 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from consumer.admin.redefine import Scope, redefinition
+from consumer.admin.redefine import Redefinition, Scope
 from consumer.config import Settings
 from consumer.domain.redefinition import ChangeKind
 from consumer.model import Exposure
+from consumer.postgres.connection import Database
 from tests.support.commands import invoke, invoke_json
 from tests.support.define_visits import load_night
 from tests.support.exposures import exposure, run_of
@@ -155,7 +156,8 @@ def test_a_visit_id_of_another_group_is_a_conflict_and_stays(dsn: str, tmp_path:
 def test_a_group_that_changes_under_our_hands_is_left(dsn: str) -> None:
     feed(dsn, GROUPS, [exposure(1, group="A12")])
     settings = Settings(**settings_for("nowhere:1", dsn, instruments=instruments(SINGLE)))
-    with redefinition(settings, Scope(instrument="LSSTComCam", day_obs=exposure(1).day_obs)) as work:
+    with Database(settings.database) as session:
+        work = Redefinition(session, settings, Scope(instrument="LSSTComCam", day_obs=exposure(1).day_obs))
         (part,) = work.components()
         feed(dsn, GROUPS, [exposure(2, group="A12")], at_ms=2 * NOON_MS)
         before = tables(dsn)
@@ -171,7 +173,8 @@ def test_a_lock_that_a_consumer_holds_is_waited_for(dsn: str) -> None:
     database = {"conninfo": dsn, "lock_timeout_s": 0.1}
     settings = Settings(**settings_for("nowhere:1", dsn, instruments=instruments(WIDER), database=database))
     scope = Scope(instrument="LSSTComCam", day_obs=exposure(1).day_obs)
-    with psycopg.connect(dsn) as consumer, redefinition(settings, scope) as work:
+    with psycopg.connect(dsn) as consumer, Database(settings.database) as session:
+        work = Redefinition(session, settings, scope)
         (part,) = work.components()
         consumer.execute("SELECT FROM visits.exposure FOR UPDATE")
         threading.Timer(0.8, consumer.commit).start()
