@@ -1,6 +1,7 @@
 """Several workers keep the promises that no other test would notice broken: who is alone, what stays together."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,9 @@ def run(folder: Path, *options: str) -> tuple[str, list[Noted]]:
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, "TMPDIR": str(folder)},
     )
+    assert not list(folder.glob("visit-consumer-*"))
     noted = [Noted(*json.loads(file.read_text())) for file in folder.glob("*-*.json")]
     return done.stdout.splitlines()[-1], noted
 
