@@ -1,68 +1,62 @@
 """Settings of PostgreSQL, and the libpq parameters that follow from them. No connection is made here."""
 
-import re
+from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Annotated, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, FilePath, SecretStr, model_validator
 
 from consumer.config.sections import AllowedInFile, Seconds, SecretFile, Section, current_secret, one_source
 
-_PAIR = re.compile(r"\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)")
-_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _VERIFIED = frozenset({"verify-ca", "verify-full"})
 _SECRET_PARAMETERS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 
 
 def conninfo_parameters(conninfo: str) -> dict[str, str]:
-    """Read a libpq connection string, a URL or ``key=value`` pairs, into its parameters.
+    """Read a connection string, a URL or ``key=value`` pairs, by libpq's own parser; no connection is made.
 
     Source: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-CONNSTRING
 
     Raises
     ------
     ValueError
-        If the string is of neither form, or libpq would read the URL otherwise. The message never repeats it, since it
-        may hold a password.
+        If libpq does not take it, or reads a piece of a password in it as a host. The message never repeats it, since
+        it may hold a password.
     """
+    try:
+        parameters = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
+    except psycopg.Error:
+        raise ValueError(
+            "is neither a postgresql:// URL nor key=value pairs such as host=db dbname=visits, as libpq reads them; "
+            f"{_PERCENT}"
+        ) from None
     if conninfo.startswith(("postgresql://", "postgres://")):
-        return _url_parameters(conninfo)
-    parameters: dict[str, str] = {}
-    position = 0
-    while conninfo[position:].strip():
-        pair = _PAIR.match(conninfo, position)
-        if pair is None:
-            raise ValueError("is neither a postgresql:// URL nor key=value pairs such as host=db dbname=visits")
-        text = pair[2][1:-1] if pair[2].startswith("'") else pair[2]
-        parameters[pair[1]] = re.sub(r"\\(.)", r"\1", text)
-        position = pair.end()
+        cut = parameters.get("host", "").lstrip("@") + parameters.get("dbname", "")
+        if "@" in cut or parameters.get("port", "").strip("0123456789,"):
+            raise ValueError(_PERCENT)
     return parameters
 
 
-def _url_parameters(url: str) -> dict[str, str]:
-    """Read the parameters of a ``postgresql://`` URL; several hosts stand separated by commas."""
-    parts = urlsplit(url)
-    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
-    user_info, at, hosts = parts.netloc.rpartition("@")
-    if "@" in user_info + parts.path or parts.fragment or _BAD_PERCENT.search(url):
-        # libpq would cut it elsewhere, and name what it takes for a host: a piece of the password.
-        raise ValueError("holds a character that a URL must write with a percent sign, such as %40 for @ in a password")
-    if at:
-        user, _, password = user_info.partition(":")
-        parameters["user"] = unquote(user)
-        if password:
-            parameters["password"] = unquote(password)
-    names = [re.sub(r":\d*$", "", host).strip("[]") for host in hosts.split(",") if host]
-    if names:
-        parameters["host"] = ",".join(unquote(name) for name in names)
-    if parts.path.strip("/"):
-        parameters["dbname"] = unquote(parts.path.lstrip("/"))
-    return parameters
+_PERCENT = "a URL must write special characters of a password with a percent sign, such as %40 for @ and %2F for /"
 
 
 def _is_local(host: str) -> bool:
     """Whether a host is a socket's folder, or this machine's loopback."""
-    return host.startswith(("/", "@", "127.")) or host in {"localhost", "::1"}
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.startswith(("/", "@"))
+
+
+def _all_local(given: Mapping[str, str]) -> bool:
+    """Whether libpq connects to this machine alone: to ``hostaddr`` where it stands, else to ``host``.
+
+    No host means a socket or ``PGHOST``, which may be anywhere; libpq ignores TLS on a socket.
+    """
+    named = [given[name] for name in ("host", "hostaddr") if given.get(name)]
+    return bool(named) and all(_is_local(host) for hosts in named for host in hosts.split(","))
 
 
 class DatabaseSettings(Section):
@@ -118,7 +112,7 @@ class DatabaseSettings(Section):
             "keepalives_interval": str(self.keepalive_interval_s),
             "keepalives_count": str(self.keepalive_count),
             "tcp_user_timeout": str(round(self.tcp_user_timeout_s * 1000)),
-            "sslmode": self._sslmode(given),
+            "sslmode": given.get("sslmode", "prefer" if _all_local(given) else "verify-full"),
         }
         if self.ca_file is not None:
             parameters["sslrootcert"] = str(self.ca_file)
@@ -145,16 +139,6 @@ class DatabaseSettings(Section):
             "tcp_user_timeout": f"{round(self.tcp_user_timeout_s * 1000)}ms",
         }
 
-    @staticmethod
-    def _sslmode(given: dict[str, str]) -> str:
-        """Return the mode that holds: as given; else verified, unless every host is this machine.
-
-        No host means a socket or ``PGHOST``: libpq ignores the mode on a socket.
-        """
-        hosts = (given.get("host") or given.get("hostaddr") or "").split(",")
-        default = "prefer" if all(_is_local(host) for host in hosts) else "verify-full"
-        return given.get("sslmode", default)
-
     @model_validator(mode="after")
     def _safe(self) -> Self:
         one_source("database", self.password, self.password_file)
@@ -166,9 +150,10 @@ class DatabaseSettings(Section):
             raise ValueError(f"schema {self.schema_name!r} is PostgreSQL's own; choose another, such as visits")
         if "password" in given and (self.password is not None or self.password_file is not None):
             raise ValueError("conninfo carries a password, and another is given beside it; keep one")
-        hosts = (given.get("host") or given.get("hostaddr") or "").split(",")
-        mode = self._sslmode(given)
-        if mode not in _VERIFIED and not all(_is_local(host) for host in hosts) and not self.allow_insecure:
+        if "service" in given:
+            raise ValueError("conninfo names a service file, whose host and sslmode cannot be checked; write them here")
+        mode = self.libpq_parameters["sslmode"]
+        if mode not in _VERIFIED and not _all_local(given) and not self.allow_insecure:
             raise ValueError(
                 f"conninfo has sslmode={mode}, which does not verify the server: use verify-full, "
                 "or set database.allow_insecure: true"

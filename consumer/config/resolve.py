@@ -61,6 +61,7 @@ def region_settings(instrument: InstrumentSettings) -> RegionSettings:
         wcs_source=WcsSource(regions.wcs_source),
         require_versioned_camera=regions.require_versioned_camera,
         detectors=regions.detectors,
+        options=regions.options,
     )
 
 

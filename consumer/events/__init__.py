@@ -2,7 +2,6 @@
 
 from consumer.events.decoder import MAX_EXPOSURES_REMEMBERED, MAX_MESSAGE_BYTES, Decoder, SchemaSource
 from consumer.events.encoder import (
-    RepeatEncoder,
     confluent_header,
     encode,
     encode_body,
@@ -20,7 +19,6 @@ __all__ = [
     "RAW_INGESTED",
     "VISIT_DEFINED",
     "Decoder",
-    "RepeatEncoder",
     "SchemaSource",
     "WriterSchema",
     "confluent_header",

@@ -22,7 +22,7 @@ from fastavro.read import SchemaResolutionError
 
 from consumer.errors import BadMessageError, ConfigurationError, DeadLetterReason
 from consumer.events.repeats import Repeats
-from consumer.events.validation import RAW_CHECKS, exposure_from_fields, shown
+from consumer.events.validation import INT32_MAX, RAW_CHECKS, exposure_from_fields, shown
 from consumer.events.writer_schemas import RAW_INGESTED, WriterSchema, parse_writer_schema, section
 from consumer.model import Exposure, RawIngested
 
@@ -189,6 +189,10 @@ class Decoder:
         return found
 
     def _fetch(self, schema_id: int) -> WriterSchema | BadMessageError:
+        if schema_id > INT32_MAX:
+            raise BadMessageError(
+                DeadLetterReason.UNKNOWN_SCHEMA_ID, f"schema id {schema_id - 2**32}: no registry gives a negative one"
+            )
         if self._registry is None:
             raise BadMessageError(
                 DeadLetterReason.UNKNOWN_SCHEMA_ID, f"schema id {schema_id}: no schema registry is configured"

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from consumer.errors import ConfigurationError, TransientError
 from consumer.kafka.clients import new_client
 from consumer.kafka.properties import Properties
-from consumer.simulation import MessageWriter, SimulatedRaw
+from consumer.simulation import SimulatedRaw, message_value
 
 _FLUSH_S = 60.0
 _POLL_EVERY = 1000
@@ -97,7 +97,7 @@ def produce_night(
         The broker did not take a message, or did not answer within a minute after the last.
     """
     producer = new_client(Producer, {**_PRODUCER, **connection})
-    return _Production(producer, topic, pace, MessageWriter(schema_id)).run(raws, progress)
+    return _Production(producer, topic, pace, schema_id).run(raws, progress)
 
 
 _PRODUCER: Properties = {
@@ -111,11 +111,11 @@ _PRODUCER: Properties = {
 
 
 class _Production:
-    def __init__(self, producer: Producer, topic: str, pace: Pace, writer: MessageWriter) -> None:
+    def __init__(self, producer: Producer, topic: str, pace: Pace, schema_id: int | None) -> None:
         self._producer = producer
         self._topic = topic
         self._pace = pace
-        self._writer = writer
+        self._schema_id = schema_id
         self._failed = 0
         self._first_failure: KafkaError | None = None
 
@@ -125,7 +125,7 @@ class _Production:
         exposures = -1
         for simulated in raws:
             self._wait_until(began + self._pace.due_s(simulated))
-            self._send(simulated.key, self._writer.value(simulated))
+            self._send(simulated.key, message_value(simulated, self._schema_id))
             sent += 1
             bad += simulated.spoilt is not None
             exposures = max(exposures, simulated.ordinal)

@@ -15,11 +15,15 @@ from consumer.config import RegistrySettings, Settings
 from consumer.errors import ConfigurationError, TransientError
 from consumer.events import Decoder
 
-_SCHEMA_NOT_FOUND = 40403
-"""The registry's own word; a bare 404 may come from whatever stands before a registry that is down."""
+_REFUSED = frozenset({400, 404, 405, 410, 422})
+"""HTTP states of an id that the registry does not know, in whatever form it or a proxy before it says so. Others, such
+as 401, 403, 429 and 5xx, speak of the request or of the registry, and not of the id."""
 _ASK_AGAIN_S = 30.0
 """For so long an id that the registry does not know is not asked for again, however many messages have it."""
 _MAX_UNKNOWN = 10_000
+_PAUSE_S = 1.0
+_PAUSE_FACTOR = 4.0
+"""A registry that is away is left alone for so many times as long as it took to fail: other partitions go on."""
 _RETRIES = 0
 """The loop itself asks again, and serves the group meanwhile."""
 
@@ -55,6 +59,7 @@ class RegistryClient:
         except OSError as error:
             raise ConfigurationError(f"registry.ca_file: {settings.ca_file} is of no use: {error}") from error
         self._unknown: dict[int, float] = {}
+        self._away: tuple[float, str] = (0.0, "")
 
     def fetch(self, schema_id: int) -> str:
         """Return the text of a schema.
@@ -69,10 +74,22 @@ class RegistryClient:
         known_until = self._unknown.get(schema_id)
         if known_until is not None and monotonic() < known_until:
             raise LookupError(schema_id)
+        away_until, why = self._away
+        asked_at = monotonic()
+        if asked_at < away_until:
+            raise TransientError(why)
+        try:
+            return self._ask(schema_id)
+        except TransientError as error:
+            now = monotonic()
+            self._away = (now + max(_PAUSE_S, _PAUSE_FACTOR * (now - asked_at)), str(error))
+            raise
+
+    def _ask(self, schema_id: int) -> str:
         try:
             text = self._client.get_schema(schema_id).schema_str
         except SchemaRegistryError as error:
-            if error.error_code != _SCHEMA_NOT_FOUND:
+            if error.http_status_code not in _REFUSED:
                 raise TransientError(f"the schema registry answers {error.http_status_code}") from error
             self._remember_unknown(schema_id)
             raise LookupError(schema_id) from error

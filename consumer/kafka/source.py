@@ -119,10 +119,10 @@ class KafkaSource:
             self._started.difference_update(ours)
             self._consumer.incremental_unassign(_topic_partitions(ours))
 
-    def pause(self) -> None:
-        """Deliver no messages until `resume`, but go on serving the group."""
-        self._paused = True
-        self._consumer.pause(_topic_partitions(self._started))
+    def pause(self, partitions: Collection[PartitionId] | None = None) -> None:
+        """Deliver no messages of these partitions, or of any, until `resume`, but go on serving the group."""
+        self._paused = partitions is None
+        self._consumer.pause(_topic_partitions(self._started if partitions is None else self._started & {*partitions}))
 
     def resume(self) -> None:
         """Deliver messages again."""

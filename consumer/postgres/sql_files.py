@@ -1,6 +1,7 @@
 """The named SQL blocks of ``consumer/postgres/sql``: one file for each use, one block for each statement.
 
 A block starts with ``-- name: the_name``; the comment lines under it say what the statement is for.
+``{exposure_columns}`` stands for the columns of a stored exposure, so that the next column is added in one place.
 """
 
 import re
@@ -8,6 +9,16 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
+from consumer.model import EXPOSURE_FIELDS
+
+EXPOSURE_COLUMNS = (*EXPOSURE_FIELDS, "group_key", "detectors")
+"""Columns of ``exposure`` that hold a record and what has arrived of it, in the order of their row."""
+
+_FRAGMENTS = {
+    "{exposure_columns}": ", ".join(f'"{name}"' for name in EXPOSURE_COLUMNS),
+    "{exposure}": ", ".join(f'exposure."{name}"' for name in EXPOSURE_COLUMNS[:-1]) + ", exposure.detectors::text",
+    "{merged}": ", ".join(f'merged."{name}"' for name in EXPOSURE_COLUMNS),
+}
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -31,6 +42,8 @@ def statements(file: str) -> Mapping[str, bytes]:
         When two blocks have one name.
     """
     text = files("consumer.postgres").joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
+    for mark, columns in _FRAGMENTS.items():
+        text = text.replace(mark, columns)
     parts = _NAME.split(text)
     names, bodies = parts[1::2], parts[2::2]
     if len(set(names)) != len(names):

@@ -1,7 +1,7 @@
 """What a region algorithm is, and what can be set about it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -39,6 +39,8 @@ class RegionSettings:
     """Whether a camera without a validity range is refused."""
     detectors: tuple[int, ...] | None = None
     """The detectors whose headers ``full-raw-wcs`` reads; None for every raw that arrives."""
+    options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """Settings of an algorithm that another package provides; ours have none."""
 
     def __post_init__(self) -> None:
         """Refuse what no algorithm could work with."""

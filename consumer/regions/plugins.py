@@ -54,6 +54,11 @@ def get_algorithm(name: str, settings: RegionSettings, cameras: Sequence[CameraS
         If no algorithm has this name, it cannot be loaded, or the settings do not suit it.
     """
     factory = _BUILT_IN.get(name)
+    if factory is not None and settings.options:
+        raise ConfigurationError(
+            f"regions.options has {', '.join(sorted(settings.options))}, and {name} takes none: it is for algorithms "
+            "that other packages provide"
+        )
     if factory is None:
         found = next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name)), None)
         if found is None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from consumer.domain import Event, Instrument, new_event
-from consumer.errors import BadMessageError, DeadLetterReason
+from consumer.errors import BadMessageError, DeadLetterReason, TransientError
 from consumer.events import Decoder
 from consumer.model import DeadLetter, Exposure, Message, OffsetUpdate, PartitionId, RawIngested, RawRegion
 from consumer.regions import RegionAlgorithm
@@ -72,9 +72,9 @@ class BatchBuilder:
         return self._bytes
 
     @property
-    def stalled(self) -> bool:
-        """Whether messages wait that could not be decoded yet: the schema registry does not answer."""
-        return bool(self._waiting)
+    def stalled(self) -> frozenset[PartitionId]:
+        """Partitions whose messages could not be decoded yet: the schema registry does not answer."""
+        return frozenset(message.partition for message in self._waiting)
 
     @property
     def partitions(self) -> frozenset[PartitionId]:
@@ -166,20 +166,23 @@ class BatchBuilder:
         Raises
         ------
         TransientError
-            When the schema registry cannot be asked now. Nothing is lost: call again, with nothing new.
+            When the schema registry cannot be asked now. Only the partitions that need it wait, and nothing is lost:
+            call again, with nothing new.
         """
         arrived = list(messages)
         self._bytes += _bytes_of(arrived)
         self._waiting.extend(arrived)
         self._ends.update(ends)
-        self._decode_waiting(now_ms + self._max_clock_skew_ms)
-        for partition, offset in self._ends.items():
+        stalled = self._decode_waiting(now_ms + self._max_clock_skew_ms)
+        for partition in [p for p in self._ends if p not in stalled]:
+            offset = self._ends.pop(partition)
             reader = self._readers.get(partition)
             # A message that was read after the end was reported has moved the end.
             if reader is not None and (reader.next_offset is None or offset >= reader.next_offset):
                 reader.next_offset = offset
                 reader.at_end = True
-        self._ends.clear()
+        for error in stalled.values():
+            raise error
 
     def prefetch(self) -> None:
         """Compute regions that the next batch will ask for; see `consumer.service.region_prefetch`."""
@@ -209,11 +212,11 @@ class BatchBuilder:
         A partition of which something is gathered has no part in it: the clock of a message comes before the wall
         clock. None where there is nothing to do.
         """
-        waiting = {message.partition for message in self._waiting}
+        stalled = self.stalled
         idle = [
             r
             for r in self._readers.values()
-            if r.at_end and r.next_offset == r.expected and r.lease.partition not in waiting
+            if r.at_end and r.next_offset == r.expected and r.lease.partition not in stalled
         ]
         if not idle:
             return None
@@ -228,13 +231,15 @@ class BatchBuilder:
         same = set(tick.offset_updates) & set(() if present is None else present.offset_updates)
         return tick.restricted_to({advance.offset_id for advance in same})
 
-    def _decode_waiting(self, latest_ms: int) -> None:
-        """Decode what waits, in order; this loop runs for every event.
+    def _decode_waiting(self, latest_ms: int) -> dict[PartitionId, TransientError]:  # noqa: C901 - a call costs time
+        """Decode what waits, in order; return the partitions that go on waiting, and why. Runs for every event.
 
         Raws of one exposure follow each other, and their decoder gives them one `Exposure` object. So what depends on
         the partition or on the exposure alone is looked up only when that object changes.
         """
         waiting, decode = self._waiting, self._decoder.decode
+        stalled: dict[PartitionId, TransientError] = {}
+        still_waiting: deque[Message] = deque()
         partition: PartitionId | None = None
         reader: _Reader | None = None
         exposure: Exposure | None = None
@@ -248,10 +253,12 @@ class BatchBuilder:
             if reader is None or (reader.next_offset is not None and offset < reader.next_offset):
                 waiting.popleft()
                 continue
+            if stalled and partition in stalled:
+                still_waiting.append(waiting.popleft())
+                continue
             raw: RawIngested | None = None
             region: RawRegion | None = None
             try:
-                # A registry outage leaves the message where it is.
                 raw = decode(message.value)
                 if raw.exposure is not exposure:
                     observing = self._observing(raw.exposure)
@@ -263,6 +270,10 @@ class BatchBuilder:
                 self._dead_letters.append(
                     DeadLetter(reason=error.reason, detail=error.detail, instrument=error.instrument, message=message)
                 )
+            except TransientError as error:
+                stalled[message.partition] = error
+                still_waiting.append(waiting.popleft())
+                continue
             waiting.popleft()
             if message.timestamp_ms > reader.stream_time_ms:
                 self._advance_clock(reader, message.timestamp_ms, latest_ms)
@@ -270,6 +281,8 @@ class BatchBuilder:
                 self._events.append(new_event((message, reader.lease.offset_id, reader.stream_time_ms, raw, region)))
             reader.next_offset = offset + 1
             reader.at_end = False
+        self._waiting = still_waiting
+        return stalled
 
     def _observing(self, exposure: Exposure) -> RegionAlgorithm | None:
         """Take in an exposure's object that was not the last one's; return who wants to see its raws."""

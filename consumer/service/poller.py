@@ -48,6 +48,7 @@ class Poller:
         self._max_wait_s = max_wait_s
         self.paused = False
         """Whether delivery is paused because the next batch is full."""
+        self._held: frozenset[PartitionId] = frozenset()
 
     @property
     def full(self) -> bool:
@@ -56,7 +57,7 @@ class Poller:
 
     @property
     def _room(self) -> int:
-        return self._max_messages - self._builder.size if self._builder.bytes < _MAX_GATHERED_BYTES else 0
+        return self._max_messages - self._builder.decoded if self._builder.bytes < _MAX_GATHERED_BYTES else 0
 
     def poll(self, *, busy_s: float, in_hand: Message | None) -> Collection[PartitionId]:
         """Poll once, unless the batch is full and room is expected soon.
@@ -74,14 +75,14 @@ class Poller:
             Partitions whose next offset is not in the log any more.
         """
         if self.full:
-            # A batch that is written soon makes room. What waits for the registry does not: it needs further polls.
-            if busy_s < _PAUSE_AFTER_S and not self._builder.stalled:
+            if busy_s < _PAUSE_AFTER_S:  # a batch that is written soon makes room
                 return ()
             self._source.pause()
             self.paused = True
         elif self._room > 0 and self.paused:
             self._source.resume()
             self.paused = False
+            self._held = frozenset()
         polled = self._source.poll(max(self._room, 1), self._max_wait_s)
         started = self._runtime.stopwatch_s()
         try:
@@ -90,6 +91,7 @@ class Poller:
         except TransientError as error:
             # The messages wait in the builder; the loop goes on serving the group and asks again.
             self._reporter.registry_unavailable(str(error))
+        self._hold(self._builder.stalled)
         decoded = self._runtime.stopwatch_s()
         self._builder.prefetch()
         self._reporter.gathered(
@@ -99,3 +101,11 @@ class Poller:
             region_s=self._runtime.stopwatch_s() - decoded,
         )
         return polled.out_of_range
+
+    def _hold(self, stalled: frozenset[PartitionId]) -> None:
+        """Let partitions that wait for the registry deliver no more, and the others go on."""
+        if stalled != self._held and not self.paused:
+            self._source.resume()
+            if stalled:
+                self._source.pause(stalled)
+            self._held = stalled

@@ -27,8 +27,8 @@ class Source(Log, Protocol):
     def stop(self, partitions: Collection[PartitionId]) -> None:
         """Read no more of these partitions."""
 
-    def pause(self) -> None:
-        """Deliver nothing until `resume`."""
+    def pause(self, partitions: Collection[PartitionId] | None = None) -> None:
+        """Deliver nothing of these partitions, or of any, until `resume`."""
 
     def resume(self) -> None:
         """Deliver again."""

@@ -2,15 +2,15 @@
 
 from consumer.simulation.exposures import simulate_exposures
 from consumer.simulation.settings import INSTRUMENTS, SimulatedInstrument, SimulationSettings
-from consumer.simulation.stream import Corruption, MessageWriter, SimulatedRaw, simulate_night
+from consumer.simulation.stream import Corruption, SimulatedRaw, message_value, simulate_night
 
 __all__ = [
     "INSTRUMENTS",
     "Corruption",
-    "MessageWriter",
     "SimulatedInstrument",
     "SimulatedRaw",
     "SimulationSettings",
+    "message_value",
     "simulate_exposures",
     "simulate_night",
 ]

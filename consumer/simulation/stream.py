@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from consumer.events import RAW_INGESTED, RepeatEncoder, encode_record, record_of
+from consumer.events import RAW_INGESTED, encode, encode_confluent, encode_record, record_of
 from consumer.model import Exposure, RawIngested
 from consumer.simulation.exposures import TAI_MINUS_UTC_S, simulate_exposures
 from consumer.simulation.settings import SimulationSettings
@@ -115,22 +115,18 @@ def _announce(
             yield SimulatedRaw(again, key, due_s, ordinal)
 
 
-class MessageWriter:
-    """Turns simulated raws into the values of messages.
+def message_value(simulated: SimulatedRaw, schema_id: int | None = None) -> bytes:
+    """Encode one message, spoilt if it is to be.
 
     Parameters
     ----------
+    simulated
+        The raw, and what is wrong with its message.
     schema_id
         For Confluent framing, the id of our schema in the registry; None is Avro single-object encoding.
     """
-
-    def __init__(self, schema_id: int | None = None) -> None:
-        self._encoder = RepeatEncoder(schema_id)
-
-    def value(self, simulated: SimulatedRaw) -> bytes:
-        """Encode one message, spoilt if it is to be."""
-        good = self._encoder.encode(simulated.raw)
-        return good if simulated.spoilt is None else _SPOILERS[simulated.spoilt](simulated.raw, good)
+    good = encode(simulated.raw) if schema_id is None else encode_confluent(simulated.raw, schema_id)
+    return good if simulated.spoilt is None else _SPOILERS[simulated.spoilt](simulated.raw, good)
 
 
 def _changed(name: str, value: object) -> Callable[[RawIngested, bytes], bytes]:

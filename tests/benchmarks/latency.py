@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from confluent_kafka import Producer
 
-from consumer.simulation import MessageWriter, simulate_night
+from consumer.simulation import message_value, simulate_night
 from tests.benchmarks.servers import Servers, night
 from tests.benchmarks.throughput import replicas
 
@@ -45,9 +45,8 @@ class Latency:
 def measure(servers: Servers, topic: str, dsn: str, seconds: int, **sections: Mapping[str, Any]) -> Latency:
     """Produce one exposure a second, all its raws at once, and watch the table of visits."""
     settings = night(seconds + _WARM_UP, disorder_s=0.0)
-    writer = MessageWriter()
     exposures = [
-        (raws[0].raw.exposure.id, [(each.key, writer.value(each)) for each in raws])
+        (raws[0].raw.exposure.id, [(each.key, message_value(each)) for each in raws])
         for _, group in groupby(simulate_night(settings), lambda each: each.ordinal)
         for raws in (list(group),)
     ]

@@ -171,6 +171,8 @@ class ScriptedSource:
     """Where the started partitions are read next."""
     low: int = 0
     calls: list[str] = field(default_factory=list)
+    held: frozenset[PartitionId] = frozenset()
+    """Partitions that were paused by themselves."""
     mirrored: dict[PartitionId, int] = field(default_factory=dict)
 
     def connect(self, listener: RebalanceListener) -> "ScriptedSource":
@@ -186,6 +188,8 @@ class ScriptedSource:
         if self.calls and self.calls[-1] == "pause":
             return polled
         for partition, offset in sorted(self.next_offsets.items()):
+            if partition in self.held:
+                continue
             log = self.logs[partition]
             if not self.low <= offset <= len(log):
                 polled.out_of_range.add(partition)
@@ -207,12 +211,14 @@ class ScriptedSource:
         for partition in partitions:
             self.next_offsets.pop(partition, None)
 
-    def pause(self) -> None:
-        """Deliver nothing."""
-        self.calls.append("pause")
+    def pause(self, partitions: Collection[PartitionId] | None = None) -> None:
+        """Deliver nothing of these partitions, or of any."""
+        self.held = frozenset(partitions or ())
+        self.calls.append("pause" if partitions is None else f"pause {sorted(p.partition for p in partitions)}")
 
     def resume(self) -> None:
         """Deliver again."""
+        self.held = frozenset()
         self.calls.append("resume")
 
     def mirror(self, positions: dict[PartitionId, int]) -> None:

@@ -20,28 +20,15 @@ WHERE stored.id = batch.id
 
 -- name: insert_exposures
 -- New exposures; those that exist already are not returned, and then read under a lock.
-INSERT INTO exposure (
-    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
-    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
-    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
-    record_version, group_key, detectors
-)
-SELECT
-    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
-    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
-    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
-    record_version, group_key, detectors
+INSERT INTO exposure ({exposure_columns})
+SELECT {exposure_columns}
 FROM jsonb_populate_recordset(NULL::exposure, %(exposures)s::jsonb)
 ORDER BY instrument, id
 ON CONFLICT (instrument, id) DO NOTHING
 RETURNING instrument, id;
 
 -- name: lock_exposures
-SELECT
-    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
-    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
-    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
-    record_version, group_key, detectors::text
+SELECT {exposure}
 FROM exposure
 WHERE (instrument, id) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]))
 ORDER BY instrument, id
@@ -50,16 +37,7 @@ FOR UPDATE;
 -- name: update_exposures
 -- Merged records of exposures that this transaction has locked.
 UPDATE exposure AS stored
-SET obs_id = merged.obs_id, day_obs = merged.day_obs, "group" = merged."group",
-    physical_filter = merged.physical_filter, exposure_time = merged.exposure_time, dark_time = merged.dark_time,
-    observation_type = merged.observation_type, observation_reason = merged.observation_reason,
-    seq_num = merged.seq_num, seq_start = merged.seq_start, seq_end = merged.seq_end,
-    target_name = merged.target_name, science_program = merged.science_program,
-    tracking_ra = merged.tracking_ra, tracking_dec = merged.tracking_dec, sky_angle = merged.sky_angle,
-    azimuth = merged.azimuth, zenith_angle = merged.zenith_angle, has_simulated = merged.has_simulated,
-    can_see_sky = merged.can_see_sky, timespan_begin = merged.timespan_begin, timespan_end = merged.timespan_end,
-    group_size = merged.group_size, record_version = merged.record_version, group_key = merged.group_key,
-    detectors = merged.detectors, updated_at = now()
+SET ({exposure_columns}, updated_at) = ROW({merged}, now())
 FROM jsonb_populate_recordset(NULL::exposure, %(exposures)s::jsonb) AS merged
 WHERE stored.instrument = merged.instrument AND stored.id = merged.id;
 
@@ -154,11 +132,7 @@ ORDER BY instrument, group_key
 FOR UPDATE;
 
 -- name: group_members
-SELECT
-    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
-    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
-    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
-    record_version, group_key, detectors::text
+SELECT {exposure}
 FROM exposure
 WHERE (instrument, group_key) IN (SELECT * FROM unnest(%(instruments)s::text[], %(group_keys)s::text[]));
 

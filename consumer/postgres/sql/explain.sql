@@ -1,13 +1,8 @@
 -- What became of one exposure: every table that may know of it.
 
 -- name: exposures
-SELECT
-    e.instrument, e.id, e.obs_id, e.day_obs, e."group", e.physical_filter, e.exposure_time, e.dark_time,
-    e.observation_type, e.observation_reason, e.seq_num, e.seq_start, e.seq_end, e.target_name, e.science_program,
-    e.tracking_ra, e.tracking_dec, e.sky_angle, e.azimuth, e.zenith_angle, e.has_simulated, e.can_see_sky,
-    e.timespan_begin, e.timespan_end, e.group_size, e.record_version, e.group_key, e.detectors::text, e.first_seen_at,
-    e.updated_at
-FROM exposure AS e
+SELECT {exposure}, first_seen_at, updated_at
+FROM exposure
 WHERE id = %(exposure)s AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s)
 ORDER BY instrument;
 

@@ -1,11 +1,7 @@
 -- Reading visits whole, and rewriting them: what operators' commands do beside the service.
 
 -- name: exposures
-SELECT
-    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
-    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
-    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
-    record_version, group_key, detectors::text
+SELECT {exposure}
 FROM exposure
 WHERE (instrument, id) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]));
 
@@ -18,13 +14,9 @@ FROM visit
 WHERE instrument = %(instrument)s AND id = ANY(%(visits)s::bigint[]);
 
 -- name: members
-SELECT
-    member.visit, e.instrument, e.id, e.obs_id, e.day_obs, e."group", e.physical_filter, e.exposure_time, e.dark_time,
-    e.observation_type, e.observation_reason, e.seq_num, e.seq_start, e.seq_end, e.target_name, e.science_program,
-    e.tracking_ra, e.tracking_dec, e.sky_angle, e.azimuth, e.zenith_angle, e.has_simulated, e.can_see_sky,
-    e.timespan_begin, e.timespan_end, e.group_size, e.record_version, e.group_key, e.detectors::text
+SELECT member.visit, {exposure}
 FROM visit_definition AS member
-JOIN exposure AS e ON e.instrument = member.instrument AND e.id = member.exposure
+JOIN exposure ON exposure.instrument = member.instrument AND exposure.id = member.exposure
 WHERE member.instrument = %(instrument)s AND member.visit = ANY(%(visits)s::bigint[]);
 
 -- name: memberships
@@ -54,11 +46,7 @@ FROM unnest(%(instruments)s::text[], %(ids)s::bigint[], %(group_keys)s::text[]) 
 WHERE stored.instrument = given.instrument AND stored.id = given.id AND stored.group_key <> given.group_key;
 
 -- name: exposures_of_days
-SELECT
-    instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
-    observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
-    sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
-    record_version, group_key, detectors::text
+SELECT {exposure}
 FROM exposure
 WHERE instrument = %(instrument)s AND day_obs = ANY(%(days)s::integer[]);
 

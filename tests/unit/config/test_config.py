@@ -341,12 +341,25 @@ def test_events_of_a_schema_that_is_named_are_decoded(tmp_path: Path) -> None:
         ("postgresql:///x?host=/run/pg", "prefer", None),
         ("host=/run/pg,db.example.org", "verify-full", "system"),
         ("dbname=x", "verify-full", "system"),
+        # Where libpq connects to decides, not where a first look says.
+        ("postgresql://localhost/v?host=db.example.org", "verify-full", "system"),
+        ("host=localhost hostaddr=192.0.2.7", "verify-full", "system"),
+        ("host=db.example.org hostaddr=127.0.0.1", "verify-full", "system"),
+        ("host=127.evil.example.org", "verify-full", "system"),
+        ("hostaddr=127.0.0.2", "prefer", None),
+        ("host=localhost,db.example.org", "verify-full", "system"),
+        ("host=/run/pg,localhost,::1", "prefer", None),
+        ("host=@visits", "prefer", None),
     ],
 )
 def test_remote_databases_are_verified(tmp_path: Path, conninfo: str, mode: str, root: str | None) -> None:
     parameters = settings(tmp_path, {"database": {"conninfo": conninfo}}).database.libpq_parameters
     assert parameters["sslmode"] == mode
     assert parameters.get("sslrootcert") == root
+
+
+def test_a_service_file_is_refused_since_its_host_cannot_be_checked(tmp_path: Path) -> None:
+    assert "names a service file" in complaint(tmp_path, {"database": {"conninfo": "service=night"}})
 
 
 def test_unverified_databases_need_a_word(tmp_path: Path) -> None:
@@ -376,17 +389,18 @@ def test_conninfo_is_read_as_libpq_does() -> None:
         "user": "us@er",
         "password": "p/w",
         "host": "h1,2001:db8::1",
+        "port": "1,2",
         "dbname": "my db",
     }
     assert not has_password("postgresql://postgres:@/postgres?host=/tmp/pg")
 
 
-@pytest.mark.parametrize("password", ["wind@mill", "wind/mill", "wind#mill", "wind%zzmill", "windmill%"])
+@pytest.mark.parametrize("password", ["wind@mill", "wind/mill", "wind%zzmill", "windmill%"])
 def test_a_password_that_a_url_must_write_otherwise_is_refused_unseen(tmp_path: Path, password: str) -> None:
     """A piece of it would be the host's name to libpq, which says so in every error."""
     given = {"DATABASE__CONNINFO": f"postgresql://writer:{password}@localhost/visits"}
     text = complaint(tmp_path, {"database": {"conninfo": None}}, **given)
-    assert "write with a percent sign" in text
+    assert "with a percent sign" in text
     assert "wind" not in text
     assert "mill" not in text
 

@@ -96,6 +96,7 @@ def test_every_field_of_both_schemas_is_documented() -> None:
         (b"\x00\x00", DeadLetterReason.UNDECODABLE),
         (b"\xc3\x01" + bytes(8), DeadLetterReason.UNKNOWN_FINGERPRINT),
         (encode_confluent(raw_of(), 7), DeadLetterReason.UNKNOWN_SCHEMA_ID),
+        (b"\x00\xff\xff\xff\xff" + encode(raw_of())[10:], DeadLetterReason.UNKNOWN_SCHEMA_ID),
         (encode(raw_of())[:-1], DeadLetterReason.UNDECODABLE),
         (encode(raw_of()) + b"\x00", DeadLetterReason.UNDECODABLE),
         (encode(raw_of())[:10], DeadLetterReason.UNDECODABLE),

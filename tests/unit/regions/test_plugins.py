@@ -32,7 +32,7 @@ class Everywhere:
 
 
 def make(settings, cameras):
-    return Everywhere(settings.padding + len(cameras))
+    return Everywhere(settings.padding + len(cameras) + settings.options.get("depth", 0))
 """
 
 
@@ -63,6 +63,10 @@ def test_other_packages_add_algorithms() -> None:
     assert algorithm.name == "everywhere"
     assert algorithm.padding == 6
     assert algorithm.compute([exposure_at(0.0, 0.0, 0.0)], []).visit == b"p"
+    with_options = RegionSettings(padding=5, options={"depth": 3})
+    assert get_algorithm("everywhere", with_options, [camera_set(["latiss"])]).padding == 6 + 3
+    with pytest.raises(ConfigurationError, match=r"regions\.options has depth, and full-raw-wcs takes none"):
+        get_algorithm("full-raw-wcs", with_options)
     with pytest.raises(
         ConfigurationError, match=r"'broken', whose entry point 'sky_everywhere:nothing' cannot be loaded"
     ):

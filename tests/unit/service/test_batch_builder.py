@@ -155,6 +155,26 @@ def test_a_registry_that_is_away_holds_its_partition_and_forgets_no_end() -> Non
     assert set(tick.stream_times_ms) == {10, 11}
 
 
+def test_only_the_partition_that_needs_the_registry_waits_and_keeps_its_order() -> None:
+    registry = Registry()
+    builder = a_builder(registry)
+    framed = encode_confluent(RawIngested(exposure=exposure(1), detector=0), 7)
+    log = [message(0, value=framed), message(0, partition=B), message(1), message(1, partition=B)]
+    for polled in (log, []):
+        with pytest.raises(TransientError):
+            builder.put(polled, {}, NOW_MS)
+    assert builder.stalled == {A}
+    assert moved(builder.take()) == {B: (0, 2, 5)}
+    registry.away = False
+    builder.put([message(2)], {}, NOW_MS)
+    assert not builder.stalled
+    batch = builder.take()
+    assert moved(batch) == {A: (0, 3, 5)}
+    assert batch is not None
+    assert [letter.reason for letter in batch.dead_letters] == [DeadLetterReason.UNKNOWN_SCHEMA_ID]
+    assert [event.message.offset for event in batch.events] == [1, 2]
+
+
 def test_what_is_no_event_is_a_dead_letter_and_moves_the_position() -> None:
     builder = a_builder()
     other = encode(RawIngested(exposure=exposure(1, instrument="Elsewhere"), detector=0))

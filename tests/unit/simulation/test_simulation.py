@@ -12,8 +12,8 @@ from consumer.model import Exposure
 from consumer.simulation import (
     INSTRUMENTS,
     Corruption,
-    MessageWriter,
     SimulationSettings,
+    message_value,
     simulate_exposures,
     simulate_night,
 )
@@ -30,8 +30,8 @@ def test_equal_settings_give_equal_messages_and_other_seeds_other_ones() -> None
     trouble = replace(COMCAM, duplicates=0.2, corrections=0.2, bad_messages=0.1, disorder_s=60.0)
     first, second = list(simulate_night(trouble)), list(simulate_night(trouble))
     assert first == second
-    values = [MessageWriter().value(one) for one in first[:200]]
-    assert values == [MessageWriter().value(one) for one in second[:200]]
+    values = [message_value(one) for one in first[:200]]
+    assert values == [message_value(one) for one in second[:200]]
     assert list(simulate_night(replace(trouble, seed=4))) != first
 
 
@@ -46,10 +46,10 @@ def test_trouble_changes_no_exposure() -> None:
 @pytest.mark.parametrize("instrument", list(INSTRUMENTS))
 def test_every_raw_of_every_exposure_comes_and_is_valid(instrument: str) -> None:
     settings = SimulationSettings(instrument=instrument, exposures=12, calibrations=0.25, duplicates=0.0)
-    decoder, writer = Decoder(), MessageWriter()
+    decoder = Decoder()
     seen: dict[int, list[int]] = defaultdict(list)
     for one in simulate_night(settings):
-        value = writer.value(one)
+        value = message_value(one)
         assert value == encode(one.raw)
         assert decoder.decode(value) == one.raw
         assert one.key == f"{instrument}/{one.raw.exposure.group}"
@@ -121,11 +121,11 @@ def test_duplicates_disorder_and_corrections_come_as_asked() -> None:
 
 
 def test_bad_messages_are_bad_in_every_way_and_cost_nothing() -> None:
-    decoder, writer = Decoder(), MessageWriter()
+    decoder = Decoder()
     seen: dict[Corruption, set[str]] = defaultdict(set)
     good = set()
     for one in simulate_night(replace(COMCAM, bad_messages=0.3)):
-        value = writer.value(one)
+        value = message_value(one)
         if one.spoilt is None:
             good.add((decoder.decode(value).exposure.id, one.raw.detector))
         else:
