@@ -79,7 +79,7 @@ class FullRawWcs:
         """Name all that decides the regions; see `RegionAlgorithm.fingerprint`."""
         del exposures
         wanted = None if self.settings.detectors is None else sorted(self.settings.detectors)
-        facts = {"algorithm": f"{self.name}/1", "padding": self.padding, "detectors": wanted}
+        facts = {"algorithm": f"{self.name}/2", "padding": self.padding, "detectors": wanted}
         return json.dumps(facts, sort_keys=True)
 
     def _used(self, exposures: Sequence[Exposure], raws: Sequence[RawRegion]) -> list[RawRegion]:

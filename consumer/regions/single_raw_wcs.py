@@ -131,7 +131,7 @@ class SingleRawWcs:
         """Name all that decides the regions; see `RegionAlgorithm.fingerprint`."""
         camera = self._camera(exposures[0])
         facts = {
-            "algorithm": f"{self.name}/1",
+            "algorithm": f"{self.name}/{2 if self.needs_headers else 1}",
             "padding": self.padding,
             "merge_exposures": self.settings.merge_exposures,
             "wcs_source": self.settings.wcs_source,

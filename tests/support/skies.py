@@ -1,12 +1,18 @@
 """What tests of regions share: exposures, the published visits, headers, and geometry from an oracle of their own."""
 
 import json
+import warnings
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from astropy.coordinates import SkyCoord
+from astropy.io.fits import Header
+from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 from consumer.model import Exposure, RawIngested
 from consumer.regions import Camera, Detector, RegionAlgorithm, RegionSettings, camera_set, get_algorithm
@@ -34,6 +40,29 @@ def raw_with(cards: str | None, *, detector: int = 0, size: tuple[int, int] | No
     """Make a raw of an exposure on sky with a header."""
     naxis1, naxis2 = size or (None, None)
     return RawIngested(exposure=exposure_at(0.0, 0.0, 0.0), detector=detector, wcs=cards, naxis1=naxis1, naxis2=naxis2)
+
+
+def written(cards: Mapping[str, object]) -> str:
+    """Write cards as the event has them; what is None is left out."""
+    lines = []
+    for key, value in cards.items():
+        if value is not None:
+            text = f"'{value}'" if isinstance(value, str) else repr(value)
+            lines.append(f"{key:8}= {text:>20}".ljust(80))
+    return "".join(lines)
+
+
+def astropy_corners(cards: str, width: int, height: int) -> Floats:
+    """Project the outer corners of an image as astropy does, all cards given to it: (4, 3) float64, ICRS."""
+    pixels = [[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # astropy speaks of dates and deprecated spellings of real headers
+        wcs = WCS(Header.fromstring(cards))
+        sky = wcs.all_pix2world(pixels, 0)
+        place = SkyCoord(
+            sky[:, wcs.wcs.lng], sky[:, wcs.wcs.lat], unit="deg", frame=wcs_to_celestial_frame(wcs)
+        ).icrs.cartesian
+    return np.stack([place.x.value, place.y.value, place.z.value], axis=-1)
 
 
 def cards_of(path: Path) -> str:

@@ -1,45 +1,48 @@
-"""A raw's FITS header: cards to an astropy WCS, reading no card that does not place pixels on the sky."""
+"""A raw's FITS header: the cards that place its pixels on the sky, checked before wcslib sees them."""
 
-import contextlib
 import re
 import warnings
 from typing import Final, NamedTuple
 
-import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS, WcsError
 
 from consumer.errors import BadMessageError, DeadLetterReason
 from consumer.model import RawIngested
 from consumer.regions.camera.geometry import Floats
+from consumer.regions.wcs.isolated import ISOLATED
 
 _CARD_LENGTH: Final = 80
 
 _CELESTIAL: Final = re.compile(
-    r"WCSAXES|Z?NAXIS\d?|CTYPE\d|CRVAL\d|CRPIX\d|CDELT\d|CUNIT\d|CROTA\d|CD\d_\d|PC\d_\d|PV\d_\d+|PS\d_\d+|"
-    r"LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WAT\d_\d+|[AB]P?_(ORDER|DMAX|\d_\d)"
+    r"WCSAXES|Z?NAXIS\d?|CTYPE\d|CRVAL\d|CRPIX\d|CDELT\d|CUNIT\d|CROTA\d|(CD|PC)(\d_\d|00\d00\d)|PV\d_\d+|PS\d_\d+|"
+    r"PROJP\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WAT\d_\d+|[AB]P?_(ORDER|\d_\d)|"
+    r"AMD[XY]\d+|PPO\d|PLT(RA[HMS]|DEC(SN|[DMS])|SCALE)|[XY]PIXELSZ|CNPIX\d"
 )
-"""Keywords of the primary WCS with its SIP, TPV and TNX distortions.
+"""Keywords of the primary WCS as wcslib reads it: older spellings (PC001001, PROJP1, EPOCH) and the distortions SIP,
+TPV, TNX, ZPX and DSS.
 
 Everything else in a header (dates, alternate systems, an observatory's own words) moves no pixel, and is often not
 quite FITS: reading it could only fail or warn.
 """
 
-_TEXTS: Final = re.compile(r"CTYPE\d|CUNIT\d|PS\d_\d+|RADESYS|RADECSYS|WAT\d_\d+|[AB]_DMAX")
+_TEXTS: Final = re.compile(r"CTYPE\d|CUNIT\d|PS\d_\d+|RADESYS|RADECSYS|WAT\d_\d+|PLTDECSN")
 _COUNTS: Final = re.compile(r"WCSAXES|Z?NAXIS\d?|[AB]P?_ORDER")
 _REQUIRED: Final = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
 """wcslib would take defaults for what is missing here, and place the raw somewhere else."""
+_MAX_SIP_ORDER: Final = 9
+"""The convention's own bound; each coefficient's name has one digit for each power."""
 
-_LOOKUP_TABLE: Final = re.compile(r"(CPDIS|D2IMDIS|CQDIS)\d")
-_ICRS_LIKE: Final = ("ICRS", "FK5")
-"""Systems that agree to 0.02 arcsec at equinox 2000, far below the padding."""
+_LOOKUP_TABLE: Final = re.compile(r"(CPDIS|D2IMDIS|CQDIS)\d|D2IMEXT|AXISCORR")
+_TEXT_EQUINOX: Final = re.compile(r"\s*([JB]?)\s*(\d+(?:\.\d*)?)\s*", re.IGNORECASE)
+_J2000: Final = 2000.0
 
 
 class RawWcs(NamedTuple):
-    """The WCS of one raw and its true size in pixels."""
+    """The cards of one raw and its true size in pixels."""
 
-    wcs: WCS
+    raw: RawIngested
+    cards: str
     width: int | None
     height: int | None
 
@@ -55,13 +58,22 @@ class RawWcs(NamedTuple):
         -------
         vectors
             (n, 3) float64, ICRS unit vectors; not finite where the WCS has no sky.
+
+        Raises
+        ------
+        BadMessageError
+            If the cards hold no usable celestial WCS.
+        TransientError
+            If the process that reads headers was ended from outside.
         """
-        ra, dec = np.radians(self.wcs.all_pix2world(pixels, 0)).T
-        return np.stack((np.cos(ra) * np.cos(dec), np.sin(ra) * np.cos(dec), np.sin(dec)), axis=-1)
+        try:
+            return ISOLATED.icrs_vectors(self.cards, pixels)
+        except ValueError as error:
+            raise _bad(self.raw, str(error)) from error
 
 
 def read_wcs(raw: RawIngested) -> RawWcs:
-    """Make a WCS of a raw's header cards.
+    """Read the cards that place a raw on the sky.
 
     Parameters
     ----------
@@ -71,41 +83,43 @@ def read_wcs(raw: RawIngested) -> RawWcs:
     Raises
     ------
     BadMessageError
-        If the cards cannot be parsed (names the card) or hold no celestial WCS.
+        If a card cannot be parsed (names the card), or one is missing.
     """
     header = _celestial_header(raw)
-    _refuse_other_systems(raw, header)
-    try:
-        with warnings.catch_warnings():
-            # astropy warns where it reads an old spelling (RADECSYS, PC001001) as the standard's: that is wanted.
-            warnings.simplefilter("ignore", AstropyWarning)
-            wcs = WCS(header)
-            wcs.wcs.set()
-    except (WcsError, ValueError, KeyError, TypeError, IndexError, MemoryError) as error:
-        raise _bad(raw, f"its cards hold no usable WCS: {' '.join(str(error).split())}") from error
-    if wcs.naxis != 2:  # noqa: PLR2004 - an image
-        raise _bad(raw, f"its WCS has {wcs.naxis} axes instead of two")
-    if not np.isfinite(wcs.pixel_scale_matrix).all() or np.linalg.det(wcs.pixel_scale_matrix) == 0:
-        raise _bad(raw, "its CD matrix (or PC and CDELT) is singular")
-    return RawWcs(wcs, _size(raw, header, 1, raw.naxis1), _size(raw, header, 2, raw.naxis2))
-
-
-def _refuse_other_systems(raw: RawIngested, header: fits.Header) -> None:
-    """Raise unless the header speaks of right ascension and declination in ICRS, or in what is as good."""
     for keyword in _REQUIRED:
         if keyword not in header:
             raise _bad(raw, f"card {keyword} is missing")
-    axes = [str(header[f"CTYPE{i}"]) for i in (1, 2)]
-    if sorted(a[:4] for a in axes) != ["DEC-", "RA--"]:
-        raise _bad(raw, f"CTYPE1 and CTYPE2 are {axes[0]!r} and {axes[1]!r}, and no right ascension and declination")
-    system = str(header.get("RADESYS", header.get("RADECSYS", "ICRS"))).strip().upper()
-    equinox = header.get("EQUINOX", 2000.0)
-    if system not in _ICRS_LIKE or equinox != 2000:  # noqa: PLR2004 - J2000
-        raise _bad(raw, f"RADESYS {system!r} with EQUINOX {equinox!r} is not ICRS (or FK5 at equinox 2000)")
-    matrix = [float(header.get(f"CD{i}_{j}", 0.0)) for i in (1, 2) for j in (1, 2)]
+    if not any(keyword.startswith(("CD", "PC", "AMD")) for keyword in header):
+        raise _bad(raw, "no card says how large a pixel is (CDi_j, or CDELTi with PCi_j or CROTAi)")
     # wcslib takes a matrix of zeros for none at all.
-    if any(f"CD{i}_{j}" in header for i in (1, 2) for j in (1, 2)) and not any(matrix):
+    matrix = [header[keyword] for keyword in header if re.fullmatch(r"CD(\d_\d|00\d00\d)", keyword)]
+    if matrix and not any(matrix):
         raise _bad(raw, "its CD matrix is zero")
+    for keyword in ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"):
+        if not 0 <= header.get(keyword, 0) <= _MAX_SIP_ORDER:
+            raise _bad(raw, f"{keyword} is {header[keyword]}: SIP has orders up to {_MAX_SIP_ORDER}")
+    _settle_equinox(raw, header)
+    sizes = _size(raw, header, 1, raw.naxis1), _size(raw, header, 2, raw.naxis2)
+    return RawWcs(raw, header.tostring(sep="", endcard=True, padding=False), *sizes)
+
+
+def _settle_equinox(raw: RawIngested, header: fits.Header) -> None:
+    """Drop what means nothing to wcslib, and refuse an equinox in a form that it would pass over.
+
+    A blank ``RADESYS`` is none. ``EQUINOX = 'J2000.0'``, a text, is dropped: it is the default of every system that has
+    an equinox. Any other text would be half a degree on the sky.
+    """
+    for keyword in ("RADESYS", "RADECSYS"):
+        if not str(header.get(keyword, "ICRS")).strip():
+            del header[keyword]
+    for keyword in ("EQUINOX", "EPOCH"):
+        value = header.get(keyword)
+        if isinstance(value, str):
+            found = _TEXT_EQUINOX.fullmatch(value)
+            system = str(header.get("RADESYS", header.get("RADECSYS", ""))).strip().upper()
+            if system != "ICRS" and (found is None or found[1].upper() == "B" or float(found[2]) != _J2000):
+                raise _bad(raw, f"{keyword} is the text {value!r}: it must be a number, such as 1950.0")
+            del header[keyword]
 
 
 def _celestial_header(raw: RawIngested) -> fits.Header:
@@ -135,13 +149,16 @@ def _value(raw: RawIngested, keyword: str, card: str) -> str | float:
     if _TEXTS.fullmatch(keyword):
         if isinstance(value, str):
             return value
+    elif keyword in {"EQUINOX", "EPOCH"} and isinstance(value, str):
+        return value
     elif _COUNTS.fullmatch(keyword):
         if isinstance(value, int) and not isinstance(value, bool):
             return value
     elif isinstance(value, str | int | float) and not isinstance(value, bool):
-        # Some observatories put numbers in quotes.
-        with contextlib.suppress(ValueError):
-            return float(value)
+        try:
+            return float(value)  # some observatories put numbers in quotes
+        except ValueError:
+            pass
     raise _bad(raw, f"card {card.strip()!r} has a value of the wrong type: {value!r}")
 
 

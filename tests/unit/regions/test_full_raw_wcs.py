@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 from astro_metadata_translator import ObservationInfo
 from astropy.io.fits import Header
-from astropy.wcs import WCS
 
 from consumer.errors import BadMessageError, DeadLetterReason, RegionError
 from consumer.model import RawRegion
 from consumer.regions import Pointing, RegionSettings, built_in_camera, decode, detector_corners, get_algorithm
 from consumer.regions.polygons import hull
-from tests.support.skies import HEADERS, Floats, angular_distance, cards_of, exposure_at, raw_with, unit_vectors
+from tests.support.skies import (
+    HEADERS,
+    Floats,
+    angular_distance,
+    astropy_corners,
+    cards_of,
+    exposure_at,
+    raw_with,
+    written,
+)
 
 NAMES = ("decam-0160496", "decam-050441-25", "hsc-04090107", "hsc-04228", "megaprime", "suprimecam-40535770")
 ARCSEC = math.pi / 648000
@@ -35,9 +43,7 @@ def region_of(name: str, **settings: int) -> RawRegion:
 def footprint(name: str) -> Floats:
     cards = header(name)
     size = (cards.get("ZNAXIS1", cards["NAXIS1"]), cards.get("ZNAXIS2", cards["NAXIS2"]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # astropy speaks of dates and deprecated spellings of these real headers
-        return unit_vectors(WCS(cards).calc_footprint(axes=size, center=False))
+    return astropy_corners(cards_of(HEADERS / f"{name}.hdr"), *size)
 
 
 def centre(vectors: Floats) -> Floats:
@@ -100,18 +106,16 @@ def test_size_comes_from_the_compressed_axes_then_the_event_then_the_header() ->
         algorithm.observe(raw_with(without))
 
 
+GOOD: dict[str, object] = {
+    "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": 20.0, "CRPIX1": 50.5, "CRPIX2": 50.5,
+    "CD1_1": -1e-4, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 1e-4, "NAXIS1": 100, "NAXIS2": 100,
+}  # fmt: skip
+NO_CD: dict[str, object] = dict.fromkeys(("CD1_1", "CD1_2", "CD2_1", "CD2_2"))
+
+
 def simple(**cards: object) -> str:
     """Write a small good WCS with cards replaced, added or (None) left out."""
-    good: dict[str, object] = {
-        "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": 20.0, "CRPIX1": 50.5, "CRPIX2": 50.5,
-        "CD1_1": -1e-4, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 1e-4, "NAXIS1": 100, "NAXIS2": 100,
-    }  # fmt: skip
-    lines = []
-    for key, value in (good | cards).items():
-        if value is not None:
-            text = f"'{value}'" if isinstance(value, str) else repr(value)
-            lines.append(f"{key:8}= {text:>20}".ljust(80))
-    return "".join(lines)
+    return written(GOOD | cards)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +123,17 @@ def simple(**cards: object) -> str:
     [
         ("x" * 80, "card CTYPE1 is missing"),
         ("", "CTYPE1"),
-        (simple(CTYPE1="GLON-TAN", CTYPE2="GLAT-TAN"), "no right ascension and declination"),
-        (simple(RADESYS="FK4"), "RADESYS 'FK4'"),
-        (simple(EQUINOX=1950.0), "EQUINOX 1950"),
+        (simple(CTYPE1="RA--TAN"), "no usable WCS"),
+        (simple(CTYPE1="TLON-TAN", CTYPE2="TLAT-TAN"), "no right ascension and declination, nor galactic"),
+        (simple(CTYPE1="ELON-TAN", CTYPE2="ELAT-TAN"), "no right ascension and declination, nor galactic"),
+        (simple(CTYPE1="LINEAR", CTYPE2="LINEAR"), "no right ascension and declination, nor galactic"),
+        (simple(RADESYS="GAPPT"), "RADESYS 'GAPPT'"),
+        (simple(EQUINOX="B1950.0"), "EQUINOX is the text 'B1950.0': it must be a number"),
+        (simple(EQUINOX="1950.0"), "EQUINOX is the text '1950.0': it must be a number"),
+        (simple(RADESYS="FK5", EPOCH="J1975"), "EPOCH is the text 'J1975': it must be a number"),
+        (simple(**NO_CD), "no card says how large a pixel is"),
+        (simple(CTYPE1="RA---TAN-SIP", CTYPE2="DEC--TAN-SIP", A_ORDER=20000, B_ORDER=2), "A_ORDER is 20000"),
+        (simple(CTYPE1="RA---TAN-SIP", CTYPE2="DEC--TAN-SIP", A_ORDER=2), "no usable WCS"),
         (simple(CD1_1=0.0, CD2_2=0.0), "its CD matrix is zero"),
         (simple(CD1_2=1e-4, CD2_1=-1e-4), "no usable WCS|singular"),
         (simple(CD1_1=None, CD1_2=None, CD2_1=None, CD2_2=None, CDELT1=0.0, CDELT2=1e-4), "no usable WCS|singular"),
@@ -157,8 +169,40 @@ def test_cards_that_place_no_pixel_are_not_read() -> None:
 
 def test_numbers_in_quotes_are_numbers() -> None:
     algorithm = get_algorithm("full-raw-wcs", RegionSettings())
-    quoted = simple(CRVAL1="10.0", EQUINOX="2000.0")
+    quoted = simple(CRVAL1="10.0")
     assert algorithm.observe(raw_with(quoted)) == algorithm.observe(raw_with(simple()))
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        simple(RADESYS="ICRS", EQUINOX=2016.0),
+        simple(RADESYS="ICRS", EQUINOX="B1950"),
+        simple(RADESYS="", EQUINOX=None),
+        simple(RADECSYS="ICRS"),
+        simple(EQUINOX="J2000.0"),
+        simple(**NO_CD, CDELT1=-1e-4, CDELT2=1e-4),
+        simple(**NO_CD, CDELT1=-1e-4, CDELT2=1e-4, PC001001=1.0, PC001002=0.0, PC002001=0.0, PC002002=1.0),
+        simple(
+            CTYPE1="DEC--TAN",
+            CTYPE2="RA---TAN",
+            CRVAL1=20.0,
+            CRVAL2=10.0,
+            CD1_1=0.0,
+            CD1_2=1e-4,
+            CD2_1=-1e-4,
+            CD2_2=0.0,
+        ),
+        simple(A_DMAX=0.58, B_DMAX="0.71"),
+    ],
+)
+def test_forms_that_mean_the_same_give_the_same_place(cards: str) -> None:
+    algorithm = get_algorithm("full-raw-wcs", RegionSettings(padding=0))
+    ours, plain = (algorithm.observe(raw_with(each)) for each in (cards, simple()))
+    assert ours is not None
+    assert plain is not None
+    for corner in decode(plain.region or b""):
+        assert angular_distance(decode(ours.region or b""), corner).min() < 1e-12
 
 
 def test_sip_and_tpv_distortions_count() -> None:
