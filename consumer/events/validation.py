@@ -6,7 +6,7 @@ and what no column can hold, not what is merely unusual.
 """
 
 import math
-from calendar import monthrange
+from calendar import monthrange, timegm
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -192,10 +192,37 @@ def exposure_from_fields(record: Mapping[str, Any]) -> Exposure:
         begin, end = values["timespan_begin"], values["timespan_end"]
         if begin is not None and end is not None and end < begin:
             raise invalid("timespan_end", end, f"it must not be before timespan_begin, {begin}")
+        _refuse_slipped_units(values)
     except BadMessageError as error:
         error.instrument = instrument
         raise
     return Exposure(**values)
+
+
+_NS = 1_000_000_000
+_MOST_DAYS = 2
+_SLIPPED = 100.0
+_DAY_S = 86400
+
+
+def _refuse_slipped_units(values: Mapping[str, Any]) -> None:
+    """Refuse times that only another unit explains: each is right by itself, and wrong beside the others.
+
+    What cannot be seen: degrees and radians (a small angle is a good one in both), UTC and TAI (37 s), a day_obs that
+    turns over at another hour.
+    """
+    day, begin, end = values["day_obs"], values["timespan_begin"], values["timespan_end"]
+    midnight_s = timegm((day // 10000, day // 100 % 100, day % 100, 0, 0, 0))
+    for name in ("timespan_begin", "timespan_end"):
+        if values[name] is not None and abs((values[name] // _NS - midnight_s) // _DAY_S) > _MOST_DAYS:
+            rule = f"that is more than {_MOST_DAYS} days from day_obs {day}: is it in TAI nanoseconds since 1970?"
+            raise invalid(name, values[name], rule)
+    if begin is None or end is None:
+        return
+    for name in ("exposure_time", "dark_time"):
+        seconds = values[name]
+        if seconds is not None and seconds > _SLIPPED * (1.0 + (end - begin) / _NS):
+            raise invalid(name, seconds, f"its timespan has {(end - begin) / _NS:g} s: is it in seconds?")
 
 
 _NAMES_IN_EVENT = {"id": "exposure"}

@@ -3,23 +3,27 @@
 A schema from a registry is input like any other, and an Avro reader does what a schema says. So a schema is refused
 here, before any event is read with it, when a short event could make its reader work or recurse without end:
 
-* records that contain themselves (a million nested records overflow the C stack of the reader);
 * arrays and maps of items that need not take a byte (2^60 nulls are ten bytes long);
 * more fields than `MAX_NODES` once names are expanded (ten records, each holding the next one ten times, are few
   bytes of schema and 10^10 fields), more than `MAX_ITEM_NODES` in an array's or map's item, or too deep a nesting.
 
-With these bounds a reader's work is bounded by the size of the event, which `~consumer.events.Decoder` limits.
+With these bounds a reader's work is bounded by the size of the event, which `~consumer.events.Decoder` limits. A record
+that contains itself is bounded by `consumer.events.strict_walk`.
+
+A logical type that contradicts ours is refused too: microseconds for our nanoseconds would be visits in 1970.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastavro.schema import SchemaParseException, UnknownType, fingerprint, parse_schema, to_parsing_canonical_form
 
 from consumer.errors import BadMessageError, DeadLetterReason
 from consumer.events.schema_files import schema_text
+from consumer.events.strict_walk import MAX_DEPTH, StrictWalk
 from consumer.events.validation import shown
+from consumer.model import EXPOSURE_FIELDS
 
 MAX_SCHEMA_TEXT = 262_144
 """Characters of a schema; ours has 5,000."""
@@ -27,8 +31,6 @@ MAX_NODES = 2_000
 """Fields, union branches and items of a schema with its names expanded; ours has 60."""
 MAX_ITEM_NODES = 100
 """The same, of one item of an array or map."""
-MAX_DEPTH = 32
-
 _NAMED_RECORDS = ("record", "error")
 
 
@@ -42,6 +44,8 @@ class WriterSchema:
     """Avro's Parsing Canonical Form: equal form, equal bytes."""
     fingerprint: bytes
     """CRC-64-AVRO of the canonical form, 8 bytes, in the byte order of single-object encoding (little-endian)."""
+    walk: StrictWalk = field(compare=False, repr=False)
+    """Checks a record's bytes before fastavro reads them."""
 
     @property
     def single_object_header(self) -> bytes:
@@ -66,9 +70,11 @@ def parse_writer_schema(text: str) -> WriterSchema:
         raise _refused(f"it has {len(text)} characters, the limit is {MAX_SCHEMA_TEXT}")
     try:
         # A logical type would turn a time into a datetime, which overflows and is slow; the form does not name them.
-        parsed = parse_schema(_without_logical_types(json.loads(text), depth=0))
+        document = json.loads(text)
+        parsed = parse_schema(_without_logical_types(document, depth=0))
         if not isinstance(parsed, dict) or parsed.get("type") != "record":
             raise _refused("it is not a record")
+        _refuse_other_units(document["fields"])
         _Bounds().check(parsed)
         canonical = to_parsing_canonical_form(parsed)
     except (
@@ -83,12 +89,33 @@ def parse_writer_schema(text: str) -> WriterSchema:
         raise _refused(f"{type(error).__name__}: {shown(str(error))}") from error
     # fastavro writes this fingerprint in the byte order of the wire.
     return WriterSchema(
-        parsed=parsed, canonical=canonical, fingerprint=bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
+        parsed=parsed,
+        canonical=canonical,
+        fingerprint=bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO")),
+        walk=StrictWalk(parsed),
     )
 
 
 def _refused(why: str) -> BadMessageError:
     return BadMessageError(DeadLetterReason.INCOMPATIBLE_SCHEMA, f"the writer's schema is refused: {why}")
+
+
+_LOGICAL = {"ingested_at": "timestamp-micros", "timespan_begin": "timestamp-nanos", "timespan_end": "timestamp-nanos"}
+"""What a field of ours may be called besides a plain number."""
+_OF_TIME = ("date", "time", "timestamp", "local-timestamp", "duration", "decimal")
+_OUR_FIELDS = frozenset({*EXPOSURE_FIELDS, "exposure", "detector", "ingested_at", "naxis1", "naxis2"})
+
+
+def _refuse_other_units(fields: list[dict[str, Any]]) -> None:
+    """Refuse a logical type that gives one of our fields another unit."""
+    for each in fields:
+        names = {each["name"], *each.get("aliases", ())} & _OUR_FIELDS
+        branches = each["type"] if isinstance(each["type"], list) else [each["type"]]
+        given = {str(branch.get("logicalType", "")) for branch in branches if isinstance(branch, dict)}
+        for logical in sorted(given):
+            if names and logical.startswith(_OF_TIME) and logical != _LOGICAL.get(min(names)):
+                ours = _LOGICAL.get(min(names), "a plain number")
+                raise _refused(f"its field {each['name']} is {logical}, where ours is {ours}: the unit is another")
 
 
 def _without_logical_types(node: Any, depth: int) -> Any:
@@ -147,13 +174,11 @@ class _Bounds:
     def _by_name(self, name: str) -> _Extent:
         if name not in self._named:
             return _Extent(1, empty=name == "null")
-        extent = self._named[name]
-        if extent is None:
-            raise _refused(f"record {shown(name)} contains itself")
-        return extent
+        # None is a record that contains itself: how often is bounded by the message, and not by the schema.
+        return self._named[name] or _Extent(1, empty=False)
 
     def _record(self, schema: Any, depth: int) -> _Extent:
-        self._named[schema["name"]] = None  # being measured: to meet it now is recursion
+        self._named[schema["name"]] = None  # being measured
         fields = [self._extent(field["type"], depth + 1) for field in schema["fields"]]
         extent = _Extent(1 + sum(f.nodes for f in fields), empty=all(f.empty for f in fields))
         self._named[schema["name"]] = extent

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from consumer.errors import ConfigurationError, DeadLetterReason, TransientError
+from consumer.errors import BadMessageError, ConfigurationError, DeadLetterReason, TransientError
 from consumer.events import (
     RAW_INGESTED,
     Decoder,
@@ -213,7 +213,42 @@ def test_incompatible_writer_schemas_are_told_apart_from_broken_bytes(
 ) -> None:
     schema = schema | {"namespace": "other"}
     value = encode_with(schema, record_of(raw_of()) | changes)
-    assert refusal(Decoder(writer_schemas=[json.dumps(schema)]), value).reason is DeadLetterReason.INCOMPATIBLE_SCHEMA
+    error = refusal(Decoder(writer_schemas=[json.dumps(schema)]), value)
+    assert error.reason is DeadLetterReason.INCOMPATIBLE_SCHEMA
+    for name in changes:
+        assert f"field {name}: " in error.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "logical"),
+    [
+        ("timespan_begin", "timestamp-micros"),
+        ("timespan_end", "timestamp-millis"),
+        ("timespan_end", "local-timestamp-nanos"),
+        ("ingested_at", "timestamp-millis"),
+        ("ingested_at", "timestamp-nanos"),
+        ("day_obs", "date"),
+        ("exposure", "timestamp-nanos"),
+    ],
+)
+def test_a_logical_type_of_another_unit_is_refused(name: str, logical: str) -> None:
+    kind = "int" if logical == "date" else "long"
+    with pytest.raises(BadMessageError, match=f"its field {name} is {logical}, where ours is .*: the unit is another"):
+        parse_writer_schema(json.dumps(changed_type(name, ["null", {"type": kind, "logicalType": logical}])))
+
+
+@pytest.mark.parametrize(
+    ("name", "new"),
+    [
+        ("timespan_begin", ["null", {"type": "long", "logicalType": "timestamp-nanos"}]),
+        ("ingested_at", ["null", "long"]),
+        ("obs_id", {"type": "string", "logicalType": "uuid"}),
+    ],
+)
+def test_a_logical_type_of_our_unit_is_read(name: str, new: Any) -> None:
+    schema = changed_type(name, new)
+    value = encode_with(schema, record_of(raw_of()))
+    assert Decoder(writer_schemas=[json.dumps(schema)]).decode(value) == raw_of()
 
 
 def test_an_unusable_known_schema_is_a_configuration_error() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from consumer.errors import BadMessageError, DeadLetterReason
 from consumer.events import RAW_INGESTED, Decoder, encode, parse_writer_schema, record_of
-from consumer.events.writer_schemas import MAX_DEPTH
+from consumer.events.strict_walk import MAX_DEPTH
 from tests.support.raws import encode_with, own_schema, raw_of, refusal
 
 pytestmark = pytest.mark.timeout(60)
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(60)
 
 def varint(number: int) -> bytes:
     """Encode an Avro long."""
-    number = (number << 1) ^ (number >> 63)
+    number = number << 1 if number >= 0 else (-number << 1) - 1
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -93,6 +93,42 @@ def test_a_million_items_within_the_message_are_skipped_without_being_kept() -> 
     assert decoder.decode(value) == raw_of()
 
 
+RECURSIVE = schema_with({"name": "list", "type": ["null", {"type": "record", "name": "Link", "fields": []}]})
+RECURSIVE["fields"][-1]["type"][1]["fields"].append({"name": "next", "type": ["null", "Link"]})
+
+
+def test_an_extra_field_that_contains_itself_is_skipped_as_deep_as_is_reasonable() -> None:
+    decoder = Decoder(writer_schemas=[json.dumps(RECURSIVE)])
+    start = parse_writer_schema(json.dumps(RECURSIVE)).single_object_header + encode(raw_of())[10:]
+    for links in (0, 1, MAX_DEPTH - 1):
+        assert decoder.decode(start + b"\x02" * links + b"\x00") == raw_of()
+    for links in (MAX_DEPTH, 1000, 900_000):
+        error = refusal(decoder, start + b"\x02" * links + b"\x00")
+        assert error.reason is DeadLetterReason.UNDECODABLE
+        assert error.detail == f"the record cannot be read: field list: it is nested deeper than {MAX_DEPTH} levels"
+
+
+@pytest.mark.parametrize("field", ["exposure", "detector", "seq_num", "group_size", "record_version", "timespan_begin"])
+@pytest.mark.parametrize("extra", [ARRAY, None])
+def test_integers_of_more_bits_than_their_type_are_refused_and_not_wrapped(
+    field: str, extra: dict[str, Any] | None
+) -> None:
+    """2^70 + 64 wraps to 64; 2^31 fits a long, and no int."""
+    narrow = field in {"detector", "group_size", "record_version"}
+    schema = own_schema() if extra is None else extra
+    decoder = Decoder(writer_schemas=[json.dumps(schema)])
+    marker = 0x55555555 if narrow else 0x5555555555555555
+    record = record_of(raw_of()) | {field: marker} | ({} if extra is None else {"items": []})
+    value = encode_with(schema, record)
+    assert value.count(varint(marker)) == 1
+    for wide in (2**31, 2**40) if narrow else ():
+        assert "bits" in refusal(decoder, value.replace(varint(marker), varint(wide))).detail
+    for wide in (2**63, 2**70 + 64, 2**200):
+        error = refusal(decoder, value.replace(varint(marker), varint(wide)))
+        assert error.reason is DeadLetterReason.UNDECODABLE
+        assert error.detail.startswith(f"the record cannot be read: field {field}: an integer of more than ")
+
+
 def nested(levels: int) -> Any:
     node: Any = "long"
     for _ in range(levels):
@@ -108,7 +144,6 @@ def exploding(levels: int) -> dict[str, Any]:
     return {"name": "bomb", "type": inner}
 
 
-LIST = {"type": "record", "name": "Link", "fields": [{"name": "next", "type": ["null", "Link"]}]}
 WIDE = {
     "type": "record",
     "name": "Wide",
@@ -119,7 +154,6 @@ WIDE = {
 @pytest.mark.parametrize(
     "added",
     [
-        {"name": "list", "type": LIST},
         {"name": "nulls", "type": {"type": "array", "items": "null"}},
         {"name": "empties", "type": {"type": "array", "items": {"type": "record", "name": "E", "fields": []}}},
         {"name": "fixed", "type": {"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}},
