@@ -171,13 +171,15 @@ RAW_CHECKS: dict[str, Check] = {
 """Checks of the fields that are the raw's own."""
 
 
-def exposure_from_fields(record: Mapping[str, Any]) -> Exposure:
+def exposure_from_fields(record: Mapping[str, Any], *, most_days: int = 2) -> Exposure:
     """Check the fields of one exposure and build it.
 
     Parameters
     ----------
     record
         Every field of `~consumer.model.Exposure` by name; further entries are not looked at.
+    most_days
+        How far its timespan may be from its observing day.
 
     Raises
     ------
@@ -192,7 +194,7 @@ def exposure_from_fields(record: Mapping[str, Any]) -> Exposure:
         begin, end = values["timespan_begin"], values["timespan_end"]
         if begin is not None and end is not None and end < begin:
             raise invalid("timespan_end", end, f"it must not be before timespan_begin, {begin}")
-        _refuse_slipped_units(values)
+        _refuse_slipped_units(values, most_days)
     except BadMessageError as error:
         error.instrument = instrument
         raise
@@ -200,12 +202,13 @@ def exposure_from_fields(record: Mapping[str, Any]) -> Exposure:
 
 
 _NS = 1_000_000_000
-_MOST_DAYS = 2
+_TEN_YEARS_IN_DAYS = 3650
+"""In files that people write the day may be made up; a slipped unit is half a century."""
 _SLIPPED = 100.0
 _DAY_S = 86400
 
 
-def _refuse_slipped_units(values: Mapping[str, Any]) -> None:
+def _refuse_slipped_units(values: Mapping[str, Any], most_days: int) -> None:
     """Refuse times that only another unit explains: each is right by itself, and wrong beside the others.
 
     What cannot be seen: degrees and radians (a small angle is a good one in both), UTC and TAI (37 s), a day_obs that
@@ -214,8 +217,8 @@ def _refuse_slipped_units(values: Mapping[str, Any]) -> None:
     day, begin, end = values["day_obs"], values["timespan_begin"], values["timespan_end"]
     midnight_s = timegm((day // 10000, day // 100 % 100, day % 100, 0, 0, 0))
     for name in ("timespan_begin", "timespan_end"):
-        if values[name] is not None and abs((values[name] // _NS - midnight_s) // _DAY_S) > _MOST_DAYS:
-            rule = f"that is more than {_MOST_DAYS} days from day_obs {day}: is it in TAI nanoseconds since 1970?"
+        if values[name] is not None and abs((values[name] // _NS - midnight_s) // _DAY_S) > most_days:
+            rule = f"that is more than {most_days} days from day_obs {day}: is it in TAI nanoseconds since 1970?"
             raise invalid(name, values[name], rule)
     if begin is None or end is None:
         return
@@ -251,4 +254,4 @@ def exposure_from_json(document: Mapping[str, Any]) -> Exposure:
     if unknown := sorted(record.keys() - _EXPOSURE_CHECKS.keys() - RAW_CHECKS.keys()):
         raise invalid(unknown[0], record[unknown[0]], "no exposure has a field of this name")
     record.setdefault("record_version", 0)
-    return exposure_from_fields({name: record.get(name) for name in EXPOSURE_FIELDS})
+    return exposure_from_fields({name: record.get(name) for name in EXPOSURE_FIELDS}, most_days=_TEN_YEARS_IN_DAYS)

@@ -125,8 +125,12 @@ def test_units_that_slipped_are_refused_with_the_suspicion(changes: dict[str, An
     error = refusal(Decoder(), encode(raw_of(exposure(**changes))))
     assert error.reason is INVALID
     assert re.match(f".*{suspicion}", error.detail)
-    with pytest.raises(BadMessageError, match=suspicion):
-        exposure_from_json(record_of(raw_of(exposure(**changes))))
+    document = record_of(raw_of(exposure(**changes)))
+    if "day_obs" in changes and changes["day_obs"] < 20270000:
+        assert exposure_from_json(document) == exposure(**changes), "a file may have a day that is made up"
+    else:
+        with pytest.raises(BadMessageError, match=suspicion.replace("2 days", "3650 days")):
+            exposure_from_json(document)
 
 
 # JSON, for commands
