@@ -27,7 +27,7 @@ from consumer.domain.redefinition import (
 )
 from consumer.domain.visit_records import make_records
 from consumer.errors import ConfigurationError, DataRefusedError, GroupError, TransientError
-from consumer.events.visit_defined import announcer, outbox_rows
+from consumer.events.visit_defined import announcer, outbox_rows, removal_rows
 from consumer.model import CloseReason, RawRegion, VisitRecords
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database, Session
@@ -173,7 +173,9 @@ class Redefinition:
             regrouped = [(*each.key, key_of(each, self._rules).key) for each in known]
             session.run("visits", "regroup_exposures", columns(("instruments", "ids", "group_keys"), regrouped))
             replaced = [old for _, old in diff.updated]
-            tables.delete_visits(diff.stale)
+            removed = tables.delete_visits(diff.stale)
+            if self._announce is not None:
+                tables.write_outbox(removal_rows(removed, self._announce))
             release_visits(session, [(old, candidate.group) for candidate, old in diff.updated])
             if records:
                 revisions = tables.write_visits(records, replaced, alone=False)

@@ -6,10 +6,29 @@ from typing import NamedTuple
 
 from consumer.domain import VisitKey
 from consumer.events import VISIT_DEFINED, encode_record
-from consumer.model import VisitRecords
+from consumer.model import Exposure, VisitAggregate, VisitDefinition, VisitRecords
 from consumer.regions.polygons import s_region
 
-Announce = Callable[[VisitRecords, int], bytes]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedVisit:
+    """What was stored of a visit that exists no longer."""
+
+    instrument: str
+    id: int
+    revision: int
+    """One more than the last that was stored: a visit of this id that is defined again counts on from it."""
+    name: str
+    complete: bool | None
+    close_reason: str
+    day_obs: int
+    physical_filter: str | None
+    timespan_begin: int | None
+    timespan_end: int | None
+    region: bytes
+
+
+Announce = Callable[[VisitRecords | RemovedVisit, int], bytes]
 """Encodes the announcement of a visit's revision."""
 
 
@@ -38,13 +57,13 @@ class Sent(NamedTuple):
     """What the brokers said of the others, where there are any."""
 
 
-def encode_announcement(records: VisitRecords, revision: int, *, defined_at_us: int) -> bytes:
+def encode_announcement(records: VisitRecords | RemovedVisit, revision: int, *, defined_at_us: int) -> bytes:
     """Encode what is announced of a visit, in Avro single-object encoding.
 
     Parameters
     ----------
     records
-        Every row of the visit.
+        Every row of the visit, or what was stored of one that exists no longer.
     revision
         1 for a new visit, one more for each change of it.
     defined_at_us
@@ -60,24 +79,33 @@ def encode_announcement(records: VisitRecords, revision: int, *, defined_at_us: 
     RegionError
         The visit's region is not the encoding of a polygon.
     """
-    visit, aggregate = records.definition, records.aggregate
+    if isinstance(records, RemovedVisit):
+        visit: VisitDefinition | RemovedVisit = records
+        aggregate: VisitAggregate | RemovedVisit = records
+        region, change = records.region, "removed"
+        systems: Sequence[int] = ()
+        exposures: Sequence[Exposure] = ()
+    else:
+        visit, aggregate, region = records.definition, records.aggregate, records.regions.visit
+        change = "new" if revision == 1 else "updated"
+        systems, exposures = records.definition.visit_systems, records.definition.exposures
     begin, end = aggregate.timespan_begin, aggregate.timespan_end
     return encode_record(
         {
             "instrument": visit.instrument,
             "visit": visit.id,
             "name": visit.name,
-            "visit_systems": list(visit.visit_systems),
+            "visit_systems": list(systems),
             "revision": revision,
-            "change": "new" if revision == 1 else "updated",
+            "change": change,
             "complete": visit.complete,
             "close_reason": str(records.close_reason),
-            "exposures": [exposure.id for exposure in visit.exposures],
+            "exposures": [exposure.id for exposure in exposures],
             "day_obs": aggregate.day_obs,
             "physical_filter": aggregate.physical_filter,
             "timespan": None if begin is None or end is None else {"begin": begin, "end": end},
-            "region": records.regions.visit,
-            "s_region": s_region(records.regions.visit),
+            "region": region,
+            "s_region": s_region(region),
             "defined_at": defined_at_us,
         },
         VISIT_DEFINED,
@@ -105,6 +133,11 @@ def outbox_rows(
     """Make the outbox rows of visits that were written: instrument, visit, revision, payload."""
     keyed = ((VisitKey(each.definition.instrument, each.definition.id), each) for each in visits)
     return [(*key, revisions[key], announce(each, revisions[key])) for key, each in keyed]
+
+
+def removal_rows(removed: Iterable[RemovedVisit], announce: Announce) -> list[tuple[str, int, int, bytes]]:
+    """Make the outbox rows of visits that were removed; see `outbox_rows`."""
+    return [(each.instrument, each.id, each.revision, announce(each, each.revision)) for each in removed]
 
 
 def one_revision_each(announcements: Sequence[Announcement]) -> Sequence[Announcement]:

@@ -5,13 +5,15 @@ Delivery: all of a batch or nothing. `advance` is the fence and comes first: it 
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from itertools import accumulate
-from typing import cast
+from typing import Any, cast
 
 from consumer import __version__
 from consumer.domain import ExposureKey, KnownExposure, StoredVisit, VisitKey
 from consumer.domain.closing import Deadline, Later, OpenGroup, Waiting
 from consumer.errors import DataRefusedError, FencedError
+from consumer.events.visit_defined import RemovedVisit
 from consumer.model import DeadLetter, GroupKey, OffsetUpdate, PartitionId, RawRegion, VisitRecords
 from consumer.postgres.connection import Database, Session
 from consumer.postgres.row_codecs import (
@@ -173,11 +175,14 @@ class BatchTransaction:
             for row in self._rows("lock_visits", parameters)
         ]
 
-    def delete_visits(self, visits: Sequence[StoredVisit]) -> None:
-        """Remove every row of visits that are defined no longer."""
-        if visits:
-            self._delete_parts(visits)
-            self._run("delete_visits", _visit_keys(visits))
+    def delete_visits(self, visits: Sequence[StoredVisit]) -> list[RemovedVisit]:
+        """Remove every row of visits that are defined no longer; return what was stored of them."""
+        if not visits:
+            return []
+        self._delete_parts(visits)
+        names = [each.name for each in fields(RemovedVisit)]
+        rows = self._rows("delete_visits", _visit_keys(visits))
+        return [RemovedVisit(**cast("dict[str, Any]", dict(zip(names, row, strict=True)))) for row in rows]
 
     def write_visits(
         self,

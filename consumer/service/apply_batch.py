@@ -139,7 +139,8 @@ def apply_batch(
         alone=alone,
         stopwatch=stopwatch,
     )
-    result.diff, result.written, result.region_s = stored.diff, stored.written, stored.region_s
+    result.diff, result.written, result.removed = stored.diff, stored.written, stored.removed
+    result.region_s = stored.region_s
     result.warnings, result.contested = stored.warnings, stored.contested
     result.off_sky += stored.off_sky
     result.dead_letters += stored.dead_letters

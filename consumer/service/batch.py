@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from consumer.domain import Event, VisitDiff
 from consumer.domain.closing import Waiting
+from consumer.events.visit_defined import RemovedVisit
 from consumer.model import CloseReason, DeadLetter, Message, OffsetUpdate, PartitionId, SkipReason, VisitRecords
 from consumer.service.region_prefetch import Prefetched
 
@@ -59,6 +60,7 @@ class BatchResult:
     closed: list[tuple[str, CloseReason]] = field(default_factory=list)
     diff: VisitDiff = field(default_factory=VisitDiff)
     written: list[VisitRecords] = field(default_factory=list)
+    removed: list[RemovedVisit] = field(default_factory=list)
     bad: tuple[DeadLetter, ...] = ()
     """Dead letters of messages that are no events."""
     dead_letters: list[DeadLetter] = field(default_factory=list)

@@ -48,7 +48,7 @@ def count_visits(metrics: Metrics, result: BatchResult, now_s: float) -> None:
     written.update((c.group.instrument, VisitResult.UNCHANGED) for c in diff.unchanged)
     written.update((c.group.instrument, VisitResult.KEPT) for c in diff.kept)
     written.update((c.group.instrument, VisitResult.CONFLICT) for c, _ in diff.conflicts)
-    written.update((each.instrument, VisitResult.REMOVED) for each in diff.stale)
+    written.update((each.instrument, VisitResult.REMOVED) for each in result.removed)
     for (instrument, outcome), number in written.items():
         metrics.visits_written.labels(metrics.instrument(instrument), outcome).inc(number)
     last_ms = {(c.group, c.definition.id): c.last_ms for c in diff.candidates}

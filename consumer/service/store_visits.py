@@ -25,7 +25,7 @@ from consumer.domain.closing import OpenGroup
 from consumer.domain.open_groups import Closing, Member, OpenGroups, group_of_members
 from consumer.domain.visit_records import make_records
 from consumer.errors import DataRefusedError, DeadLetterReason, GroupError
-from consumer.events.visit_defined import Announce, outbox_rows
+from consumer.events.visit_defined import Announce, RemovedVisit, outbox_rows, removal_rows
 from consumer.model import CloseReason, DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords, VisitRegions
 from consumer.regions import compute_each
 from consumer.service.region_prefetch import Prefetched, prefetched_regions
@@ -49,8 +49,8 @@ class VisitTables(Protocol):
     def lock_visits(self, visits: Sequence[tuple[str, int, str]], groups: Collection[GroupKey]) -> list[StoredVisit]:
         """Read and lock the stored visits that have these (instrument, id, name), or belong to these groups."""
 
-    def delete_visits(self, visits: Sequence[StoredVisit]) -> None:
-        """Remove every row of visits."""
+    def delete_visits(self, visits: Sequence[StoredVisit]) -> list[RemovedVisit]:
+        """Remove every row of visits; return what was stored of them."""
 
     def write_visits(
         self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, alone: bool
@@ -73,6 +73,7 @@ class StoreVisitsResult:
 
     diff: VisitDiff = field(default_factory=VisitDiff)
     written: list[VisitRecords] = field(default_factory=list)
+    removed: list[RemovedVisit] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     """Of groups; still to be written."""
     off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
@@ -202,7 +203,7 @@ class _Pass:
         outcome.region_s += self.stopwatch() - started
         olds: list[StoredVisit | None] = [*(None for _ in diff.new), *(old for _, old in diff.updated)]
         failed = [old for one, old in zip(records, olds, strict=True) if one is None and old is not None]
-        self.tables.delete_visits([*diff.stale, *failed])
+        self._remove([*diff.stale, *failed])
         lost = {old.instrument for old in failed}
         lost |= self._write([(one, old) for one, old in zip(records, olds, strict=True) if one is not None])
         self.tables.resolve_dead_letters(defined.closed - self.failed)
@@ -258,13 +259,19 @@ class _Pass:
                     raise
                 for records in visits:
                     self._fail(records.group, GroupError(DeadLetterReason.REFUSED_BY_DATABASE, error.detail))
-                self.tables.delete_visits(olds)
+                self._remove(olds)
                 lost |= {old.instrument for old in olds}
             else:
                 self.outcome.written += visits
                 if self.announce is not None:
                     self.tables.write_outbox(outbox_rows(visits, revisions, self.announce))
         return lost
+
+    def _remove(self, visits: Sequence[StoredVisit]) -> None:
+        removed = self.tables.delete_visits(visits)
+        self.outcome.removed += removed
+        if removed and self.announce is not None:
+            self.tables.write_outbox(removal_rows(removed, self.announce))
 
     def _fail(self, group: GroupKey, error: GroupError) -> None:
         self.outcome.dead_letters.append(group_dead_letter(group, error))

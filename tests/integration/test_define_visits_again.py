@@ -1,14 +1,19 @@
 """Defining visits again: equal inputs touch nothing, however little a region differs; changed ones make a revision."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any
 
+import fastavro
 import numpy as np
 import psycopg
 import pytest
 
 from consumer.domain import Instrument
+from consumer.events import schema_text
+from consumer.events.visit_defined import Announce, announcer
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
 from consumer.regions import RegionAlgorithm, decode
 from consumer.regions.polygons import hull
@@ -79,7 +84,7 @@ def perturbed(rules: Mapping[str, Instrument]) -> dict[str, Instrument]:
     return {name: replace(each, algorithm=other(each.algorithm)) for name, each in rules.items()}
 
 
-def read(dsn: str, rules: Mapping[str, Instrument], *raws: RawIngested) -> Reader:
+def read(dsn: str, rules: Mapping[str, Instrument], *raws: RawIngested, announce: Announce | None = None) -> Reader:
     """Read raws as a log of their own, to the end, and close everything."""
     log = NightLog.of()
     for number, raw in enumerate(raws):
@@ -88,6 +93,7 @@ def read(dsn: str, rules: Mapping[str, Instrument], *raws: RawIngested) -> Reade
     with psycopg.connect(dsn) as connection:
         connection.execute("DELETE FROM visits.consumer_offset")
     with reader(dsn, rules) as one:
+        one.announce = announce
         one.claim(log.partitions)
         one.put(messages, log)
         one.write()
@@ -232,11 +238,30 @@ def test_a_visit_that_goes_and_comes_back_goes_on_counting_revisions(dsn: str) -
     read(dsn, rules, raw(replace(one, group="8", record_version=1)))
     assert visit(dsn, "id", "revision") == (8, 1)
     read(dsn, rules, raw(replace(one, record_version=2)))
-    # Who has seen revision 1 of visit 7 would ignore another revision 1 of it.
-    assert visit(dsn, "id", "revision") == (7, 2)
+    # Revision 2 was its removal: who has seen that would ignore another revision 1 or 2 of it.
+    assert visit(dsn, "id", "revision") == (7, 3)
     read(dsn, rules, raw(replace(one, group="8", record_version=3)))
     read(dsn, rules, raw(replace(one, record_version=4)))
-    assert visit(dsn, "id", "revision") == (7, 3)
+    assert visit(dsn, "id", "revision") == (7, 5)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_removal_of_a_visit_is_announced_whatever_the_reason(dsn: str, *, refused: bool) -> None:
+    """A correction moves its only exposure to another group, or to a place where it has no regions."""
+    rules = rules_of(CONFIG)
+    announce = announcer("visit-defined", now_ns=lambda: 0)
+    one = exposure(1, group="7")
+    changes: dict[str, Any] = {"sky_angle": None} if refused else {"group": "8"}
+    for version, change in ((0, {}), (1, changes), (2, {})):
+        read(dsn, rules, raw(replace(one, record_version=version, **change)), announce=announce)
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT visit, revision, payload FROM visits.outbox ORDER BY id").fetchall()
+    schema = fastavro.parse_schema(json.loads(schema_text("visit_defined")))
+    found: list[Any] = [fastavro.schemaless_reader(BytesIO(payload[10:]), schema, None) for _, _, payload in rows]
+    of_seven = [(each["revision"], each["change"], each["exposures"]) for each in found if each["visit"] == 7]
+    assert of_seven == [(1, "new", [one.id]), (2, "removed", []), (3, "updated", [one.id])]
+    assert found[0]["region"] == next(each["region"] for each in found if each["change"] == "removed")
+    assert [(row[0], row[1]) for row in rows] == [(each["visit"], each["revision"]) for each in found]
 
 
 def test_the_pointing_of_a_header_waits_for_its_detector(dsn: str) -> None:
@@ -291,7 +316,7 @@ def test_every_raw_with_a_header_of_its_own_adds_to_the_visit(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         found = connection.execute("SELECT detector, region FROM visits.visit_detector_region ORDER BY 1").fetchall()
     assert [detector for detector, _ in found] == [1, 2]
-    assert found[0][1] == before
+    assert corner_distance(found[0][1], before) < 1e-15, "of one raw, its region is the visit's, to the last bit but one"
     versions = row_versions(dsn)
     read(dsn, rules, raw(one, 1, wcs=HEADER), raw(one, 5))
     assert row_versions(dsn) == versions, "a repeated raw, and one without a header"

@@ -18,6 +18,7 @@ from consumer.config.resolve import resolve_instrument
 from consumer.domain import Instrument
 from consumer.errors import TransientError
 from consumer.events import Decoder, encode
+from consumer.events.visit_defined import Announce
 from consumer.model import CloseReason, Exposure, LogPartition, Message, PartitionId, RawIngested
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
@@ -87,6 +88,7 @@ class Reader:
         self.positions = Positions(self.database, consumer_group="visit-consumer", owner="reader")
         self.results: list[BatchResult] = []
         self.retries = 0
+        self.announce: Announce | None = None
         self._deadlines: dict[int, int] = {}
         store_visit_systems(self.database, {name: each.rule.visit_systems for name, each in rules.items()})
 
@@ -134,7 +136,7 @@ class Reader:
         while True:
             try:
                 with self.database.transaction() as session:
-                    result = apply_batch(BatchTransaction(session), batch, self.rules)
+                    result = apply_batch(BatchTransaction(session), batch, self.rules, announce=self.announce)
             except TransientError:
                 self.retries += 1
                 continue

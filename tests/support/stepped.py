@@ -380,7 +380,7 @@ class _MemoryTables:
     def _nothing(self, *_: object, **__: object) -> None:
         """Do nothing: there are no visits and no groups."""
 
-    store_groups = delete_groups = delete_visits = resolve_dead_letters = resolve_dead_letters_of_exposures = _nothing
+    store_groups = delete_groups = resolve_dead_letters = resolve_dead_letters_of_exposures = _nothing
     insert_raw_regions = _nothing
 
     def open_groups(self, keys: Collection[GroupKey]) -> list[Any]:
@@ -388,6 +388,10 @@ class _MemoryTables:
         return []
 
     def lock_due_groups(self, *_: object) -> list[Any]:
+        return []
+
+    def delete_visits(self, visits: Collection[Any]) -> list[Any]:
+        assert not visits
         return []
 
     def group_members(self, keys: Collection[GroupKey]) -> list[KnownExposure]:

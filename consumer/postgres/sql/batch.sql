@@ -170,16 +170,19 @@ ORDER BY instrument, id
 FOR UPDATE;
 
 -- name: delete_visits
--- The revision outlives the visit: readers that have seen it ignore a revision of the same id that is not above it.
+-- The removal is a revision too, and outlives the visit: readers ignore one of the same id that is not above it.
 WITH gone AS (
     DELETE FROM visit
     WHERE (instrument, id) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]))
-    RETURNING instrument, id, revision
+    RETURNING instrument, id, revision + 1 AS revision, name, complete, close_reason, day_obs, physical_filter,
+        timespan_begin, timespan_end, region
+), retired AS (
+    INSERT INTO retired_visit (instrument, id, revision)
+    SELECT instrument, id, revision FROM gone ORDER BY instrument, id
+    ON CONFLICT (instrument, id) DO UPDATE
+    SET revision = greatest(retired_visit.revision, excluded.revision), retired_at = now()
 )
-INSERT INTO retired_visit (instrument, id, revision)
-SELECT instrument, id, revision FROM gone ORDER BY instrument, id
-ON CONFLICT (instrument, id) DO UPDATE
-SET revision = greatest(retired_visit.revision, excluded.revision), retired_at = now();
+SELECT * FROM gone ORDER BY instrument, id;
 
 -- name: delete_definitions
 DELETE FROM visit_definition

@@ -8,7 +8,7 @@ import fastavro
 import pytest
 
 from consumer.events import VISIT_DEFINED, schema_text
-from consumer.events.visit_defined import Announcement, encode_announcement, one_revision_each
+from consumer.events.visit_defined import Announcement, RemovedVisit, encode_announcement, one_revision_each
 from consumer.regions.polygons import s_region
 from tests.support.exposures import exposure, run_of
 from tests.support.records import records_of
@@ -53,6 +53,32 @@ def test_every_field_is_the_visits() -> None:
 def test_a_later_revision_is_an_update() -> None:
     found = read(encode_announcement(records_of([exposure()]), 7, defined_at_us=NOW_US))
     assert (found["revision"], found["change"]) == (7, "updated")
+
+
+def test_a_visit_that_exists_no_longer_is_announced_with_what_was_stored() -> None:
+    region = records_of([exposure()]).regions.visit
+    gone = RemovedVisit(
+        instrument="LATISS", id=42, revision=5, name="run 1", complete=None, close_reason="age", day_obs=20261101,
+        physical_filter="r", timespan_begin=10, timespan_end=20, region=region,
+    )  # fmt: skip
+    found = read(encode_announcement(gone, gone.revision, defined_at_us=NOW_US))
+    del found["defined_at"]
+    assert found == {
+        "instrument": "LATISS",
+        "visit": 42,
+        "name": "run 1",
+        "visit_systems": [],
+        "revision": 5,
+        "change": "removed",
+        "complete": None,
+        "close_reason": "age",
+        "exposures": [],
+        "day_obs": 20261101,
+        "physical_filter": "r",
+        "timespan": {"begin": 10, "end": 20},
+        "region": region,
+        "s_region": s_region(region),
+    }
 
 
 @pytest.mark.parametrize("unknown", ["timespan_begin", "timespan_end"])

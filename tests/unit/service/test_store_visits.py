@@ -10,6 +10,7 @@ from consumer.domain import ExposureKey, Instrument, KnownExposure, StoredVisit,
 from consumer.domain.closing import Later
 from consumer.domain.open_groups import ExposureChange, Member, OpenGroups
 from consumer.errors import DataRefusedError, DeadLetterReason, RegionError
+from consumer.events.visit_defined import RemovedVisit
 from consumer.model import Exposure, GroupKey, RawIngested, RawRegion, VisitRecords, VisitRegions
 from consumer.service.apply_batch import _latest
 from consumer.service.store_visits import StoreVisitsResult, VisitTables, store_visits
@@ -50,6 +51,13 @@ class Failing:
         return cast("VisitRegions", self.inner.compute(exposures, raws))
 
 
+def removed_visit(id_: int) -> RemovedVisit:
+    return RemovedVisit(
+        instrument=INSTRUMENT, id=id_, revision=8, name=f"visit {id_}", complete=True, close_reason="idle",
+        day_obs=20261101, physical_filter=None, timespan_begin=None, timespan_end=None, region=b"p",
+    )  # fmt: skip
+
+
 @dataclass
 class Rows:
     """The tables of visits in memory."""
@@ -78,10 +86,11 @@ class Rows:
         ids, names = {each[1] for each in visits}, {each[2] for each in visits}
         return [each for each in self.visits.values() if each.id in ids or each.name in names or each.group in groups]
 
-    def delete_visits(self, visits: Sequence[StoredVisit]) -> None:
+    def delete_visits(self, visits: Sequence[StoredVisit]) -> list[RemovedVisit]:
         for each in visits:
             del self.visits[each.id]
             self.deleted.append(each.id)
+        return [removed_visit(each.id) for each in visits]
 
     def write_visits(
         self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, alone: bool
