@@ -6,13 +6,11 @@ Delivery: all of a batch or nothing. `advance` is the fence and comes first: it 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
-from itertools import accumulate
 from typing import Any, cast
 
-from consumer import __version__
 from consumer.domain import ExposureKey, KnownExposure, StoredVisit, VisitKey
 from consumer.domain.closing import Deadline, Later, OpenGroup, Waiting
-from consumer.errors import DataRefusedError, FencedError
+from consumer.errors import DataRefusedError, FatalError, FencedError
 from consumer.events.visit_defined import RemovedVisit
 from consumer.model import DeadLetter, GroupKey, OffsetUpdate, PartitionId, RawRegion, VisitRecords
 from consumer.postgres.connection import Database, Session
@@ -21,16 +19,15 @@ from consumer.postgres.row_codecs import (
     array_text,
     columns,
     dead_letter_columns,
+    detector_columns,
     detectors_to_text,
     exposure_from_row,
     exposures_to_json,
     group_columns,
     raw_region_from_row,
+    visit_columns,
 )
 from consumer.regions import htm7_ids
-
-_VISITS_PER_STATEMENT = 500
-"""Regions of more visits go in another statement: those of 500 visits of LSSTCam are 10 MB."""
 
 
 class BatchStore:
@@ -73,10 +70,17 @@ class BatchTransaction:
         ------
         FencedError
             When one of the rows is not at our epoch and where we left it.
+        FatalError
+            When a pooler has given this session to another service.
         """
         names = ("ids", "epochs", "expected", "next_offsets", "stream_times")
         rows = ((a.offset_id, a.epoch, a.expected, a.next_offset, a.stream_time_ms) for a in offset_updates)
-        moved = self._run("advance_positions", columns(names, rows))
+        schema, moved = cast("tuple[str, int]", self._rows("advance_positions", columns(names, rows))[0])
+        if schema != self._session.schema:
+            raise FatalError(
+                f"this session stands in schema {schema!r}, not in {self._session.schema!r}: a connection pooler that "
+                "hides itself gives it to several services; connect to PostgreSQL, or to a pooler in session mode"
+            )
         if moved != len(offset_updates):
             raise FencedError(f"{len(offset_updates) - moved} of {len(offset_updates)} positions are not as expected")
 
@@ -230,7 +234,7 @@ class BatchTransaction:
     ) -> dict[VisitKey, int]:
         if replaced:
             self._delete_parts(replaced, detector_regions=detector_regions)
-        written = self._rows("upsert_visits", _visit_columns(visits))
+        written = self._rows("upsert_visits", visit_columns(visits))
         if len(written) != len(visits):
             raise DataRefusedError("another group took the id of a visit at this moment", sqlstate="23505")
         keyed = [(v.definition.instrument, v.definition.id, v) for v in visits]
@@ -249,7 +253,7 @@ class BatchTransaction:
             ),
         )
         if detector_regions:
-            for parameters in _detector_columns(visits):
+            for parameters in detector_columns(visits):
                 self._run("insert_detector_regions", parameters)
         trixels = ((instrument, id_, array_text(v.regions.htm7)) for instrument, id_, v in keyed)
         self._run("insert_htm7", columns(("instruments", "visits", "trixels"), trixels))
@@ -317,53 +321,3 @@ def _open_group(row: Sequence[object]) -> OpenGroup:
 
 def _visit_keys(visits: Sequence[StoredVisit]) -> Parameters:
     return columns(("instruments", "ids"), ((v.instrument, v.id) for v in visits))
-
-
-def _visit_columns(visits: Sequence[VisitRecords]) -> Parameters:
-    aggregates = [v.aggregate for v in visits]
-    return {
-        "instruments": [v.definition.instrument for v in visits],
-        "ids": [v.definition.id for v in visits],
-        "day_obs": [a.day_obs for a in aggregates],
-        "physical_filters": [a.physical_filter for a in aggregates],
-        "names": [v.definition.name for v in visits],
-        "seq_nums": [a.seq_num for a in aggregates],
-        "exposure_times": [a.exposure_time for a in aggregates],
-        "target_names": [a.target_name for a in aggregates],
-        "observation_reasons": [a.observation_reason for a in aggregates],
-        "science_programs": [a.science_program for a in aggregates],
-        "azimuths": [a.azimuth for a in aggregates],
-        "zenith_angles": [a.zenith_angle for a in aggregates],
-        "regions": [v.regions.visit for v in visits],
-        "timespan_begins": [a.timespan_begin for a in aggregates],
-        "timespan_ends": [a.timespan_end for a in aggregates],
-        "group_keys": [v.group.key for v in visits],
-        "completes": [v.definition.complete for v in visits],
-        "inputs_hashes": [v.inputs_hash for v in visits],
-        "rules": [v.rule for v in visits],
-        "algorithms": [v.algorithm for v in visits],
-        "camera_versions": [v.regions.camera_version for v in visits],
-        "paddings": [v.padding for v in visits],
-        "close_reasons": [str(v.close_reason) for v in visits],
-        "software_versions": [__version__ for _ in visits],
-    }
-
-
-def _detector_columns(visits: Sequence[VisitRecords]) -> Iterator[Parameters]:
-    """Return the parameters of ``insert_detector_regions``: once for visits that are alike, up to a number."""
-    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[VisitRecords]] = {}
-    for v in visits:
-        lengths = tuple(map(len, v.regions.detector_regions))
-        alike.setdefault((v.regions.detectors, lengths), []).append(v)
-    for (detectors, lengths), same in alike.items():
-        starts = list(accumulate(lengths, initial=1))[:-1]
-        for first in range(0, len(same), _VISITS_PER_STATEMENT):
-            some = same[first : first + _VISITS_PER_STATEMENT]
-            yield {
-                "instruments": [v.definition.instrument for v in some],
-                "visits": [v.definition.id for v in some],
-                "regions": [b"".join(v.regions.detector_regions) for v in some],
-                "detectors": list(detectors),
-                "starts": starts,
-                "lengths": list(lengths),
-            }

@@ -111,6 +111,13 @@ class Database:
         self._session_settings = {**settings.session_settings, **(session or {})}
         self._application_name = application_name
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self.pooled = False
+        """Whether a connection pooler is in between, as far as it shows: it answers with a process of its own."""
+
+    @property
+    def owner(self) -> str:
+        """What ``pg_stat_activity`` shows."""
+        return self._application_name
 
     @property
     def schema(self) -> str:
@@ -118,13 +125,17 @@ class Database:
         return self._settings.schema_name
 
     @contextmanager
-    def transaction(self, *, timeout_factor: int = 1) -> Iterator["Session"]:
+    def transaction(self, *, timeout_factor: int = 1, snapshot: bool = False) -> Iterator["Session"]:
         """Run the body in one transaction.
+
+        Behind a pooler, each may run in another session of the server: what it relies on is set in it.
 
         Parameters
         ----------
         timeout_factor
             So many times as long as the settings say may a statement take, and a pause between two.
+        snapshot
+            Read what was committed at one moment, and write nothing.
 
         Raises
         ------
@@ -139,7 +150,11 @@ class Database:
         try:
             connection = self._connected()
             with connection.transaction():
-                session = Session(connection)
+                session = Session(connection, self.schema)
+                if snapshot:
+                    session.run("session", "snapshot")
+                if self.pooled:
+                    session.run("session", "configure", self._configuration(local=True))
                 if timeout_factor > 1:
                     session.rows("session", "raise_timeouts", {"times": timeout_factor})
                 yield session
@@ -151,8 +166,7 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator["Session"]:
         """Read what was committed at one moment, in one transaction that writes nothing; raises as `transaction`."""
-        with self.transaction() as session:
-            session.run("session", "snapshot")
+        with self.transaction(snapshot=True) as session:
             yield session
 
     def __enter__(self) -> Self:
@@ -196,20 +210,31 @@ class Database:
                 **given,  # type: ignore[arg-type]
             )
             try:
-                names, values = zip(*self._session_settings.items(), strict=True)
-                connection.execute(statements("session")["configure"], {"names": list(names), "values": list(values)})
+                ((backend,),) = connection.execute(statements("session")["backend"], prepare=False).fetchall()
+                # A pooler's session is lent: what is set stays for others, what is prepared is not found again.
+                self.pooled = backend != connection.info.backend_pid
+                if self.pooled:
+                    connection.prepare_threshold = None
+                else:
+                    connection.execute(statements("session")["configure"], self._configuration(local=False))
             except psycopg.Error:
                 connection.close()
                 raise
             self._connection = connection
         return self._connection
 
+    def _configuration(self, *, local: bool) -> dict[str, object]:
+        names, values = zip(*self._session_settings.items(), strict=True)
+        return {"names": list(names), "values": list(values), "local": local}
+
 
 class Session:
     """Runs named statements inside one transaction."""
 
-    def __init__(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    def __init__(self, connection: psycopg.Connection[tuple[object, ...]], schema: str) -> None:
         self._connection = connection
+        self.schema = schema
+        """Name of the schema in which it is to stand."""
 
     def rows(self, file: str, name: str, parameters: Mapping[str, object] | None = None) -> list[tuple[object, ...]]:
         """Run a statement that returns rows."""

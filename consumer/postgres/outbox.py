@@ -1,11 +1,14 @@
 """The outbox's rows, under the lock that lets one process at a time send them; and the removal of what is done.
 
 Only committed rows are read. The lock belongs to the session and goes with it: the next leader may send again what
-was sent but not yet marked, and never leaves anything out.
+was sent but not yet marked, and never leaves anything out. Behind a connection pooler, whose sessions are lent, a lease
+in a table takes the lock's place.
 """
 
+from contextlib import suppress
 from typing import NamedTuple, cast
 
+from consumer.errors import TransientError
 from consumer.events.visit_defined import Announcement
 from consumer.postgres.connection import Database
 
@@ -28,14 +31,20 @@ class Outbox:
     ----------
     database
         A session of its own: it holds the lock.
+    lease_s
+        Behind a pooler: for so long nobody else leads after this process died.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lease_s: float) -> None:
         self._database = database
+        self._lease_s = lease_s
 
     def lead(self) -> bool:
         """Whether this process is the one that sends and cleans up: it holds the lock, or gets it now."""
         with self._database.transaction() as session:
+            if self._database.pooled:
+                lease = {"owner": self._database.owner, "seconds": self._lease_s}
+                return session.run("outbox", "lead_by_lease", lease) > 0
             return bool(session.rows("outbox", "lead")[0][0])
 
     def unsent(self, limit: int) -> list[Announcement]:
@@ -67,6 +76,9 @@ class Outbox:
 
     def close(self) -> None:
         """End the session, and with it the lock."""
+        if self._database.pooled:
+            with suppress(TransientError), self._database.transaction() as session:
+                session.run("outbox", "give_up_lease", {"owner": self._database.owner})
         self._database.close()
 
     def _remove(self, name: str, days: float) -> int:

@@ -1,15 +1,22 @@
-"""Between the types of the core and the columns of the tables; no statement is run here."""
+"""Between the types of the core and the columns of the tables (exposures, visits, raw regions, dead letters).
+
+No statement is run here.
+"""
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
+from consumer import __version__
 from consumer.domain import KnownExposure
-from consumer.model import EXPOSURE_FIELDS, DeadLetter, Exposure, GroupKey, PartitionId, RawRegion
+from consumer.model import EXPOSURE_FIELDS, DeadLetter, Exposure, GroupKey, PartitionId, RawRegion, VisitRecords
 
 Row = Sequence[object]
 Parameters = dict[str, object]
 
+_VISITS_PER_STATEMENT = 500
+"""Regions of more visits go in another statement: those of 500 visits of LSSTCam are 10 MB."""
 _MAX_DETAIL = 4000
 _LAST_STAMP_MS = 253_402_300_799_000
 """The last second of the year 9999: a later stamp PostgreSQL may not store, and Python cannot read."""
@@ -128,3 +135,54 @@ def dead_letter_columns(
             if x.message is not None
         ),
     )
+
+
+def visit_columns(visits: Sequence[VisitRecords]) -> Parameters:
+    """Return visits' rows as the parameters of ``upsert_visits``, one array for each column."""
+    aggregates = [v.aggregate for v in visits]
+    return {
+        "instruments": [v.definition.instrument for v in visits],
+        "ids": [v.definition.id for v in visits],
+        "day_obs": [a.day_obs for a in aggregates],
+        "physical_filters": [a.physical_filter for a in aggregates],
+        "names": [v.definition.name for v in visits],
+        "seq_nums": [a.seq_num for a in aggregates],
+        "exposure_times": [a.exposure_time for a in aggregates],
+        "target_names": [a.target_name for a in aggregates],
+        "observation_reasons": [a.observation_reason for a in aggregates],
+        "science_programs": [a.science_program for a in aggregates],
+        "azimuths": [a.azimuth for a in aggregates],
+        "zenith_angles": [a.zenith_angle for a in aggregates],
+        "regions": [v.regions.visit for v in visits],
+        "timespan_begins": [a.timespan_begin for a in aggregates],
+        "timespan_ends": [a.timespan_end for a in aggregates],
+        "group_keys": [v.group.key for v in visits],
+        "completes": [v.definition.complete for v in visits],
+        "inputs_hashes": [v.inputs_hash for v in visits],
+        "rules": [v.rule for v in visits],
+        "algorithms": [v.algorithm for v in visits],
+        "camera_versions": [v.regions.camera_version for v in visits],
+        "paddings": [v.padding for v in visits],
+        "close_reasons": [str(v.close_reason) for v in visits],
+        "software_versions": [__version__ for _ in visits],
+    }
+
+
+def detector_columns(visits: Sequence[VisitRecords]) -> Iterator[Parameters]:
+    """Return the parameters of ``insert_detector_regions``: once for visits that are alike, up to a number."""
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[VisitRecords]] = {}
+    for v in visits:
+        lengths = tuple(map(len, v.regions.detector_regions))
+        alike.setdefault((v.regions.detectors, lengths), []).append(v)
+    for (detectors, lengths), same in alike.items():
+        starts = list(accumulate(lengths, initial=1))[:-1]
+        for first in range(0, len(same), _VISITS_PER_STATEMENT):
+            some = same[first : first + _VISITS_PER_STATEMENT]
+            yield {
+                "instruments": [v.definition.instrument for v in some],
+                "visits": [v.definition.id for v in some],
+                "regions": [b"".join(v.regions.detector_regions) for v in some],
+                "detectors": list(detectors),
+                "starts": starts,
+                "lengths": list(lengths),
+            }

@@ -139,7 +139,7 @@ class Application:
             application_name=f"visit-consumer relay {self._owner}",
             session={"idle_session_timeout": f"{round(idle_s)}s"},
         )
-        outbox = Outbox(database)
+        outbox = Outbox(database, lease_s=idle_s)
         connect = None if topic is None else lambda: KafkaAnnouncer(connection_properties(settings.kafka), topic)
         limits = RelaySettings(
             interval_s=settings.announce.interval_s,

@@ -2,7 +2,8 @@
 
 A wrong schema or a wrong topic would otherwise turn into as many dead letters as there are messages. The window is the
 batch that is about to be written, and those before it as far as it is small: a batch that is mostly bad is first held
-until there is enough to judge, or until it has been held for long enough. Pure: no clock.
+until there is enough to judge, or until it has been held for long enough. Pure: no clock. A database that fails is
+another matter: `consumer.service.writer` tries again.
 """
 
 from collections import deque

@@ -321,7 +321,7 @@ def test_the_lock_is_one_for_each_schema_and_goes_with_the_session(postgres18: P
     with postgres18.database(prepare_database) as dsn:
         settings = Settings.model_validate(settings_for("nowhere:1", dsn)).database
         elsewhere = settings.model_copy(update={"schema_name": "another"})
-        first, second, third = (Outbox(Database(each)) for each in (settings, settings, elsewhere))
+        first, second, third = (Outbox(Database(each), lease_s=5.0) for each in (settings, settings, elsewhere))
         assert [first.lead(), first.lead(), second.lead(), third.lead()] == [True, True, False, True]
         with psycopg.connect(dsn) as connection:
             held = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()

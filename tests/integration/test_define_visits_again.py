@@ -316,7 +316,7 @@ def test_every_raw_with_a_header_of_its_own_adds_to_the_visit(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         found = connection.execute("SELECT detector, region FROM visits.visit_detector_region ORDER BY 1").fetchall()
     assert [detector for detector, _ in found] == [1, 2]
-    assert corner_distance(found[0][1], before) < 1e-15, "of one raw, its region is the visit's, to the last bit but one"
+    assert corner_distance(found[0][1], before) < 1e-15, "the region of one raw is its visit's"
     versions = row_versions(dsn)
     read(dsn, rules, raw(one, 1, wcs=HEADER), raw(one, 5))
     assert row_versions(dsn) == versions, "a repeated raw, and one without a header"

@@ -2,7 +2,9 @@
 -- for each row. Rows are taken in the order of their keys, so that two replicas never wait for each other in a circle.
 
 -- name: advance_positions
--- The fence: nothing of a batch is written unless every one of these rows is still at our epoch and where we left it.
+-- The fence: nothing of a batch is written unless every one of these rows is still at our epoch and where we left it, and
+-- this session still stands in our schema: a pooler may have given it to another service.
+WITH moved AS (
 UPDATE consumer_offset AS stored
 SET next_offset = batch.next_offset, stream_time_ms = greatest(stored.stream_time_ms, batch.stream_time_ms),
     updated_at = now()
@@ -16,7 +18,10 @@ FROM (
 ) AS batch
 WHERE stored.id = batch.id
     AND stored.epoch = batch.epoch
-    AND stored.next_offset IS NOT DISTINCT FROM batch.expected;
+    AND stored.next_offset IS NOT DISTINCT FROM batch.expected
+RETURNING stored.id
+)
+SELECT current_schema(), (SELECT count(*) FROM moved);
 
 -- name: insert_exposures
 -- New exposures; those that exist already are not returned, and then read under a lock.

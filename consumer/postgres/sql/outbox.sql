@@ -17,6 +17,17 @@ SELECT CASE
     ELSE pg_try_advisory_lock(8244264, hashtext(split_part(current_setting('search_path'), ',', 1)))
 END;
 
+-- name: lead_by_lease
+-- The same where sessions are pooled: whoever holds the lease, or finds that it has run out.
+INSERT INTO relay_lease AS held (owner, held_until)
+VALUES (%(owner)s, now() + make_interval(secs => %(seconds)s))
+ON CONFLICT (id) DO UPDATE
+SET owner = excluded.owner, held_until = excluded.held_until
+WHERE held.owner = excluded.owner OR held.held_until < now();
+
+-- name: give_up_lease
+DELETE FROM relay_lease WHERE owner = %(owner)s;
+
 -- name: unsent
 -- In the order of ids, which for one visit is that of its revisions: the next one waits for the lock on the visit's row.
 SELECT id, instrument, visit, payload

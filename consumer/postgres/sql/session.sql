@@ -1,7 +1,11 @@
--- What every session starts with.
+-- What every session starts with, or every transaction where sessions are pooled.
+
+-- name: backend
+SELECT pg_backend_pid();
 
 -- name: configure
-SELECT set_config(name, value, false) FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting (name, value);
+SELECT set_config(name, value, %(local)s)
+FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting (name, value);
 
 -- name: snapshot
 -- The first statement of a transaction: all that follow see what was committed when the next one began.
