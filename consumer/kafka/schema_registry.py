@@ -23,7 +23,7 @@ _ASK_AGAIN_S = 30.0
 _MAX_UNKNOWN = 10_000
 _PAUSE_S = 1.0
 _PAUSE_FACTOR = 4.0
-"""A registry that is away is left alone for so many times as long as it took to fail: other partitions go on."""
+"""A registry that is away is not asked for so many times as long as it took to fail: other partitions go on."""
 _RETRIES = 0
 """The loop itself asks again, and serves the group meanwhile."""
 

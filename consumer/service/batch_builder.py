@@ -57,11 +57,6 @@ class BatchBuilder:
         self._clamped = 0
 
     @property
-    def size(self) -> int:
-        """Messages that are gathered for the next batch, or wait to be decoded."""
-        return len(self._events) + len(self._dead_letters) + len(self._waiting)
-
-    @property
     def decoded(self) -> int:
         """Messages that are gathered for the next batch."""
         return len(self._events) + len(self._dead_letters)
@@ -114,20 +109,13 @@ class BatchBuilder:
     @property
     def oldest(self) -> Message | None:
         """The message that has been gathered for longest; None when nothing is."""
-        if self._events:
-            return self._events[0].message
-        if self._dead_letters:
-            return self._dead_letters[0].message
-        return self._waiting[0] if self._waiting else None
+        gathered = self._events or self._dead_letters
+        return gathered[0].message if gathered else next(iter(self._waiting), None)
 
     def take_clamped(self) -> int:
         """Return how many messages were stamped too far ahead since this was asked last."""
         clamped, self._clamped = self._clamped, 0
         return clamped
-
-    def position(self, partition: PartitionId) -> int | None:
-        """Return the offset that is read next, gathered messages included."""
-        return self._readers[partition].next_offset
 
     def add_partition(self, lease: PartitionLease) -> None:
         """Take a partition over, from where its row says; what was gathered from it is read again."""

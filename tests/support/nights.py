@@ -281,7 +281,7 @@ def _first_unread(order: Sequence[Message], one: Reader, log: NightLog) -> int:
     """Return the index of the first message that is not committed; the builder drops committed ones after it."""
     del log
     for index, each in enumerate(order):
-        position = one.builder.position(each.partition)
+        position = one.builder._readers[each.partition].next_offset
         if position is None or each.offset >= position:
             return index
     return len(order)

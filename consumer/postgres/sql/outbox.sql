@@ -18,7 +18,7 @@ SELECT CASE
 END;
 
 -- name: lead_by_lease
--- The same where sessions are pooled: whoever holds the lease, or finds that it has run out.
+-- The same where sessions are pooled: the process that holds the lease, or finds that it has run out.
 INSERT INTO relay_lease AS held (owner, held_until)
 VALUES (%(owner)s, now() + make_interval(secs => %(seconds)s))
 ON CONFLICT (id) DO UPDATE

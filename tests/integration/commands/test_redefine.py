@@ -184,12 +184,13 @@ def test_a_lock_that_a_consumer_holds_is_waited_for(dsn: str) -> None:
 def test_what_changes_is_announced_where_visits_are(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     feed(dsn, COUNTER, run_of(1, 2))
     with psycopg.connect(dsn) as connection:
-        former = connection.execute("SELECT id, revision + 1 FROM visits.visit ORDER BY id").fetchall()
+        former = connection.execute(
+            "SELECT id, revision + 1 FROM visits.visit WHERE instrument = 'LSSTComCam' ORDER BY id"
+        ).fetchall()
     monkeypatch.setenv("VISIT_CONSUMER_ANNOUNCE__TOPIC", "visit-defined")
     redefine(tmp_path, dsn, GROUPS, "--day-obs", exposure(1).day_obs)
     redefine(tmp_path, dsn, {**GROUPS, "regions": {"padding": 1}}, "--day-obs", exposure(1).day_obs)
     with psycopg.connect(dsn) as connection:
         rows = connection.execute("SELECT visit, revision FROM visits.outbox ORDER BY id").fetchall()
         (visit,) = connection.execute("SELECT id FROM visits.visit WHERE instrument = 'LSSTComCam'").fetchall()[0]
-    assert len(former) == 3
     assert rows == [*former, (visit, 1), (visit, 2)], "the visits by the former rule were removed"

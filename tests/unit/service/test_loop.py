@@ -52,7 +52,7 @@ def test_the_next_batch_is_gathered_while_one_is_written() -> None:
     one.append(0, good(2), good(3))
     one.turn(2, writes=False)
     assert len(one.writer_thread.calls) == 1
-    assert one.builder.size == 2
+    assert one.builder.decoded == 2
     assert one.exposures() == set()
     one.turn(3)
     assert one.exposures() == {1, 2, 3}
@@ -64,10 +64,10 @@ def test_a_full_batch_waits_for_the_writer_and_then_pauses() -> None:
     one.append(0, *(good(number) for number in range(1, 8)))
     one.writer_thread.hangs = True
     one.turn(2, writes=False)
-    assert one.builder.size == 2
+    assert one.builder.decoded == 2
     one.turn(3, writes=False, step_s=0.6)
     assert one.source.calls[-1] == "pause"
-    assert one.builder.size == 2, "a paused partition delivers nothing"
+    assert one.builder.decoded == 2, "a paused partition delivers nothing"
     one.writer_thread.hangs = False
     one.turn(8)
     assert "resume" in one.source.calls
@@ -85,7 +85,7 @@ def test_a_revoked_partition_waits_for_its_batch_and_is_let_go_with_its_position
     assert one.exposures() == {1}, "the batch that was being written is waited for"
     assert one.stored(0) == (1, 1)
     assert one.builder.partitions == {B}
-    assert one.builder.size == 0, "what was gathered is dropped"
+    assert one.builder.decoded == 0, "what was gathered is dropped"
     one.turn(3)
     assert one.stored(0) == (1, 1)
 
