@@ -4,8 +4,10 @@ Loading every command takes seconds, most of them for libraries that the others 
 this module again, would pay for them too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -46,6 +48,29 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{COMMANDS[cmd_name]} is no command")
         return command
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # click's
+        """Parse the arguments of the program itself."""
+        with _harmless_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:  # what the command returns
+        """Parse the arguments of a command, and run it."""
+        with _harmless_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _harmless_errors() -> Iterator[None]:
+    """Let click's errors repeat what was given without what a terminal would obey."""
+    try:
+        yield
+    except click.ClickException as error:
+        # Loaded only when something is wrong.
+        from consumer.commands.values import printable  # noqa: PLC0415
+
+        error.message = printable(error.message)  # type: ignore[misc] # final in later releases
+        raise
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

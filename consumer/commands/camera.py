@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from consumer.commands.options import EXIT_FAILED, examples, reports_errors
+from consumer.commands.values import FILE_NAME, FilePath, printable
 from consumer.demo.plots import plot_focal_plane
 from consumer.regions import find_or_load
 from consumer.regions.camera.check import Severity, check_camera
@@ -17,7 +18,8 @@ def camera() -> None:
 
 
 @camera.command(epilog=examples("visit-consumer camera check twincam.json"))
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=FilePath(exists=True, dir_okay=False, path_type=Path))
+@reports_errors
 def check(files: tuple[Path, ...]) -> None:
     """Check camera FILES; the exit code is 1 if one of them has an error."""
     bad = False
@@ -25,9 +27,9 @@ def check(files: tuple[Path, ...]) -> None:
         problems = check_camera(file)
         bad = bad or any(problem.severity is Severity.ERROR for problem in problems)
         for problem in problems:
-            click.echo(f"{file}: {problem.severity.value}: {problem.text}")
+            click.echo(printable(f"{file}: {problem.severity.value}: {problem.text}"))
         if not problems:
-            click.echo(f"{file}: good")
+            click.echo(printable(f"{file}: good"))
     sys.exit(EXIT_FAILED if bad else 0)
 
 
@@ -37,12 +39,12 @@ def check(files: tuple[Path, ...]) -> None:
         "visit-consumer camera plot twincam.json twincam.pdf",
     )
 )
-@click.argument("name")
-@click.argument("picture", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("name", type=FILE_NAME)
+@click.argument("picture", required=False, type=FilePath(dir_okay=False, path_type=Path))
 @reports_errors
 def plot(name: str, picture: Path | None) -> None:
     """Draw the focal plane of a camera, a built-in NAME or a file, into PICTURE (.png, .pdf, .svg)."""
     found = find_or_load(name)
     target = picture or Path(f"{found.name.lower()}.png")
     plot_focal_plane(found, target)
-    click.echo(f"{found.name}: {len(found.detectors)} detectors drawn in {target}")
+    click.echo(printable(f"{found.name}: {len(found.detectors)} detectors drawn in {target}"))

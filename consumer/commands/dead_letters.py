@@ -1,5 +1,6 @@
 """The commands ``dead-letters list|show|replay|discard``."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +24,12 @@ from consumer.commands.options import (
     print_json,
     print_rows,
     reports_errors,
+    shown,
     tool_settings,
 )
+from consumer.commands.values import COUNT, ID, NAME, PARTITION, printable
 from consumer.errors import DeadLetterReason
+from consumer.events.validation import INT64_MAX
 from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetterStatus, StoredDeadLetter
 from consumer.read.dead_letters import list_dead_letters
 
@@ -42,18 +46,19 @@ def offset_range(
     if value is None:
         return None
     first, dash, last = value.partition("-")
-    try:
-        begin = int(first) if first else None
-        return begin, (int(last) if last else None) if dash else begin
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no range of offsets: write 17, 17-20, 17- or -20") from None
+    if not re.fullmatch(r"\d{1,19}|\d{0,19}-\d{1,19}|\d{1,19}-", value, re.ASCII):
+        raise click.BadParameter(f"{shown(value)} is no range of offsets: write 17, 17-20, 17- or -20")
+    begin, end = int(first) if first else None, (int(last) if last else None) if dash else int(first)
+    if max(begin or 0, end or 0) > INT64_MAX or (begin is not None and end is not None and end < begin):
+        raise click.BadParameter(f"{value} is no range of offsets: it runs backwards, or beyond any log")
+    return begin, end
 
 
 def choice_options(command: Command) -> Command:
     """Add the options that choose dead letters."""
     for option in reversed(
         (
-            click.option("--id", "ids", type=int, multiple=True, help="By id; may be repeated."),
+            click.option("--id", "ids", type=ID, multiple=True, help="By id; may be repeated."),
             click.option(
                 "--reason",
                 "reasons",
@@ -62,8 +67,8 @@ def choice_options(command: Command) -> Command:
                 metavar="REASON",
                 help="By reason, such as contradiction; may be repeated.",
             ),
-            click.option("--topic", help="Of messages of this topic."),
-            click.option("--partition", type=int, help="Of messages of this partition."),
+            click.option("--topic", type=NAME, help="Of messages of this topic."),
+            click.option("--partition", type=PARTITION, help="Of messages of this partition."),
             click.option(
                 "--offsets",
                 metavar="FIRST-LAST",
@@ -72,8 +77,8 @@ def choice_options(command: Command) -> Command:
             ),
             click.option("--since", type=_TIME, help="Recorded at this time (UTC) or later."),
             click.option("--until", type=_TIME, help="Recorded before this time (UTC)."),
-            click.option("--instrument", help="Of this instrument."),
-            click.option("--exposure", type=int, help="Of this exposure."),
+            click.option("--instrument", type=NAME, help="Of this instrument."),
+            click.option("--exposure", type=ID, help="Of this exposure."),
             click.option(
                 "--status",
                 "statuses",
@@ -102,7 +107,7 @@ def dead_letters() -> None:
     ),
 )
 @choice_options
-@click.option("--limit", type=click.IntRange(min=1), help="Show at most this many, the oldest first.")
+@click.option("--limit", type=COUNT, help="Show at most this many, the oldest first.")
 @config_option
 @dsn_option
 @output_option
@@ -120,7 +125,7 @@ def list_(*, limit: int | None, config: Path | None, dsn: str | None, output: st
 
 
 @dead_letters.command(epilog=examples("visit-consumer dead-letters show 17 --config visits.yaml"))
-@click.argument("number", metavar="ID", type=int)
+@click.argument("number", metavar="ID", type=ID)
 @config_option
 @dsn_option
 @output_option
@@ -145,14 +150,14 @@ def show(number: int, config: Path | None, dsn: str | None, output: str) -> None
 def _show(letter: StoredDeadLetter, fields: Mapping[str, object] | str | None) -> None:
     for name, value in _row(letter).items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' ')}: {value}")
+            click.echo(f"{name.replace('_', ' ')}: {shown(value)}")
     for name, data in _bytes_of(letter).items():
         if data is not None:
             click.echo(f"{name}, {len(data)} bytes:")
             for line in hex_dump(data):
                 click.echo(f"  {line}")
     if isinstance(fields, str):
-        click.echo(f"fields: none, {fields}")
+        click.echo(f"fields: none, {printable(fields)}")
     elif fields is not None:
         click.echo("fields:")
         for name, value in fields.items():

@@ -26,6 +26,7 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
+from consumer.commands.values import NAME, TextFile
 from consumer.events.visit_defined import announcer
 from consumer.model import VisitRecords
 from consumer.task.butler_rows import visit_tables
@@ -42,8 +43,8 @@ _STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter"
         "visit-consumer define exposures.jsonl --instrument LATISS --config visits.yaml --dsn 'dbname=visits'",
     ),
 )
-@click.argument("exposures", type=click.File(encoding="utf-8"))
-@click.option("--instrument", required=True, help="Instrument of all exposures.")
+@click.argument("exposures", type=TextFile(encoding="utf-8"))
+@click.option("--instrument", type=NAME, required=True, help="Instrument of all exposures.")
 @click.option(
     "--camera",
     multiple=True,
@@ -52,10 +53,10 @@ _STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter"
 )
 @click.option("--group-exposures", metavar="RULE", help="Grouping rule, such as one-to-one or by-group-metadata.")
 @click.option("--group-id", type=click.Choice(["digits", "lsst"]), help="How by-group-metadata makes a visit's id.")
-@click.option("--padding", type=click.IntRange(min=0), help="Pixels added on all four sides of every detector.")
+@click.option("--padding", type=click.IntRange(0, 1_000_000), help="Pixels added on all four sides of every detector.")
 @click.option("--merge-exposures", is_flag=True, help="Regions cover all exposures of a visit, not only the first.")
 @click.option(
-    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that compute regions."
+    "--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes that compute regions."
 )
 @click.option("--update-records", is_flag=True, help="Rewrite stored visits that differ.")
 @click.option("--incremental", is_flag=True, help="Add to stored visits: their members count beside the given ones.")

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from consumer.commands.options import examples, reports_errors
+from consumer.commands.values import ID, FilePath
 from consumer.demo.run import DemoOptions, run_demo
 
 _WIDTH = 110
@@ -17,18 +18,18 @@ _WIDTH = 110
 @click.command(epilog=examples("visit-consumer demo", "visit-consumer demo --exposures 20 --stay"))
 @click.option(
     "--directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilePath(file_okay=False, path_type=Path),
     help="Folder of the database; an existing one is used again. Default: a temporary folder.",
 )
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilePath(file_okay=False, path_type=Path),
     default=DemoOptions().output,
     show_default=True,
     help="Folder for the picture.",
 )
 @click.option("--exposures", type=click.IntRange(0, 70), default=DemoOptions().exposures, show_default=True)
-@click.option("--seed", type=int, default=DemoOptions().seed, show_default=True)
+@click.option("--seed", type=ID, default=DemoOptions().seed, show_default=True)
 @click.option("--stay", is_flag=True, help="Keep serving metrics and the status page until Enter is pressed.")
 @reports_errors
 def demo(directory: Path | None, output: Path, exposures: int, seed: int, stay: bool) -> None:

@@ -17,14 +17,15 @@ from consumer.commands.options import (
     shown,
     tool_settings,
 )
+from consumer.commands.values import ID, NAME, printable
 from consumer.read.explain import explain_exposure
 
 
 @click.command(
     epilog=examples("visit-consumer explain 2026110100042 --instrument LSSTCam --config visits.yaml"),
 )
-@click.argument("exposure", type=click.IntRange(min=0))
-@click.option("--instrument", help="Instrument of the exposure; without it, every one that has this id.")
+@click.argument("exposure", type=ID)
+@click.option("--instrument", type=NAME, help="Instrument of the exposure; without it, every one that has this id.")
 @config_option
 @dsn_option
 @output_option
@@ -42,7 +43,7 @@ def explain(exposure: int, instrument: str | None, config: Path | None, dsn: str
         print_json(explanations)
         return
     for each in explanations:
-        click.echo(each["summary"])
+        click.echo(printable(each["summary"]))
         _details(each, 1)
 
 

@@ -15,6 +15,7 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
+from consumer.commands.values import DAY_OBS, NAME, Finite
 from consumer.read.find import Found, find_visits
 from consumer.regions import s_region
 
@@ -25,17 +26,17 @@ from consumer.regions import s_region
         "visit-consumer find --ra 53.1 --dec -27.8 --radius 0.5 --day-obs 20261101 --output json --config visits.yaml",
     )
 )
-@click.option("--ra", "ra_deg", type=click.FloatRange(0, 360), required=True, help="Right ascension, degrees, ICRS.")
-@click.option("--dec", "dec_deg", type=click.FloatRange(-90, 90), required=True, help="Declination, degrees, ICRS.")
+@click.option("--ra", "ra_deg", type=Finite(0, 360), required=True, help="Right ascension, degrees, ICRS.")
+@click.option("--dec", "dec_deg", type=Finite(-90, 90), required=True, help="Declination, degrees, ICRS.")
 @click.option(
     "--radius",
     "radius_deg",
-    type=click.FloatRange(0, 180),
+    type=Finite(0, 180),
     default=0.0,
     help="Radius of a circle around the point, degrees.",
 )
-@click.option("--day-obs", type=int, help="Only of this observing day, YYYYMMDD.")
-@click.option("--instrument", help="Only of this instrument.")
+@click.option("--day-obs", type=DAY_OBS, help="Only of this observing day, YYYYMMDD.")
+@click.option("--instrument", type=NAME, help="Only of this instrument.")
 @config_option
 @dsn_option
 @output_option

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from consumer.commands.values import FilePath, printable
 from consumer.config import Settings, load_settings, secret_values
 from consumer.errors import ConfigurationError, VisitConsumerError
 from consumer.logs import Redaction, configure_logging
@@ -33,7 +34,7 @@ Row = Mapping[str, object]
 config_option = click.option(
     "--config",
     "config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False, path_type=Path),
     envvar="VISIT_CONSUMER_CONFIG",
     help="Settings, a YAML file; environment variables VISIT_CONSUMER_... override it.",
 )
@@ -77,7 +78,7 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
 
 def complain(text: str) -> None:
     """Print a line on standard error, without any password that it may hold."""
-    click.echo(f"visit-consumer: {Redaction().text(text)}", err=True)
+    click.echo(f"visit-consumer: {printable(Redaction().text(text))}", err=True)
 
 
 def settings_from(config: Path | None) -> Settings:
@@ -161,4 +162,4 @@ def shown(value: object) -> str:
         return f"{value:.6g}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(str, value))
-    return str(value)
+    return printable(str(value))

@@ -1,5 +1,6 @@
 """The commands ``positions show|set|accept-gap|take-over``."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
+from consumer.commands.values import NAME, PARTITION
+from consumer.events.validation import INT64_MAX, shown
 from consumer.model import PartitionId
 
 
@@ -64,8 +67,8 @@ def show(*, ask_log: bool, config: Path | None, dsn: str | None, output: str) ->
         "visit-consumer positions set --topic raw-ingested --partition 0 --offset 1500 --dry-run --config visits.yaml",
     ),
 )
-@click.option("--topic", required=True, help="Topic of the partition.")
-@click.option("--partition", required=True, type=click.IntRange(min=0), help="Its number.")
+@click.option("--topic", type=NAME, required=True, help="Topic of the partition.")
+@click.option("--partition", required=True, type=PARTITION, help="Its number.")
 @click.option("--offset", required=True, metavar="OFFSET", help="The offset to read next; or earliest, or latest.")
 @click.option("--force", is_flag=True, help="Accept an offset that is outside the log.")
 @dry_run_option
@@ -88,9 +91,11 @@ def set_(
 
     Reading messages a second time changes no row; skipping messages loses them.
     """
-    if offset not in {EARLIEST, LATEST} and not offset.isdecimal():
-        raise click.BadParameter(f"{offset!r} is no offset: give a number, earliest or latest", param_hint="--offset")
-    where = int(offset) if offset.isdecimal() else offset
+    number = int(offset) if re.fullmatch(r"\d{1,19}", offset, re.ASCII) else None
+    if offset not in {EARLIEST, LATEST} and (number is None or number > INT64_MAX):
+        hint = f"{shown(offset)} is no offset: give a number, earliest or latest"
+        raise click.BadParameter(hint, param_hint="--offset")
+    where = offset if number is None else number
     settings = tool_settings(config, dsn, kafka=True)
     _print_changes([set_position(settings, PartitionId(topic, partition), where, force=force, dry_run=dry_run)], output)
 
@@ -102,8 +107,8 @@ def set_(
         "visit-consumer positions accept-gap --topic raw-ingested --partition 0 --config visits.yaml",
     ),
 )
-@click.option("--topic", help="Only of this topic.")
-@click.option("--partition", type=click.IntRange(min=0), help="Only of this partition.")
+@click.option("--topic", type=NAME, help="Only of this topic.")
+@click.option("--partition", type=PARTITION, help="Only of this partition.")
 @dry_run_option
 @config_option
 @dsn_option

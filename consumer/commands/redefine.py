@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.progress import track
 
 from consumer.admin.redefine import Redefinition, Scope
 from consumer.commands.options import (
@@ -22,6 +24,7 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
+from consumer.commands.values import DAY_OBS, ID, NAME
 from consumer.domain.redefinition import ChangeKind, VisitChange
 
 _BAD = frozenset({ChangeKind.CONFLICT, ChangeKind.FAILED})
@@ -33,9 +36,9 @@ _BAD = frozenset({ChangeKind.CONFLICT, ChangeKind.FAILED})
         "visit-consumer redefine --instrument LSSTCam --visit 2026110100042 --config visits.yaml",
     )
 )
-@click.option("--instrument", required=True, help="Instrument of the visits.")
-@click.option("--day-obs", type=int, help="All visits of this observing day, YYYYMMDD.")
-@click.option("--visit", type=int, help="This visit, and those that share a group with it before or after the change.")
+@click.option("--instrument", type=NAME, required=True, help="Instrument of the visits.")
+@click.option("--day-obs", type=DAY_OBS, help="All visits of this observing day, YYYYMMDD.")
+@click.option("--visit", type=ID, help="This visit, and those that share a group with it before or after the change.")
 @dry_run_option
 @config_option
 @dsn_option
@@ -53,9 +56,9 @@ def redefine(
 ) -> None:
     """Define visits again from the stored exposures, after a change of padding, rule or camera.
 
-    The command shows the changes, then replaces rows and removes visits that are no longer defined, in one transaction
-    for each visit and those that it replaces. Restart running consumers with the changed settings first. Visits that
-    cannot be defined stay unchanged, and the exit code is 1.
+    The command replaces rows and removes visits that are no longer defined, in one transaction for each visit and those
+    that it replaces, and then shows what changed; --dry-run shows it without a change. Restart running consumers with
+    the changed settings first. Visits that cannot be defined stay unchanged, and the exit code is 1.
     """
     if (day_obs is None) == (visit is None):
         raise click.UsageError("say what: either --day-obs or --visit")
@@ -64,17 +67,15 @@ def redefine(
     with open_database(settings) as database:
         work = Redefinition(database, settings, scope)
         parts = work.components()
-        planned = [change for part in parts for change in work.redefine(part, write=False)]
-        if output != JSON:
-            _show(planned, title="would change" if dry_run else "changes")
-        if dry_run:
-            changes = planned
-        else:
+        if not dry_run:
             work.store_systems()
-            changes = [change for part in parts for change in work.redefine(part, write=True)]
+        console = Console(stderr=True)
+        bar = track(parts, "redefining", console=console, disable=not console.is_terminal)
+        changes = [change for part in bar for change in work.redefine(part, write=not dry_run)]
     if output == JSON:
         print_json([asdict(each) for each in changes])
     else:
+        _show(changes, title="would change" if dry_run else "changes")
         counts = Counter(each.kind.value for each in changes)
         click.echo(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "no exposures", err=True)
     if any(each.kind in _BAD for each in changes):

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from consumer.commands.options import config_option, examples, reports_errors, settings_from
+from consumer.commands.values import COUNT, DAY_OBS, ID, NAME, PARTITION, Finite
 from consumer.kafka.night_producer import Pace, produce_night
 from consumer.kafka.properties import Properties, connection_properties
 from consumer.simulation import INSTRUMENTS, SimulationSettings, simulate_night
@@ -21,35 +22,37 @@ _DEFAULTS = SimulationSettings()
     )
 )
 @config_option
-@click.option("--bootstrap-servers", help="Brokers, host:port; instead of --config.")
-@click.option("--topic", help="Topic to send to; default: the first of kafka.topics, or raw-ingested.")
+@click.option("--bootstrap-servers", type=NAME, help="Brokers, host:port; instead of --config.")
+@click.option("--topic", type=NAME, help="Topic to send to; default: the first of kafka.topics, or raw-ingested.")
 @click.option("--instrument", type=click.Choice(list(INSTRUMENTS)), default=_DEFAULTS.instrument, show_default=True)
-@click.option("--exposures", type=int, default=_DEFAULTS.exposures, show_default=True, help="Exposures of all kinds.")
-@click.option("--detectors", type=int, help="Number of detectors; default: the whole camera.")
+@click.option("--exposures", type=COUNT, default=_DEFAULTS.exposures, show_default=True, help="Exposures of all kinds.")
+@click.option("--detectors", type=COUNT, help="Number of detectors; default: the whole camera.")
 @click.option(
-    "--day-obs", type=int, default=_DEFAULTS.day_obs, show_default=True, help="First observing day, YYYYMMDD."
+    "--day-obs", type=DAY_OBS, default=_DEFAULTS.day_obs, show_default=True, help="First observing day, YYYYMMDD."
 )
-@click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Equal seeds give equal nights.")
-@click.option("--rate", type=float, help="Exposures a second; default: as fast as possible.")
-@click.option("--speed", type=float, help="1: the night in its own time, 10: ten times as fast.")
+@click.option("--seed", type=ID, default=_DEFAULTS.seed, show_default=True, help="Equal seeds give equal nights.")
+@click.option("--rate", type=Finite(), help="Exposures a second; default: as fast as possible.")
+@click.option("--speed", type=Finite(), help="1: the night in its own time, 10: ten times as fast.")
 @click.option(
-    "--calibrations", type=float, default=_DEFAULTS.calibrations, show_default=True, help="Fraction of exposures."
-)
-@click.option("--closed-dome", type=float, default=_DEFAULTS.closed_dome, show_default=True, help="Fraction of groups.")
-@click.option(
-    "--snaps", type=float, default=_DEFAULTS.snaps, show_default=True, help="Fraction of groups with two snaps."
+    "--calibrations", type=Finite(), default=_DEFAULTS.calibrations, show_default=True, help="Fraction of exposures."
 )
 @click.option(
-    "--duplicates", type=float, default=_DEFAULTS.duplicates, show_default=True, help="Fraction of raws sent twice."
-)
-@click.option("--disorder", type=float, default=_DEFAULTS.disorder_s, show_default=True, help="Longest delay, s.")
-@click.option(
-    "--corrections", type=float, default=_DEFAULTS.corrections, show_default=True, help="Fraction of exposures."
+    "--closed-dome", type=Finite(), default=_DEFAULTS.closed_dome, show_default=True, help="Fraction of groups."
 )
 @click.option(
-    "--bad-messages", type=float, default=_DEFAULTS.bad_messages, show_default=True, help="Fraction of messages."
+    "--snaps", type=Finite(), default=_DEFAULTS.snaps, show_default=True, help="Fraction of groups with two snaps."
 )
-@click.option("--schema-id", type=int, help="Use Confluent framing with this registry id.")
+@click.option(
+    "--duplicates", type=Finite(), default=_DEFAULTS.duplicates, show_default=True, help="Fraction of raws sent twice."
+)
+@click.option("--disorder", type=Finite(), default=_DEFAULTS.disorder_s, show_default=True, help="Longest delay, s.")
+@click.option(
+    "--corrections", type=Finite(), default=_DEFAULTS.corrections, show_default=True, help="Fraction of exposures."
+)
+@click.option(
+    "--bad-messages", type=Finite(), default=_DEFAULTS.bad_messages, show_default=True, help="Fraction of messages."
+)
+@click.option("--schema-id", type=PARTITION, help="Use Confluent framing with this registry id.")
 @reports_errors
 def simulate(
     config: Path | None,
