@@ -34,6 +34,10 @@ from consumer.service.batch import MOST_GROUPS_OF_A_TICK, Batch, BatchResult
 from consumer.service.store_visits import VisitTables, store_visits
 
 
+class CrowdedError(Exception):
+    """A batch concerns more open groups than one transaction has time for."""
+
+
 class Tables(VisitTables, Protocol):
     """The reads and writes of one batch; see `consumer.postgres.batch_tables.BatchTransaction` for each."""
 
@@ -54,7 +58,9 @@ class Tables(VisitTables, Protocol):
     def insert_raw_regions(self, regions: Iterable[RawRegion]) -> None:
         """Store what raws' own WCS said, where nothing newer is stored."""
 
-    def lock_due_groups(self, stream_times_ms: Mapping[int, int], later: Collection[Later]) -> list[OpenGroup]:
+    def lock_due_groups(
+        self, stream_times_ms: Mapping[int, int], later: Collection[Later], most: int | None
+    ) -> list[OpenGroup]:
         """Read and lock the groups that fall due, or that later exposures supersede."""
 
     def lock_first_due_groups(
@@ -82,6 +88,7 @@ def apply_batch(
     *,
     announce: Announce | None = None,
     alone: bool = False,
+    most_groups: int | None = None,
     stopwatch: Callable[[], float] = float,
 ) -> BatchResult:
     """Apply a batch inside an open transaction; the caller commits.
@@ -98,7 +105,8 @@ def apply_batch(
         Encodes announcements for the outbox; None: nothing is announced.
     alone
         Write each visit under a savepoint: one that PostgreSQL refuses fails its group, and nothing else.
-
+    most_groups
+        Do not apply a batch of events that makes more groups due or superseded; None: any number.
     stopwatch
         Seconds of a monotonic clock, for the times in the result; by default it stands still.
 
@@ -111,6 +119,8 @@ def apply_batch(
     ------
     FencedError
         When the batch's partitions are not ours, or not where we left them; nothing must be committed then.
+    CrowdedError
+        When more than `most_groups` are concerned; nothing must be committed then either.
     """
     result = BatchResult(bad=batch.dead_letters, dead_letters=list(batch.dead_letters))
     tables.advance(batch.offset_updates)
@@ -119,7 +129,7 @@ def apply_batch(
     result.new, result.repeated, result.contradicting = merged.new, merged.repeated, merged.contradicting
     result.off_sky = merged.off_sky
     result.dead_letters += merged.dead_letters
-    buffer, open_before = _fill_buffer(tables, merged, batch, rules)
+    buffer, open_before = _fill_buffer(tables, merged, batch, rules, most_groups)
     for change in merged.changes:
         buffer.advance(change.offset_id, change.stream_time_ms)
         buffer.apply(change)
@@ -177,7 +187,7 @@ def _store_exposures(tables: Tables, updates: list[ExposureUpdate], rules: Mappi
 
 
 def _fill_buffer(
-    tables: Tables, merged: MergedBatch, batch: Batch, rules: Mapping[str, Instrument]
+    tables: Tables, merged: MergedBatch, batch: Batch, rules: Mapping[str, Instrument], most: int | None
 ) -> tuple[OpenGroups, set[GroupKey]]:
     """Load the open groups that the batch may concern, and their members as they were before it."""
     if not any(each.buffers for each in rules.values()):
@@ -193,7 +203,9 @@ def _fill_buffer(
     groups = {g.key: g for g in tables.open_groups(touched)} if touched else {}
     if batch.events:
         # All of them, before the events are applied: whether one comes too late must not depend on the batch's borders.
-        due = tables.lock_due_groups(batch.stream_times_ms, _latest(later))
+        due = tables.lock_due_groups(batch.stream_times_ms, _latest(later), None if most is None else most + 1)
+        if most is not None and len(due) > most:
+            raise CrowdedError
     else:
         due = tables.lock_first_due_groups(batch.stream_times_ms, rules.keys(), MOST_GROUPS_OF_A_TICK)
     groups |= {g.key: g for g in due if g.key not in touched}

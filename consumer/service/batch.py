@@ -12,7 +12,8 @@ from consumer.service.region_prefetch import Prefetched
 
 MOST_GROUPS_OF_A_TICK = 1_000
 """So many groups one tick closes at most, those that were due first; the others stay due, for the next tick. After an
-outage all open groups may be due at once, which would be more than a transaction has time for."""
+outage all open groups may be due at once, which would be more than a transaction has time for. A batch of events that
+concerns more of them is applied in parts, after ticks that close what was due before its first event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,14 @@ class BatchResult:
     region_s: float = 0.0
     write_s: float = 0.0
     commit_s: float = 0.0
+
+
+def closing_before(batch: Batch) -> Batch:
+    """Make the tick that closes what is due before the first event of a batch: the first step of applying it."""
+    first = batch.events[0]
+    (update,) = (each for each in batch.offset_updates if each.offset_id == first.offset_id)
+    moved = update._replace(next_offset=update.expected, stream_time_ms=first.stream_time_ms)
+    return Batch(offset_updates=(moved,), stream_times_ms={first.offset_id: first.stream_time_ms})
 
 
 def bisect(batch: Batch) -> tuple[Batch, Batch]:

@@ -25,8 +25,8 @@ from consumer.metrics import Metrics
 from consumer.model import DeadLetter
 from consumer.postgres.backoff import Backoff
 from consumer.postgres.connection import error_class, took_too_long
-from consumer.service.apply_batch import Tables, apply_batch
-from consumer.service.batch import Batch, BatchResult, bisect
+from consumer.service.apply_batch import CrowdedError, Tables, apply_batch
+from consumer.service.batch import MOST_GROUPS_OF_A_TICK, Batch, BatchResult, bisect, closing_before
 from consumer.service.leases import PositionStore
 from consumer.service.runtime import Runtime
 
@@ -144,6 +144,8 @@ class Writer:
             return [Written(batch, self._commit(batch))]
         except _HalveError:
             return self._halves(batch)
+        except CrowdedError:
+            return self._uncrowd(batch)
         except DataRefusedError as error:
             # Two replicas that define one visit at the same moment meet here; the second look sees what the first did.
             self._log.warning("PostgreSQL refuses a row, trying again", detail=error.detail, sqlstate=error.sqlstate)
@@ -180,15 +182,31 @@ class Writer:
             error.committed[:0] = done
             raise
 
+    def _uncrowd(self, batch: Batch) -> list[Written]:
+        """Close what is due before the first event, a bounded number at a time, and apply the batch in parts."""
+        done: list[Written] = []
+        tick = closing_before(batch)
+        while not done or len(done[-1].result.closed) == MOST_GROUPS_OF_A_TICK:
+            done.append(Written(tick, self._commit(tick)))
+        try:
+            if len(batch.events) > 1:
+                return done + self._halves(batch)
+            return [*done, Written(batch, self._commit(batch, bounded=False))]
+        except FencedError as error:
+            error.committed[:0] = done
+            raise
+
     def _half(self, batch: Batch) -> list[Written]:
         try:
             return [Written(batch, self._commit(batch))]
         except _HalveError:
             return self._halves(batch)
+        except CrowdedError:
+            return self._uncrowd(batch)
         except DataRefusedError as error:
             return self._isolate(batch, error)
 
-    def _commit(self, batch: Batch, *, visits_alone: bool = False) -> BatchResult:
+    def _commit(self, batch: Batch, *, visits_alone: bool = False, bounded: bool = True) -> BatchResult:
         """Apply a batch in one transaction, until it is known to have happened, or to be refused."""
         last: BatchResult | None = None
         too_long = 0
@@ -203,6 +221,7 @@ class Writer:
                         self._rules,
                         announce=self._announce,
                         alone=visits_alone,
+                        most_groups=MOST_GROUPS_OF_A_TICK if bounded and not visits_alone else None,
                         stopwatch=self._runtime.stopwatch_s,
                     )
                     if applied.contested and len(batch.events) > 1:

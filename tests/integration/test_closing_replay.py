@@ -79,7 +79,7 @@ def night(seed: int) -> list[tuple[Exposure, float]]:
         at_s += chance.choice([0, 0, 60, 400])
     # One group that something is heard of all the time, until it is too old
     for snap in range(45):
-        one = exposure(1_000 + snap, group="99", timespan_begin=BEGIN_TAI_NS + 10**15, timespan_end=None)
+        one = exposure(1_000 + snap, group="99", timespan_begin=BEGIN_TAI_NS + 10**14, timespan_end=None)
         announced.append((one, at_s + 90 * snap))
     return sorted(announced, key=lambda each: each[1])
 

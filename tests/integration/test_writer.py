@@ -15,6 +15,8 @@ from consumer.postgres.batch_tables import BatchStore
 from consumer.postgres.connection import Database
 from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetters
 from consumer.postgres.offsets import Positions
+from consumer.service import apply_batch
+from consumer.service import writer as writer_module
 from consumer.service.runtime import SYSTEM
 from consumer.service.writer import Writer
 from tests.support.exposures import exposure
@@ -97,6 +99,44 @@ def test_a_visit_whose_name_became_free_needed_the_message_that_freed_it(postgre
         assert result is not None
         assert {each.definition.name for each in result.written} == {"X", "Y"}
         assert {each.last_ms for each in result.diff.candidates} == {START_MS + 2}
+
+
+BY_GROUP = rules_of({**CONFIG, "group_exposures": "by-group-metadata"})
+
+
+@pytest.mark.parametrize("most", [3, 10_000])
+def test_a_batch_of_events_closes_a_bounded_number_of_groups(
+    postgres18: PostgresServer, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """After an outage the first message makes all groups due; later ones make more due, or supersede them."""
+    for module in (apply_batch, writer_module):
+        monkeypatch.setattr(module, "MOST_GROUPS_OF_A_TICK", most)
+    exposures = [exposure(number, group=f"G{number:03d}") for number in range(1, 41)]
+    log = NightLog.of()
+    for number, raw in enumerate(raws_of(exposures, 0)):
+        # 20 groups open together; an hour later the next 10, one after the other; an hour later the last 10.
+        log.append(raw, at_ms=START_MS + number + 3_600_000 * (number // 10 - (number >= 10)))
+    messages = log.partitions[PARTITION]
+    with postgres18.database(prepare) as dsn:
+        with writing(dsn, BY_GROUP) as (writer, gathers):
+            done = []
+            for some in (messages[:20], messages[20:]):
+                gathers.put(some)
+                batch = gathers.builder.take()
+                assert batch is not None
+                done += writer.write(batch).result(60.0)
+        # One exposure closes none by itself, but may be the one that a tick has to come before.
+        assert max(len(each.result.closed) for each in done) <= most
+        assert sum(len(each.result.closed) for each in done) >= 30
+        found = canonical(dsn)
+    with postgres18.database(prepare) as dsn:
+        with writing(dsn, BY_GROUP) as (writer, gathers):
+            for message in messages:
+                gathers.put([message])
+                batch = gathers.builder.take()
+                assert batch is not None
+                writer.write(batch).result(30.0)
+        assert canonical(dsn) == found
 
 
 @pytest.mark.parametrize("stamp_ms", [2**63 - 1, 300_000_000_000_000, 253_402_300_800_000, -1])

@@ -88,7 +88,8 @@ RETURNING instrument, group_key, clock, opened_ms, last_ms, superseded_ms, lates
 
 -- name: lock_due_groups
 -- Groups that fall due by the batch's stream times, or that an exposure of the batch supersedes. Most often there is none, but
--- the planner cannot know: OFFSET 0 keeps it from reading all open groups instead of two indexes.
+-- the planner cannot know: LIMIT keeps it from reading all open groups instead of two indexes, and a batch from locking
+-- more of them than a transaction may close.
 SELECT instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms
 FROM open_group
 WHERE (instrument, group_key) IN (
@@ -98,7 +99,7 @@ WHERE (instrument, group_key) IN (
         SELECT instrument, group_key
         FROM open_group
         WHERE clock = due.clock AND deadline_ms <= due.clock_ms
-        OFFSET 0
+        LIMIT %(most)s
     ) AS waiting
     UNION
     SELECT waiting.instrument, waiting.group_key
@@ -109,7 +110,7 @@ WHERE (instrument, group_key) IN (
         FROM open_group
         WHERE superseded_ms IS NULL AND clock = later.clock AND instrument = later.instrument
             AND latest_begin < later.begin
-        OFFSET 0
+        LIMIT %(most)s
     ) AS waiting
 )
 ORDER BY instrument, group_key
