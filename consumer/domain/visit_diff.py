@@ -42,6 +42,8 @@ class VisitDiff:
     stale: list[StoredVisit] = field(default_factory=list)
     """Stored visits that their group, closed again, no longer defines."""
     conflicts: list[tuple[Candidate, DeadLetter]] = field(default_factory=list)
+    rivals: set[tuple[GroupKey, GroupKey]] = field(default_factory=set)
+    """For each conflict, the group that was refused a visit, and the group that has its id or name."""
 
     @property
     def freed(self) -> set[str]:
@@ -83,6 +85,7 @@ def diff_visits(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[
         other = next((owner[c] for c in claims if owner.get(c, mine) != mine), None)
         if other is not None:
             diff.conflicts.append((candidate, _conflict(candidate, other)))
+            diff.rivals.add((candidate.group, other[0]))
             if own is not None and candidate.group in reclosed:
                 diff.stale.append(own)
             continue

@@ -7,8 +7,7 @@ wait for each other, PostgreSQL ends one of the transactions, and it is tried ag
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 from consumer.domain import (
     ExposureKey,
@@ -19,66 +18,20 @@ from consumer.domain import (
     fold_raws,
     merge,
 )
-from consumer.domain.closing import Deadline, Later, OpenGroup, Waiting, deadline
+from consumer.domain.closing import Later, deadline
 from consumer.domain.open_groups import Member, OpenGroups
 from consumer.events.visit_defined import Announce
 from consumer.model import (
-    DeadLetter,
     GroupKey,
-    OffsetUpdate,
-    PartitionId,
-    RawRegion,
     VisitRecords,
 )
 from consumer.service.batch import MOST_GROUPS_OF_A_TICK, Batch, BatchResult
-from consumer.service.store_visits import VisitTables, store_visits
+from consumer.service.store_visits import store_visits
+from consumer.service.tables import Tables
 
 
 class CrowdedError(Exception):
     """A batch concerns more open groups than one transaction has time for."""
-
-
-class Tables(VisitTables, Protocol):
-    """The reads and writes of one batch; see `consumer.postgres.batch_tables.BatchTransaction` for each."""
-
-    def advance(self, offset_updates: Sequence[OffsetUpdate]) -> None:
-        """Move the stored positions, or raise FencedError."""
-
-    def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]:
-        """Store exposures that are new, and tell which were."""
-
-    def lock_exposures(self, keys: Iterable[ExposureKey]) -> dict[ExposureKey, KnownExposure]:
-        """Read stored exposures and keep them from changing."""
-
-    def update_exposures(
-        self, merged: Mapping[ExposureKey, KnownExposure], stored: Mapping[ExposureKey, KnownExposure]
-    ) -> None:
-        """Store what merging made of locked exposures."""
-
-    def insert_raw_regions(self, regions: Iterable[RawRegion]) -> None:
-        """Store what raws' own WCS said, where nothing newer is stored."""
-
-    def lock_due_groups(
-        self, stream_times_ms: Mapping[int, int], later: Collection[Later], most: int | None
-    ) -> list[OpenGroup]:
-        """Read and lock the groups that fall due, or that later exposures supersede."""
-
-    def lock_first_due_groups(
-        self, stream_times_ms: Mapping[int, int], instruments: Collection[str], most: int
-    ) -> list[OpenGroup]:
-        """Read and lock the groups of these instruments that fall due, at most so many: the earliest."""
-
-    def store_groups(self, groups: Iterable[tuple[OpenGroup, Deadline]]) -> None:
-        """Store groups that stay open."""
-
-    def write_dead_letters(self, letters: Sequence[DeadLetter], stream_times_ms: Mapping[PartitionId, int]) -> None:
-        """Store dead letters."""
-
-    def resolve_dead_letters_of_exposures(self, exposures: Collection[ExposureKey]) -> None:
-        """Resolve the dead letters of exposures that were off sky."""
-
-    def waiting(self, offset_ids: Collection[int]) -> dict[int, Waiting]:
-        """Read what waits on the stream time of each of these positions."""
 
 
 def apply_batch(
@@ -144,7 +97,7 @@ def apply_batch(
         buffer,
         rules,
         batch.prefetched,
-        renamed=merged.renamed,
+        merged=merged,
         announce=announce,
         alone=alone,
         stopwatch=stopwatch,

@@ -6,22 +6,19 @@ transaction, so that the result does not depend on the order in which groups clo
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from consumer.domain import (
     Candidate,
     Defined,
     ExposureKey,
     Instrument,
-    KnownExposure,
+    MergedBatch,
     StoredVisit,
     VisitDiff,
-    VisitKey,
     define,
     diff_visits,
     group_dead_letter,
 )
-from consumer.domain.closing import OpenGroup
 from consumer.domain.open_groups import Closing, Member, OpenGroups, group_of_members
 from consumer.domain.visit_records import make_records
 from consumer.errors import DataRefusedError, DeadLetterReason, GroupError
@@ -29,42 +26,7 @@ from consumer.events.visit_defined import Announce, RemovedVisit, outbox_rows, r
 from consumer.model import CloseReason, DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords, VisitRegions
 from consumer.regions import compute_each
 from consumer.service.region_prefetch import Prefetched, prefetched_regions
-
-
-class VisitTables(Protocol):
-    """The reads and writes that visits need; see `consumer.postgres.batch_tables.BatchTransaction` for each."""
-
-    def raw_regions(self, exposures: Iterable[ExposureKey]) -> dict[ExposureKey, list[RawRegion]]:
-        """Read what the raws' own WCS said, by exposure."""
-
-    def open_groups(self, keys: Collection[GroupKey]) -> list[OpenGroup]:
-        """Claim the rows of groups; return those that were open already."""
-
-    def group_members(self, keys: Collection[GroupKey]) -> list[KnownExposure]:
-        """Read the stored exposures of groups."""
-
-    def delete_groups(self, keys: Collection[GroupKey]) -> None:
-        """Remove groups that closed."""
-
-    def lock_visits(self, visits: Sequence[tuple[str, int, str]], groups: Collection[GroupKey]) -> list[StoredVisit]:
-        """Read and lock the stored visits that have these (instrument, id, name), or belong to these groups."""
-
-    def delete_visits(self, visits: Sequence[StoredVisit]) -> list[RemovedVisit]:
-        """Remove every row of visits; return what was stored of them."""
-
-    def write_visits(
-        self, visits: Sequence[VisitRecords], replaced: Sequence[StoredVisit], *, alone: bool
-    ) -> dict[VisitKey, int]:
-        """Store the rows of visits and return their revisions, or raise DataRefusedError."""
-
-    def refused_groups(self, instruments: Collection[str]) -> set[GroupKey]:
-        """Read the groups that were refused a visit whose id or name another group has."""
-
-    def resolve_dead_letters(self, groups: Collection[GroupKey]) -> None:
-        """Resolve the dead letters of groups that are visits now."""
-
-    def write_outbox(self, rows: Sequence[tuple[str, int, int, bytes]]) -> None:
-        """Store announcements: instrument, visit, revision, payload."""
+from consumer.service.tables import VisitTables
 
 
 @dataclass(slots=True)
@@ -89,7 +51,7 @@ def store_visits(
     rules: Mapping[str, Instrument],
     prefetched: Prefetched,
     *,
-    renamed: Collection[str] = (),
+    merged: MergedBatch,
     announce: Announce | None,
     alone: bool,
     stopwatch: Callable[[], float],
@@ -106,8 +68,8 @@ def store_visits(
         By instrument.
     prefetched
         Regions that were computed already.
-    renamed
-        Instruments in which the batch gave up visit ids or names, if only in between.
+    merged
+        The batch's exposures: which groups they belong or belonged to, and where visit ids or names were given up.
     announce
         Encodes announcements for the outbox; None: nothing is announced.
     alone
@@ -130,9 +92,16 @@ def store_visits(
         freed = one.run()
         in_order = in_order and not freed
         closings, opened = _refused_before(tables, rules, outcome, freed, last_ms), []
-    outcome.contested = bool(outcome.diff.conflicts) and not in_order
-    # One that was given up and taken again within the batch would have gone to a group that was refused it before.
-    outcome.contested |= bool(renamed) and bool(tables.refused_groups(renamed))
+    ours = {key for each in merged.changes for key in (each.key, each.former_key or each.key)}
+    ours |= {each.group.key for each in (*buffer.closings, *buffer.open_now())}
+    outcome.contested = not in_order and any(ours & {*pair} for pair in outcome.diff.rivals)
+    if merged.renamed and not outcome.contested:
+        # One that was given up and taken again within the batch would have gone to a group that was refused it before.
+        refused = {key for key in tables.refused_groups(merged.renamed) if key.instrument in rules}
+        rivals = {pair for pair in outcome.diff.rivals if pair[0] in refused}
+        others = refused - {key for key, _ in rivals}
+        concerned = others | _owners(tables, rules, others) | {key for pair in rivals for key in pair}
+        outcome.contested = bool(ours & concerned)
     return outcome
 
 
@@ -150,11 +119,10 @@ def _refused_before(
     if not refused:
         return []
     closed = refused - {group.key for group in tables.open_groups(refused)}
-    members: dict[GroupKey, list[Member]] = {key: [] for key in closed}
-    for known in tables.group_members(closed):
-        members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known.detectors)))
+    members = _members(tables, rules, closed)
     tables.delete_groups(closed)
     diff = outcome.diff
+    diff.rivals = {pair for pair in diff.rivals if pair[0] not in closed}
     diff.conflicts = [(c, letter) for c, letter in diff.conflicts if c.group not in closed]
     outcome.dead_letters = [
         letter
@@ -171,6 +139,25 @@ def _refused_before(
         )
         for key in sorted(closed)
     ]
+
+
+def _members(
+    tables: VisitTables, rules: Mapping[str, Instrument], groups: Collection[GroupKey]
+) -> dict[GroupKey, list[Member]]:
+    members: dict[GroupKey, list[Member]] = {key: [] for key in groups}
+    for known in tables.group_members(groups) if groups else ():
+        members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known.detectors)))
+    return members
+
+
+def _owners(tables: VisitTables, rules: Mapping[str, Instrument], refused: Collection[GroupKey]) -> set[GroupKey]:
+    """Return the groups that have the visit ids and names which refused groups want."""
+    if not refused:
+        return set()
+    closings = [group_of_members(key, each) for key, each in _members(tables, rules, refused).items()]
+    wanted = define(closings, [], rules, _raws_of(tables, closings, rules)).candidates
+    named = [(c.definition.instrument, c.definition.id, c.definition.name) for c in wanted]
+    return {each.group for each in tables.lock_visits(named, ())} if named else set()
 
 
 @dataclass(slots=True)
@@ -286,6 +273,7 @@ def _add(total: VisitDiff, diff: VisitDiff) -> None:
     total.kept += diff.kept
     total.stale += diff.stale
     total.conflicts += diff.conflicts
+    total.rivals |= diff.rivals
 
 
 def _raws_of(

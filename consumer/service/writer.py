@@ -25,10 +25,11 @@ from consumer.metrics import Metrics
 from consumer.model import DeadLetter
 from consumer.postgres.backoff import Backoff
 from consumer.postgres.connection import error_class, took_too_long
-from consumer.service.apply_batch import CrowdedError, Tables, apply_batch
+from consumer.service.apply_batch import CrowdedError, apply_batch
 from consumer.service.batch import MOST_GROUPS_OF_A_TICK, Batch, BatchResult, bisect, closing_before
 from consumer.service.leases import PositionStore
 from consumer.service.runtime import Runtime
+from consumer.service.tables import Tables
 
 _TOO_LONG_ATTEMPTS = 3
 """After so many attempts that the server ended for their length, the batch is halved. One that cannot be halved gets

@@ -22,9 +22,10 @@ from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.offsets import Positions
 from consumer.service.app import _tune_interpreter
-from consumer.service.apply_batch import Tables, apply_batch
+from consumer.service.apply_batch import apply_batch
 from consumer.service.batch_builder import BatchBuilder
 from consumer.service.leases import PartitionLease
+from consumer.service.tables import Tables
 from tests.benchmarks.servers import Servers
 
 _MAX_MESSAGES, _MAX_WAIT_S = 10_000, 0.02

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -153,3 +154,28 @@ def test_a_bad_message_is_set_aside_however_it_is_stamped(postgres18: PostgresSe
         assert (letter.offset, letter.value) == (0, b"junk")
         with psycopg.connect(dsn) as connection:
             assert connection.execute("SELECT next_offset FROM visits.consumer_offset").fetchone() == (1,)
+
+
+def test_an_open_conflict_elsewhere_costs_corrections_nothing(postgres18: PostgresServer) -> None:
+    """Corrections that give up names were halved down to single messages while any group of the instrument waited."""
+    conflict = [exposure(1, obs_id="X"), exposure(2, obs_id="X")]
+    night = [exposure(number) for number in range(11, 61)]
+    renamed = [replace(one, obs_id=f"again {one.id}", record_version=1) for one in night]
+    back = [replace(one, obs_id=f"at last {one.id}", record_version=2) for one in night]
+    log = NightLog.of()
+    for number, raw in enumerate(raws_of([*conflict, *night, *renamed, *back], 0)):
+        log.append(raw, at_ms=START_MS + number)
+    messages = log.partitions[PARTITION]
+    tables = []
+    for some in ([messages[:2], messages[2:52], messages[52:152]], [[each] for each in messages]):
+        with postgres18.database(prepare) as dsn:
+            with writing(dsn) as (writer, gathers):
+                transactions = 0
+                for part in some:
+                    gathers.put(part)
+                    batch = gathers.builder.take()
+                    assert batch is not None
+                    transactions += len(writer.write(batch).result(30.0))
+            tables.append(canonical(dsn))
+        assert transactions <= len(some) + 1, "only the conflict itself is decided message by message"
+    assert tables[0] == tables[1]

@@ -28,8 +28,8 @@ from consumer.model import (
     RebalanceListener,
     StoredPosition,
 )
-from consumer.service.apply_batch import Tables
 from consumer.service.runtime import Runtime
+from consumer.service.tables import Tables
 
 Answer = TypeVar("Answer")
 START_S = 1_800_000_000.0

@@ -6,14 +6,15 @@ from typing import Any, cast
 
 import pytest
 
-from consumer.domain import ExposureKey, Instrument, KnownExposure, StoredVisit, VisitKey
+from consumer.domain import ExposureKey, Instrument, KnownExposure, MergedBatch, StoredVisit, VisitKey
 from consumer.domain.closing import Later
 from consumer.domain.open_groups import ExposureChange, Member, OpenGroups
 from consumer.errors import DataRefusedError, DeadLetterReason, RegionError
 from consumer.events.visit_defined import RemovedVisit
 from consumer.model import Exposure, GroupKey, RawIngested, RawRegion, VisitRecords, VisitRegions
 from consumer.service.apply_batch import _latest
-from consumer.service.store_visits import StoreVisitsResult, VisitTables, store_visits
+from consumer.service.store_visits import StoreVisitsResult, store_visits
+from consumer.service.tables import VisitTables
 from tests.support.exposures import exposure
 from tests.support.nights import rules_of
 
@@ -123,7 +124,9 @@ def store(
             KnownExposure(one, GroupKey(INSTRUMENT, one.group), 1)
         )
         buffer.apply(ExposureChange(1, number, Member(one, arrived=True), GroupKey(INSTRUMENT, one.group), None))
-    return store_visits(cast("VisitTables", rows), buffer, rules, {}, announce=None, alone=alone, stopwatch=lambda: 0.0)
+    return store_visits(
+        cast("VisitTables", rows), buffer, rules, {}, merged=MergedBatch(), announce=None, alone=alone, stopwatch=float
+    )
 
 
 def test_a_visit_whose_new_regions_cannot_be_computed_goes_and_its_group_is_a_dead_letter() -> None:
