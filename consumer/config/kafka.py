@@ -26,6 +26,7 @@ PROMISED_PROPERTIES: Mapping[str, str] = {
     "metadata.broker.list": "use kafka.bootstrap_servers",
     "group.id": "use kafka.group",
     "group.protocol": "use kafka.group_protocol",
+    "client.id": "it names the host and the process of each replica",
     "group.instance.id": "a static member keeps its partitions while it is dead, so takeover would wait for it",
     "session.timeout.ms": "use kafka.session_timeout_s",
     "max.poll.interval.ms": "use kafka.max_poll_interval_s",

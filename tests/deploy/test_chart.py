@@ -55,6 +55,22 @@ def test_helm_lint_finds_nothing_wrong(values: str) -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
+def test_a_parent_charts_registry_and_pull_secrets_are_used() -> None:
+    settings = (
+        "global.imageRegistry=registry.example.org:5000/mirror",
+        "global.imagePullSecrets[0]=mirror",
+        "global.imagePullSecrets[1].name=other",
+        "image.repository=ghcr.io/observatory/visit-consumer",
+        "imagePullSecrets[0].name=own",
+    )
+    specs = dict(pod_specs(rendered("everything", ("image.digest=", *settings))))
+    assert len(specs) == 2
+    for spec in specs.values():
+        images = {each["image"].rpartition(":")[0] for each in spec["containers"]}
+        assert images == {"registry.example.org:5000/mirror/observatory/visit-consumer"}
+        assert spec["imagePullSecrets"][-3:] == [{"name": "own"}, {"name": "mirror"}, {"name": "other"}]
+
+
 @pytest.mark.parametrize("values", VALUES)
 def test_the_service_accepts_the_settings_that_the_chart_writes(values: str, tmp_path: Path) -> None:
     settings = read_settings(rendered(values), tmp_path)
