@@ -161,8 +161,9 @@ class Redefinition:
             return [_left(component, ChangeKind.FAILED, letter.detail) for letter in defined.dead_letters]
         named = [(component.instrument, c.definition.id, c.definition.name) for c in defined.candidates]
         diff = judge(known, defined, tables.lock_visits(named, component.groups), self._rules)
-        if diff.conflicts:
-            return [_changed(c, ChangeKind.CONFLICT, letter.detail) for c, letter in diff.conflicts]
+        conflicts = [_changed(c, ChangeKind.CONFLICT, letter.detail) for c, letter in diff.conflicts]
+        if conflicts and diff.stale:
+            return conflicts  # who loses would lose the visits that are stored, too
         wanted = [*diff.new, *(candidate for candidate, _ in diff.updated)]
         try:
             records = [_records(candidate, self._rules) for candidate in wanted]
@@ -181,8 +182,8 @@ class Redefinition:
                 revisions = tables.write_visits(records, replaced, alone=False)
                 if self._announce is not None:
                     tables.write_outbox(outbox_rows(records, revisions, self._announce))
-            tables.resolve_dead_letters(defined.closed)
-        return changes
+            tables.resolve_dead_letters(defined.closed - {candidate.group for candidate, _ in diff.conflicts})
+        return changes + conflicts
 
     def _raws(self, tables: BatchTransaction, known: Sequence[KnownExposure]) -> dict[ExposureKey, list[RawRegion]]:
         return tables.raw_regions(each.key for each in known) if self._rules.algorithm.needs_headers else {}

@@ -153,6 +153,18 @@ def test_a_visit_id_of_another_group_is_a_conflict_and_stays(dsn: str, tmp_path:
     assert len(tables(dsn)["visit"]) == 3  # the third is of the other instrument
 
 
+def test_who_has_a_contested_visit_is_redefined_and_who_was_refused_it_is_named(dsn: str, tmp_path: Path) -> None:
+    feed(dsn, GROUPS, [exposure(1, group="A7"), exposure(2, group="B7")])
+    wider = {**GROUPS, "regions": {"padding": 1}}
+    changes = redefine(tmp_path, dsn, wider, "--day-obs", exposure(1).day_obs, exit_code=1)
+    assert sorted((each["kind"], each["name"]) for each in changes) == [("conflict", "B7"), ("updated", "A7")]
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT name, padding FROM visits.visit WHERE instrument = 'LSSTComCam'")
+        assert rows.fetchall() == [("A7", 1)]
+        letters = connection.execute("SELECT group_key, status FROM visits.dead_letter WHERE reason = 'visit_conflict'")
+        assert letters.fetchall() == [("B7", "open")]
+
+
 def test_a_group_that_changes_under_our_hands_is_left(dsn: str) -> None:
     feed(dsn, GROUPS, [exposure(1, group="A12")])
     settings = Settings(**settings_for("nowhere:1", dsn, instruments=instruments(SINGLE)))
