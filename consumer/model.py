@@ -30,11 +30,14 @@ class Message(NamedTuple):
     """Append or create time, UTC milliseconds."""
     key: bytes | None
     value: bytes | None
+    leader_epoch: int | None = None
+    """Of the broker that wrote it; it grows with each election. None where the broker does not say."""
 
 
 # A named tuple's own constructor takes three times as long; this one runs for every message.
 new_message = cast(
-    "Callable[[tuple[PartitionId, int, int, bytes | None, bytes | None]], Message]", partial(tuple.__new__, Message)
+    "Callable[[tuple[PartitionId, int, int, bytes | None, bytes | None, int | None]], Message]",
+    partial(tuple.__new__, Message),
 )
 """Make a `Message` of a tuple of its fields."""
 
@@ -51,6 +54,8 @@ class OffsetUpdate(NamedTuple):
     next_offset: int | None
     stream_time_ms: int
     """Largest message timestamp read, UTC milliseconds."""
+    leader_epoch: int | None = None
+    """Of the last message before ``next_offset``."""
 
 
 class LogPartition(NamedTuple):
@@ -72,6 +77,8 @@ class StoredPosition(NamedTuple):
     """Why the circuit breaker stopped reading; None while it is closed."""
     accept_until: int = 0
     """Bad messages below this offset are accepted by an operator."""
+    leader_epoch: int | None = None
+    """Of the last message before ``next_offset``; None where it is not known."""
 
 
 class RebalanceListener(Protocol):

@@ -34,6 +34,8 @@ class PositionState(StrEnum):
     """The log begins after it: messages were deleted before they were read."""
     BEYOND_END = "beyond_end"
     """The log ends before it: it lost its tail."""
+    REPLACED = "replaced"
+    """The log lost its tail and grew again: the last messages that were read are others now."""
     ANOTHER_LOG = "another_log"
     """The topic was deleted or recreated, or it is on another cluster: this row is of a log that is no more."""
     UNREAD = "unread"
@@ -49,6 +51,8 @@ class PositionStatus:
     """None where the log was not asked."""
     low: int | None = None
     high: int | None = None
+    replaced_from: int | None = None
+    """The first offset that holds another message than was read there."""
 
     @property
     def lag(self) -> int | None:
@@ -142,7 +146,8 @@ def accept_gaps(
     """Move the group's positions that lie outside their logs to the next offset that there is.
 
     A position before the log's start goes to its start; one beyond its end, because the log lost its tail, to its
-    end. Positions inside their logs, and those of logs that are no more, stay as they are.
+    end; one whose last messages were replaced, to the first of those. Other positions inside their logs, and those of
+    logs that are no more, stay as they are.
 
     Parameters
     ----------
@@ -168,9 +173,11 @@ def accept_gaps(
                 and topic in (None, stored.topic)
                 and partition in (None, stored.partition)
             )
-            target = {PositionState.GAP: status.low, PositionState.BEYOND_END: status.high}.get(
-                status.state or PositionState.GOOD
-            )
+            target = {
+                PositionState.GAP: status.low,
+                PositionState.BEYOND_END: status.high,
+                PositionState.REPLACED: status.replaced_from,
+            }.get(status.state or PositionState.GOOD)
             if not wanted or target is None:
                 continue
             epoch = None if dry_run else positions.set(stored.log, target).epoch
@@ -243,7 +250,12 @@ def _status(inspector: LogInspector, stored: ListedPosition, identity: tuple[str
         state = PositionState.GAP
     else:
         state = PositionState.BEYOND_END if stored.next_offset > high else PositionState.GOOD
-    return PositionStatus(stored=stored, state=state, low=low, high=high)
+    replaced = None
+    if state is PositionState.GOOD and stored.leader_epoch is not None and (stored.next_offset or 0) > low:
+        partition = PartitionId(stored.topic, stored.partition)
+        replaced = inspector.divergence(partition, stored.leader_epoch, stored.next_offset or 0)
+        state = PositionState.GOOD if replaced is None else PositionState.REPLACED
+    return PositionStatus(stored=stored, state=state, low=low, high=high, replaced_from=replaced)
 
 
 @contextmanager

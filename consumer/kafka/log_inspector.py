@@ -1,4 +1,4 @@
-"""Questions about logs: which log a topic is, and where its partitions begin and end. Reads nothing of them."""
+"""Questions about logs: which log a topic is, where its partitions begin and end, and whether they were replaced."""
 
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
@@ -38,7 +38,10 @@ class LogInspector:
     def __init__(self, connection: Properties, *, group: str) -> None:
         self._connection: Properties = {"socket.timeout.ms": round(_BROKER_TIMEOUT_S * 1000), **connection}
         self._admin = self._new_admin()
-        self._asker = new_client(Consumer, {**self._connection, "group.id": group, "enable.auto.commit": False})
+        self._asker = new_client(
+            Consumer,
+            {**self._connection, "group.id": group, "enable.auto.commit": False, "enable.partition.eof": True},
+        )
 
     def watermarks(self, partition: PartitionId) -> tuple[int, int]:
         """Ask for the first offset of the log and the one after its last.
@@ -54,6 +57,57 @@ class LogInspector:
         except KafkaException as error:
             raise TransientError(f"offsets of {partition}: {error.args[0].str()}") from error
         return (low, high)
+
+    def divergence(self, partition: PartitionId, leader_epoch: int, offset: int) -> int | None:
+        """Find where a log differs from what was read of it, after an election that lost messages.
+
+        Parameters
+        ----------
+        partition
+            Of which everything below `offset` was read.
+        leader_epoch
+            Of the last message that was read.
+        offset
+            That is read next.
+
+        Returns
+        -------
+        first
+            The first offset that holds a message of a later leader; None where the last message is the one that was
+            read, or is no message any more (a marker, or compacted).
+
+        Raises
+        ------
+        TransientError
+            When the brokers do not answer.
+        """
+        if not self._is_later(partition, offset - 1, leader_epoch, below=offset):
+            return None
+        first, last = self.watermarks(partition)[0], offset - 1
+        while first < last:
+            middle = (first + last) // 2
+            if self._is_later(partition, middle, leader_epoch, below=offset):
+                last = middle
+            else:
+                first = middle + 1
+        return first
+
+    def _is_later(self, partition: PartitionId, at: int, leader_epoch: int, *, below: int) -> bool:
+        """Whether the first message from an offset on, below another one, is of a later leader."""
+        self._asker.assign([TopicPartition(partition.topic, partition.partition, at)])
+        try:
+            message = self._asker.poll(_REQUEST_TIMEOUT_S)
+        finally:
+            self._asker.unassign()
+        if message is None:
+            raise TransientError(f"offset {at} of {partition} cannot be read: no answer")
+        fault = message.error()
+        if fault is not None:
+            if fault.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- the library's own name
+                return False
+            raise TransientError(f"offset {at} of {partition} cannot be read: {fault.str()}")
+        epoch, found = message.leader_epoch(), message.offset()
+        return epoch is not None and found is not None and found < below and epoch > leader_epoch
 
     def ends(self, topic: str) -> dict[int, int]:
         """Ask for the offset after the last of each partition of a topic.

@@ -92,7 +92,9 @@ class KafkaSource:
                 where = cast("tuple[str, int]", (each.topic(), each.partition()))
                 partition = ids.get(where) or self._partition(*where)
                 offset = cast("int", each.offset())
-                messages.append(new_message((partition, offset, each.timestamp()[1], each.key(), each.value())))
+                messages.append(
+                    new_message((partition, offset, each.timestamp()[1], each.key(), each.value(), each.leader_epoch()))
+                )
             else:
                 self._take_error(polled, each, fault)
         if self._fatal is not None:
@@ -144,6 +146,10 @@ class KafkaSource:
     def ends(self, topic: str) -> dict[int, int]:
         """Ask for the offset after the last of each partition; see `LogInspector`."""
         return self._inspector.ends(topic)
+
+    def divergence(self, partition: PartitionId, leader_epoch: int, offset: int) -> int | None:
+        """Ask where the log differs from what was read of it below an offset; see `LogInspector`."""
+        return self._inspector.divergence(partition, leader_epoch, offset)
 
     def identify(self, topic: str) -> tuple[str, str]:
         """Return the ids of the cluster and of the topic, which together name a log for good; see `LogInspector`."""

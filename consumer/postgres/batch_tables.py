@@ -73,8 +73,10 @@ class BatchTransaction:
         FatalError
             When a pooler has given this session to another service.
         """
-        names = ("ids", "epochs", "expected", "next_offsets", "stream_times")
-        rows = ((a.offset_id, a.epoch, a.expected, a.next_offset, a.stream_time_ms) for a in offset_updates)
+        names = ("ids", "epochs", "expected", "next_offsets", "stream_times", "leader_epochs")
+        rows = (
+            (a.offset_id, a.epoch, a.expected, a.next_offset, a.stream_time_ms, a.leader_epoch) for a in offset_updates
+        )
         schema, moved = cast("tuple[str, int]", self._rows("advance_positions", columns(names, rows))[0])
         if schema != self._session.schema:
             raise FatalError(

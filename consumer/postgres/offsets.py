@@ -23,6 +23,7 @@ class ListedPosition(NamedTuple):
     owner: str
     updated_at: datetime
     breaker: str | None
+    leader_epoch: int | None
 
     @property
     def log(self) -> LogPartition:
@@ -159,4 +160,4 @@ def list_positions(session: Session) -> list[ListedPosition]:
 
 
 def _position(row: tuple[object, ...]) -> StoredPosition:
-    return StoredPosition(*cast("tuple[int, int, int | None, int, str | None, int]", row))
+    return StoredPosition(*cast("tuple[int, int, int | None, int, str | None, int, int | None]", row))

@@ -6,7 +6,6 @@ partition's stream time, and the events that are gathered for that batch while t
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from consumer.domain import Event, Instrument, new_event
 from consumer.errors import BadMessageError, DeadLetterReason, TransientError
@@ -15,19 +14,8 @@ from consumer.model import DeadLetter, Exposure, Message, OffsetUpdate, Partitio
 from consumer.regions import RegionAlgorithm
 from consumer.service.batch import Batch
 from consumer.service.leases import PartitionLease
+from consumer.service.partition_reader import PartitionReader
 from consumer.service.region_prefetch import RegionPrefetch
-
-
-@dataclass(slots=True)
-class _Reader:
-    """What the builder knows of one partition."""
-
-    lease: PartitionLease
-    expected: int | None
-    """Where the next batch starts: the stored ``next_offset`` once the batch before is committed."""
-    next_offset: int | None
-    stream_time_ms: int
-    at_end: bool = False
 
 
 class BatchBuilder:
@@ -47,7 +35,7 @@ class BatchBuilder:
         self._decoder = decoder
         self._rules = rules
         self._max_clock_skew_ms = max_clock_skew_ms
-        self._readers: dict[PartitionId, _Reader] = {}
+        self._readers: dict[PartitionId, PartitionReader] = {}
         self._waiting: deque[Message] = deque()
         self._ends: dict[PartitionId, int] = {}
         self._bytes = 0
@@ -120,9 +108,8 @@ class BatchBuilder:
     def add_partition(self, lease: PartitionLease) -> None:
         """Take a partition over, from where its row says; what was gathered from it is read again."""
         self.drop_partitions([lease.partition])
-        self._readers[lease.partition] = _Reader(
-            lease=lease, expected=lease.next_offset, next_offset=lease.next_offset, stream_time_ms=lease.stream_time_ms
-        )
+        start = lease.next_offset
+        self._readers[lease.partition] = PartitionReader(lease, start, start, lease.stream_time_ms, lease.leader_epoch)
 
     def drop_partitions(self, partitions: Collection[PartitionId]) -> list[PartitionLease]:
         """Forget partitions and all that was gathered from them; return the leases that were held."""
@@ -229,7 +216,7 @@ class BatchBuilder:
         stalled: dict[PartitionId, TransientError] = {}
         still_waiting: deque[Message] = deque()
         partition: PartitionId | None = None
-        reader: _Reader | None = None
+        reader: PartitionReader | None = None
         exposure: Exposure | None = None
         observing: RegionAlgorithm | None = None
         while waiting:
@@ -268,6 +255,7 @@ class BatchBuilder:
             if raw is not None:
                 self._events.append(new_event((message, reader.lease.offset_id, reader.stream_time_ms, raw, region)))
             reader.next_offset = offset + 1
+            reader.leader_epoch = message.leader_epoch
             reader.at_end = False
         self._waiting = still_waiting
         return stalled
@@ -283,7 +271,7 @@ class BatchBuilder:
         self._prefetch.note(exposure)
         return rules.algorithm if rules.algorithm.needs_headers else None
 
-    def _advance_clock(self, reader: _Reader, timestamp_ms: int, latest_ms: int) -> None:
+    def _advance_clock(self, reader: PartitionReader, timestamp_ms: int, latest_ms: int) -> None:
         if timestamp_ms > latest_ms:
             self._clamped += 1
         reader.stream_time_ms = max(reader.stream_time_ms, min(timestamp_ms, latest_ms))
@@ -293,8 +281,5 @@ def _bytes_of(messages: Iterable[Message | None]) -> int:
     return sum(len(m.key or b"") + len(m.value or b"") for m in messages if m is not None)
 
 
-def _offset_updates(readers: Sequence[_Reader]) -> tuple[OffsetUpdate, ...]:
-    return tuple(
-        OffsetUpdate(r.lease.partition, r.lease.offset_id, r.lease.epoch, r.expected, r.next_offset, r.stream_time_ms)
-        for r in sorted(readers, key=lambda each: each.lease.offset_id)
-    )
+def _offset_updates(readers: Sequence[PartitionReader]) -> tuple[OffsetUpdate, ...]:
+    return tuple(each.offset_update for each in sorted(readers, key=lambda each: each.lease.offset_id))

@@ -29,6 +29,8 @@ class PartitionLease(NamedTuple):
     """An operator has accepted the bad messages below this offset: the circuit breaker does not count them."""
     log: tuple[str, str] = ("", "")
     """Ids of the cluster and of the topic: a recreated topic is another log."""
+    leader_epoch: int | None = None
+    """Of the last message that was read, where it is known."""
 
 
 class Refusal(NamedTuple):
@@ -54,6 +56,9 @@ class Log(Protocol):
 
     def watermarks(self, partition: PartitionId) -> tuple[int, int]:
         """Return the first offset of the log and the one after its last."""
+
+    def divergence(self, partition: PartitionId, leader_epoch: int, offset: int) -> int | None:
+        """Return the first offset below this one whose message was written by a later leader; None without one."""
 
     def ends(self, topic: str) -> dict[int, int]:
         """Return the offset after the last of each partition of a topic."""
@@ -151,19 +156,39 @@ def _acquire(
     if position.breaker is not None:
         return Refusal(partition, position.breaker, lasting=True, breaker=True, position=start, end=high)
     assert start is not None  # noqa: S101 -- one has just been stored
-    if start > high:
-        # The former owner may have committed after the end of the log was read.
-        try:
+    try:
+        if start > high:
+            # The former owner may have committed after the end of the log was read.
             low, high = log.watermarks(partition)
-        except TransientError as error:
-            return Refusal(partition, str(error), lasting=False)
-    if low <= start <= high:
-        identity = (topic.cluster_id, topic.topic_id)
-        time_ms = position.stream_time_ms
-        return PartitionLease(
-            partition, position.id, position.epoch, start, time_ms, start, position.accept_until, identity
-        )
-    return Refusal(partition, _gap(partition, start, low, high), lasting=True, position=start, end=high)
+        if not low <= start <= high:
+            return Refusal(partition, _gap(partition, start, low, high), lasting=True, position=start, end=high)
+        if position.leader_epoch is not None and start > low:
+            replaced = log.divergence(partition, position.leader_epoch, start)
+            if replaced is not None:
+                detail = _replaced(partition, start, replaced, position.leader_epoch)
+                return Refusal(partition, detail, lasting=True, position=start, end=high)
+    except TransientError as error:
+        return Refusal(partition, str(error), lasting=False)
+    return PartitionLease(
+        partition,
+        position.id,
+        position.epoch,
+        start,
+        position.stream_time_ms,
+        start,
+        position.accept_until,
+        (topic.cluster_id, topic.topic_id),
+        position.leader_epoch,
+    )
+
+
+def _replaced(partition: PartitionId, stored: int, first: int, leader_epoch: int) -> str:
+    return (
+        f"offsets {first} to {stored - 1} of {partition.topic}[{partition.partition}] are other messages than were "
+        f"read there: a leader elected after epoch {leader_epoch} did not have them, and its log has grown past the "
+        f"stored position {stored} since. Decide with 'visit-consumer positions accept-gap', which reads again from "
+        f"{first}, or 'positions set'"
+    )
 
 
 def _gap(partition: PartitionId, stored: int, low: int, high: int) -> str:
@@ -193,7 +218,12 @@ def check_leases(held: Collection[PartitionLease], stored: Mapping[int, StoredPo
         row = stored.get(lease.offset_id)
         if row is not None and row.epoch == lease.epoch and row.next_offset is not None:
             checked.renewed.append(
-                lease._replace(next_offset=row.next_offset, stream_time_ms=row.stream_time_ms, start=row.next_offset)
+                lease._replace(
+                    next_offset=row.next_offset,
+                    stream_time_ms=row.stream_time_ms,
+                    start=row.next_offset,
+                    leader_epoch=row.leader_epoch,
+                )
             )
         else:
             checked.lost.append(lease.partition)

@@ -245,6 +245,47 @@ def test_failover_that_loses_its_tail(scene: Scene) -> None:
         scene.tell(1000)
 
 
+def test_failover_whose_log_has_grown_past_the_position(scene: Scene) -> None:
+    """The offsets are there again, with other messages: what was elected without the tail has been written to since."""
+    leader, laggard, _ = scene.kafka.brokers
+    scene.kafka.delete_topic(scene.topic)
+    unsafe = {"min.insync.replicas": "1", "unclean.leader.election.enable": "true"}
+    scene.kafka.create_topic(scene.topic, config=unsafe, replicas=[leader, laggard])
+    with scene.replica() as replica:
+        scene.produce(_over_all_partitions(1, 20))
+        scene.until(replica, 400)
+        laggard.pause()
+        alone = {number: {leader.node_id} for number in range(4)}
+        replica.wait_until(lambda: scene.kafka.in_sync(scene.topic) == alone, what="a leader that is alone")
+        scene.produce(_over_all_partitions(21, 30))
+        scene.until(replica, 600)
+        assert replica.terminate()[0] == 0
+        leader.kill()
+        laggard.resume()
+        # Past the stored position 150, before anybody looks: offsets 100 to 199 are other messages now.
+        scene.produce(_over_all_partitions(31, 50))
+        replica.start()
+        replica.wait_until(lambda: len(refusals(replica)) == 4, what="four partitions not read", timeout_s=90)
+        for detail in refusals(replica).values():
+            assert "offsets 100 to 149 of" in detail
+            assert "has grown past the stored position 150" in detail
+            assert "accept-gap" in detail
+        assert stored_positions(scene.dsn) == dict.fromkeys(range(4), 150)
+        shown = invoke_json("positions", "show", "--log", "--config", replica.config)
+        assert {row["state"] for row in shown} == {"replaced"}
+        done = invoke_json("positions", "accept-gap", "--config", replica.config)
+        assert [(row["before"], row["after"], row["done"]) for row in done] == [(150, 100, True)] * 4
+        assert replica.terminate()[0] == 0
+        replica.start()
+        scene.harmed()
+        ends = dict.fromkeys(range(4), 200)
+        replica.wait_until(lambda: stored_positions(scene.dsn) == ends, what="the end", timeout_s=90)
+        replica.wait_ready()
+        assert len(snapshot(scene.dsn)["visit"]) == 50
+        assert not snapshot(scene.dsn)["dead_letter"]
+        scene.tell(1000)
+
+
 def _over_all_partitions(first: int, last: int) -> list[Wire]:
     return [each._replace(partition=number % 4) for number, each in enumerate(night(first, last))]
 

@@ -34,6 +34,11 @@ class Logs:
         assert topic == TOPIC
         return "cluster", self.topic_id
 
+    def divergence(self, partition: PartitionId, leader_epoch: int, offset: int) -> int | None:
+        """Answer that nothing was replaced."""
+        del partition, leader_epoch, offset
+        return None
+
     def watermarks(self, partition: PartitionId) -> tuple[int, int]:
         self.asked.append(partition.partition)
         if partition.partition in self.silent:

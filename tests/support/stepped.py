@@ -233,6 +233,11 @@ class ScriptedSource:
         """Return the ids of cluster and topic."""
         return "cluster", self.topic_id
 
+    def divergence(self, partition: PartitionId, leader_epoch: int, offset: int) -> int | None:
+        """Answer that nothing was replaced."""
+        del partition, leader_epoch, offset
+        return None
+
     def watermarks(self, partition: PartitionId) -> tuple[int, int]:
         """Return where a log begins and ends."""
         if partition in self.silent:

@@ -7,13 +7,13 @@
 WITH moved AS (
 UPDATE consumer_offset AS stored
 SET next_offset = batch.next_offset, stream_time_ms = greatest(stored.stream_time_ms, batch.stream_time_ms),
-    updated_at = now()
+    leader_epoch = batch.leader_epoch, leader_epoch_offset = batch.next_offset, updated_at = now()
 FROM (
     SELECT *
     FROM unnest(
         %(ids)s::bigint[], %(epochs)s::bigint[], %(expected)s::bigint[], %(next_offsets)s::bigint[],
-        %(stream_times)s::bigint[]
-    ) AS given (id, epoch, expected, next_offset, stream_time_ms)
+        %(stream_times)s::bigint[], %(leader_epochs)s::integer[]
+    ) AS given (id, epoch, expected, next_offset, stream_time_ms, leader_epoch)
     ORDER BY id
 ) AS batch
 WHERE stored.id = batch.id

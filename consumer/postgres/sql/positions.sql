@@ -6,7 +6,8 @@ INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_
 VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition)s, 1, %(owner)s)
 ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
 SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now()
-RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until;
+RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until,
+    CASE WHEN leader_epoch_offset = next_offset THEN leader_epoch END;
 
 -- name: adopt_groups
 -- A recreated topic, or one on another cluster, is another log; the stream times of the former one stand still for ever,
@@ -40,14 +41,15 @@ SET next_offset = excluded.next_offset, updated_at = now()
 WHERE stored.next_offset IS NULL;
 
 -- name: read_positions
-SELECT id, epoch, next_offset, stream_time_ms, breaker, accept_until
+SELECT id, epoch, next_offset, stream_time_ms, breaker, accept_until,
+    CASE WHEN leader_epoch_offset = next_offset THEN leader_epoch END
 FROM consumer_offset
 WHERE id = ANY(%(ids)s::bigint[]);
 
 -- name: list_positions
 SELECT
     consumer_group, cluster_id, topic, topic_id, partition, next_offset, epoch, stream_time_ms, owner, updated_at,
-    breaker
+    breaker, CASE WHEN leader_epoch_offset = next_offset THEN leader_epoch END
 FROM consumer_offset
 ORDER BY consumer_group, cluster_id, topic, topic_id, partition;
 

@@ -61,6 +61,33 @@ def test_each_lease_raises_the_epoch_and_goes_on_from_the_stored_position() -> N
     assert acquire(source, store)[A] == PartitionLease(A, number, 2, 3, 77, 3, 4, ("cluster", "first"))
 
 
+class Replaced(ScriptedSource):
+    """Its last two messages were written by a leader that was elected without them."""
+
+    def divergence(self, partition: PartitionId, leader_epoch: int, offset: int) -> int | None:
+        assert (leader_epoch, offset) == (7, 5)
+        return 3 if partition == A else None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_log_that_has_grown_past_the_position_after_it_lost_its_tail_waits_for_an_operator(*, known: bool) -> None:
+    source, store = Replaced(logs().logs), MemoryStore()
+    acquire(source, store)
+    for number, each in store.state.positions.items():
+        store.state.positions[number] = each._replace(next_offset=5, leader_epoch=7 if known else None)
+    again = acquire(source, store)
+    assert isinstance(again[B], PartitionLease)
+    if known:
+        refusal = again[A]
+        assert isinstance(refusal, Refusal)
+        assert refusal.lasting
+        assert (refusal.position, refusal.end) == (5, 5)
+        assert "offsets 3 to 4 of" in refusal.detail
+        assert "elected after epoch 7" in refusal.detail
+    else:
+        assert isinstance(again[A], PartitionLease), "a release that did not store the epoch has moved the position"
+
+
 @pytest.mark.parametrize(("stored", "low", "words"), [(1, 2, "offsets 1 to 1 were deleted"), (9, 0, "ends before it")])
 def test_a_position_outside_the_log_waits_for_an_operator(stored: int, low: int, words: str) -> None:
     source, store = logs(), MemoryStore()
@@ -117,12 +144,12 @@ def test_silent_brokers_are_no_reason_to_decide() -> None:
 def test_leases_at_our_epoch_go_on_and_others_are_lost() -> None:
     mine, theirs, gone, unread = (PartitionLease(partition(n), n, 4, 10, 5, 10) for n in range(4))
     stored = {
-        0: StoredPosition(0, 4, 12, 99),
+        0: StoredPosition(0, 4, 12, 99, leader_epoch=4),
         1: StoredPosition(1, 5, 10, 5),
         3: StoredPosition(3, 4, None, 0),
     }
     checked = check_leases([mine, theirs, gone, unread], stored)
-    assert checked.renewed == [mine._replace(next_offset=12, start=12, stream_time_ms=99)]
+    assert checked.renewed == [mine._replace(next_offset=12, start=12, stream_time_ms=99, leader_epoch=4)]
     assert checked.lost == [partition(1), partition(2), partition(3)]
 
 

@@ -1,0 +1,33 @@
+"""What is read of one partition: where the next batch starts, and how far the one that is gathered goes."""
+
+from dataclasses import dataclass
+
+from consumer.model import OffsetUpdate
+from consumer.service.leases import PartitionLease
+
+
+@dataclass(slots=True)
+class PartitionReader:
+    """One partition that is ours, as the batch builder knows it."""
+
+    lease: PartitionLease
+    expected: int | None
+    """Where the next batch starts: the stored ``next_offset`` once the batch before is committed."""
+    next_offset: int | None
+    stream_time_ms: int
+    leader_epoch: int | None = None
+    """Of the last message that was read."""
+    at_end: bool = False
+
+    @property
+    def offset_update(self) -> OffsetUpdate:
+        """The partition's part of the fence, as far as was gathered."""
+        return OffsetUpdate(
+            self.lease.partition,
+            self.lease.offset_id,
+            self.lease.epoch,
+            self.expected,
+            self.next_offset,
+            self.stream_time_ms,
+            self.leader_epoch,
+        )
