@@ -79,6 +79,8 @@ class StoredPosition(NamedTuple):
     """Bad messages below this offset are accepted by an operator."""
     leader_epoch: int | None = None
     """Of the last message before ``next_offset``; None where it is not known."""
+    dead_letters_until: int | None = None
+    """The last offset, from ``next_offset`` on, that has an open dead letter: it was read before."""
 
 
 class RebalanceListener(Protocol):

@@ -295,6 +295,11 @@ class BatchTransaction:
         if exposures:
             self._run("resolve_dead_letters_of_exposures", columns(("instruments", "ids"), sorted(exposures)))
 
+    def resolve_dead_letters_of_messages(self, offsets: Collection[tuple[int, int]]) -> None:
+        """Mark the dead letters of messages as resolved that are read again, and are events now."""
+        if offsets:
+            self._run("resolve_dead_letters_of_messages", columns(("clocks", "offsets"), sorted(offsets)))
+
     def write_outbox(self, rows: Sequence[tuple[str, int, int, bytes]]) -> None:
         """Store announcements: instrument, visit, revision, payload."""
         if rows:

@@ -160,4 +160,4 @@ def list_positions(session: Session) -> list[ListedPosition]:
 
 
 def _position(row: tuple[object, ...]) -> StoredPosition:
-    return StoredPosition(*cast("tuple[int, int, int | None, int, str | None, int, int | None]", row))
+    return StoredPosition(*row)  # type: ignore[arg-type] # the columns' types

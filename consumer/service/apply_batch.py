@@ -110,6 +110,10 @@ def apply_batch(
     result.detectors_without_region = _without_region(result.written, merged.exposures)
     tables.resolve_dead_letters_of_exposures(merged.returned_on_sky)
     tables.write_dead_letters(result.dead_letters, {a.partition: a.offset_id for a in batch.offset_updates})
+    if batch.rereads:
+        bad = {each.message for each in result.dead_letters}
+        good = {(each.offset_id, each.message.offset) for each in batch.events if each.message not in bad}
+        tables.resolve_dead_letters_of_messages(good)
     if any(each.buffers for each in rules.values()):
         result.waiting = tables.waiting(list(batch.stream_times_ms))
     result.write_s = stopwatch() - started - result.group_s - result.region_s

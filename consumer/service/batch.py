@@ -30,6 +30,8 @@ class Batch:
     """Messages that are no events."""
     stream_times_ms: Mapping[int, int] = field(default_factory=dict)
     """By id of the position, at the end of the batch, UTC milliseconds; at the end of a log, the wall clock."""
+    rereads: bool = False
+    """Whether messages are read again of which some were dead letters."""
     prefetched: Prefetched = field(default_factory=dict)
     """Regions that were computed already; any of them may be missing."""
 

@@ -173,6 +173,7 @@ class BatchBuilder:
             events=tuple(self._events),
             dead_letters=tuple(self._dead_letters),
             stream_times_ms={r.lease.offset_id: r.stream_time_ms for r in moved},
+            rereads=any(r.rereads for r in moved),
             prefetched=self._prefetch.take(),
         )
         self._events, self._dead_letters = [], []

@@ -31,6 +31,8 @@ class PartitionLease(NamedTuple):
     """Ids of the cluster and of the topic: a recreated topic is another log."""
     leader_epoch: int | None = None
     """Of the last message that was read, where it is known."""
+    dead_letters_until: int | None = None
+    """The last offset, from the start on, that has an open dead letter: it is read again."""
 
 
 class Refusal(NamedTuple):
@@ -179,6 +181,7 @@ def _acquire(
         position.accept_until,
         (topic.cluster_id, topic.topic_id),
         position.leader_epoch,
+        position.dead_letters_until,
     )
 
 

@@ -20,6 +20,11 @@ class PartitionReader:
     at_end: bool = False
 
     @property
+    def rereads(self) -> bool:
+        """Whether the next batch starts at or before a message that has an open dead letter."""
+        return self.lease.dead_letters_until is not None and (self.expected or 0) <= self.lease.dead_letters_until
+
+    @property
     def offset_update(self) -> OffsetUpdate:
         """The partition's part of the fence, as far as was gathered."""
         return OffsetUpdate(

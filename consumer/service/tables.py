@@ -84,5 +84,8 @@ class Tables(VisitTables, Protocol):
     def resolve_dead_letters_of_exposures(self, exposures: Collection[ExposureKey]) -> None:
         """Resolve the dead letters of exposures that were off sky."""
 
+    def resolve_dead_letters_of_messages(self, offsets: Collection[tuple[int, int]]) -> None:
+        """Resolve the dead letters of messages, by the id of the position and the offset."""
+
     def waiting(self, offset_ids: Collection[int]) -> dict[int, Waiting]:
         """Read what waits on the stream time of each of these positions."""

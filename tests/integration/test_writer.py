@@ -179,3 +179,34 @@ def test_an_open_conflict_elsewhere_costs_corrections_nothing(postgres18: Postgr
             tables.append(canonical(dsn))
         assert transactions <= len(some) + 1, "only the conflict itself is decided message by message"
     assert tables[0] == tables[1]
+
+
+def test_a_dead_letter_closes_when_its_message_is_read_again_and_is_good(postgres18: PostgresServer) -> None:
+    """The instrument was not configured; the position is set back once it is. One of the messages is bad for good."""
+    other = rules_of({**CONFIG, "instrument": "LATISS", "camera": "latiss"})
+    log = NightLog.of()
+    for number, raw in enumerate(raws_of([exposure(n) for n in (1, 2, 3)], 0)):
+        log.append(raw, at_ms=START_MS + number)
+    messages = log.partitions[PARTITION]
+    bad = messages[1]._replace(value=b"junk")
+    with postgres18.database(prepare) as dsn:
+
+        def letters() -> list[tuple[object, ...]]:
+            with psycopg.connect(dsn) as connection:
+                return connection.execute(
+                    """SELECT "offset", status, settled_at IS NULL FROM visits.dead_letter ORDER BY 1"""
+                ).fetchall()
+
+        with reader(dsn, other) as one:
+            one.claim([PARTITION])
+            one.put([messages[0], bad, messages[2]])
+            one.write()
+        assert letters() == [(0, "open", True), (1, "open", True), (2, "open", True)]
+        with psycopg.connect(dsn) as connection:
+            connection.execute("UPDATE visits.consumer_offset SET next_offset = 0")
+        with reader(dsn, RULES) as one:
+            one.claim([PARTITION])
+            for message in (messages[0], bad, messages[2]):
+                one.put([message])
+                one.write()
+        assert letters() == [(0, "resolved", False), (1, "open", True), (2, "resolved", False)]

@@ -100,9 +100,8 @@ class Reader:
                 position = self.positions.begin(position, 0)
             start = position.next_offset
             assert start is not None
-            self.builder.add_partition(
-                PartitionLease(partition, position.id, position.epoch, start, position.stream_time_ms, start)
-            )
+            lease = PartitionLease(partition, position.id, position.epoch, start, position.stream_time_ms, start)
+            self.builder.add_partition(lease._replace(dead_letters_until=position.dead_letters_until))
 
     def put(self, messages: Sequence[Message], log: NightLog | None = None, *, now_ms: int = FAR_MS) -> None:
         """Take messages in; with a log, learn of the ends that they reach."""

@@ -386,6 +386,7 @@ class _MemoryTables:
         """Do nothing: there are no visits and no groups."""
 
     store_groups = delete_groups = resolve_dead_letters = resolve_dead_letters_of_exposures = _nothing
+    resolve_dead_letters_of_messages = _nothing
     insert_raw_regions = _nothing
 
     def open_groups(self, keys: Collection[GroupKey]) -> list[Any]:

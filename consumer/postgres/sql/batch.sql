@@ -322,6 +322,16 @@ SET status = 'resolved', settled_at = now()
 WHERE "offset" IS NULL AND status = 'open' AND reason = 'not_on_sky'
     AND (instrument, exposure) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]));
 
+-- name: resolve_dead_letters_of_messages
+-- Messages that are read again, and are good events now.
+UPDATE dead_letter
+SET status = 'resolved', settled_at = now()
+FROM unnest(%(clocks)s::bigint[], %(offsets)s::bigint[]) AS given (clock, "offset")
+JOIN consumer_offset AS log ON log.id = given.clock
+WHERE dead_letter.cluster_id = log.cluster_id AND dead_letter.topic = log.topic
+    AND dead_letter.topic_id = log.topic_id AND dead_letter.partition = log.partition
+    AND dead_letter."offset" = given."offset" AND dead_letter.status = 'open';
+
 -- name: insert_outbox
 INSERT INTO outbox (instrument, visit, revision, payload)
 SELECT * FROM unnest(%(instruments)s::text[], %(visits)s::bigint[], %(revisions)s::integer[], %(payloads)s::bytea[]);

@@ -7,7 +7,14 @@ VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition
 ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
 SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now()
 RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until,
-    CASE WHEN leader_epoch_offset = next_offset THEN leader_epoch END;
+    CASE WHEN leader_epoch_offset = next_offset THEN leader_epoch END,
+    (
+        SELECT max(letter."offset")
+        FROM dead_letter AS letter
+        WHERE letter.cluster_id = stored.cluster_id AND letter.topic = stored.topic
+            AND letter.topic_id = stored.topic_id AND letter.partition = stored.partition
+            AND letter."offset" >= stored.next_offset AND letter.status = 'open'
+    );
 
 -- name: adopt_groups
 -- A recreated topic, or one on another cluster, is another log; the stream times of the former one stand still for ever,
