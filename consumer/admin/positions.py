@@ -38,6 +38,8 @@ class PositionState(StrEnum):
     """The log lost its tail and grew again: the last messages that were read are others now."""
     ANOTHER_LOG = "another_log"
     """The topic was deleted or recreated, or it is on another cluster: this row is of a log that is no more."""
+    RETIRED = "retired"
+    """Another consumer group has taken it over: nobody reads from it."""
     UNREAD = "unread"
     """Nothing was written yet."""
 
@@ -227,6 +229,29 @@ def take_over(settings: Settings, former: str, *, dry_run: bool = False) -> list
     return [PositionChange(log=log, before=ours.get(log), after=after, epoch=epoch) for log, after, epoch in taken]
 
 
+def remove_positions(settings: Settings, group: str, *, dry_run: bool = False) -> list[ListedPosition]:
+    """Remove the stored positions of a consumer group that is no more; return them.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is the configured group, has no positions, or exposures wait by its stream times (`take_over` moves
+        them).
+    FatalError
+        When the role may not remove rows: the schema's owner may.
+    """
+    with Database(settings.database, application_name=APPLICATION) as database:
+        rows = [each for each in read_positions(database) if each.consumer_group == group]
+        if group == settings.kafka.group or not rows:
+            raise ConfigurationError(f"consumer group {group!r} is kafka.group, or has no stored positions")
+        if not dry_run and (waiting := group_positions(settings, database).remove(group)):
+            raise ConfigurationError(
+                f"{waiting} open groups of exposures wait by the stream times of {group!r}: take them over first, with "
+                f"'visit-consumer positions take-over --from {group}'"
+            )
+    return rows
+
+
 def _lesser(ours: int | None, theirs: int | None) -> int | None:
     return min((offset for offset in (ours, theirs) if offset is not None), default=None)
 
@@ -241,6 +266,8 @@ def identify_topics(inspector: LogInspector, topics: Collection[str]) -> dict[st
 
 
 def _status(inspector: LogInspector, stored: ListedPosition, identity: tuple[str, str] | None) -> PositionStatus:
+    if stored.taken_over_by is not None:
+        return PositionStatus(stored=stored, state=PositionState.RETIRED)
     if (stored.cluster_id, stored.topic_id) != identity:
         return PositionStatus(stored=stored, state=PositionState.ANOTHER_LOG)
     low, high = inspector.watermarks(PartitionId(stored.topic, stored.partition))

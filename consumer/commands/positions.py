@@ -1,4 +1,4 @@
-"""The commands ``positions show|set|accept-gap|take-over``."""
+"""The commands ``positions show|set|accept-gap|take-over|remove``."""
 
 import re
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from consumer.admin.positions import (
     PositionChange,
     PositionStatus,
     accept_gaps,
+    remove_positions,
     set_position,
     show_positions,
     take_over,
@@ -35,7 +36,7 @@ from consumer.model import PartitionId
 
 @click.group()
 def positions() -> None:
-    """Show the stored positions in the log, set them, accept a gap in the log, or take over from another group."""
+    """Show the stored positions, set them, accept a gap in the log, take over another group's, or remove those."""
 
 
 @positions.command(
@@ -135,7 +136,7 @@ def accept_gap(
         "visit-consumer positions take-over --from visit-consumer-old --dry-run --config visits.yaml",
     ),
 )
-@click.option("--from", "former", required=True, metavar="GROUP", help="The consumer group's former name.")
+@click.option("--from", "former", type=NAME, required=True, metavar="GROUP", help="The consumer group's former name.")
 @dry_run_option
 @config_option
 @dsn_option
@@ -148,6 +149,27 @@ def take_over_(*, former: str, dry_run: bool, config: Path | None, dsn: str | No
     reading messages a second time changes no row.
     """
     _print_changes(take_over(tool_settings(config, dsn), former, dry_run=dry_run), output)
+
+
+@positions.command(
+    epilog=examples(
+        "visit-consumer positions remove --group visit-consumer-old --dry-run --config visits.yaml",
+    ),
+)
+@click.option("--group", required=True, type=NAME, help="The consumer group; not the configured one.")
+@dry_run_option
+@config_option
+@dsn_option
+@output_option
+@reports_errors
+def remove(*, group: str, dry_run: bool, config: Path | None, dsn: str | None, output: str) -> None:
+    """Remove the positions of a consumer group that is no more, as the owner of the schema.
+
+    A group that was taken over keeps its rows for the record until then; 'positions show --log' calls them retired.
+    """
+    rows = remove_positions(tool_settings(config, dsn), group, dry_run=dry_run)
+    shown_rows = [{**each._asdict(), "done": not dry_run} for each in rows]
+    print_rows(shown_rows, ("consumer_group", "topic", "partition", "next_offset", "done"), output)
 
 
 def _row(status: PositionStatus) -> dict[str, object]:

@@ -24,6 +24,7 @@ class ListedPosition(NamedTuple):
     updated_at: datetime
     breaker: str | None
     leader_epoch: int | None
+    taken_over_by: str | None
 
     @property
     def log(self) -> LogPartition:
@@ -87,6 +88,14 @@ class Positions:
             (LogPartition(cluster_id, topic_id, PartitionId(topic, partition)), next_offset, epoch)
             for cluster_id, topic_id, topic, partition, next_offset, epoch in taken
         ]
+
+    def remove(self, group: str) -> int:
+        """Remove the rows of a consumer group, unless exposures wait by its stream times; return how many wait."""
+        with self._database.transaction() as session:
+            waiting = cast("int", session.rows("positions", "groups_of_positions", {"group": group})[0][0])
+            if not waiting:
+                session.run("positions", "remove_positions", {"group": group})
+        return waiting
 
     def begin(self, position: StoredPosition, offset: int) -> StoredPosition:
         """Store where a partition that was never read starts; nothing happens when another claimed it since."""

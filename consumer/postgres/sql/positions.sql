@@ -5,7 +5,7 @@
 INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_id, partition, epoch, owner)
 VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition)s, 1, %(owner)s)
 ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
-SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now()
+SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now(), taken_over_by = NULL
 RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until,
     CASE WHEN leader_epoch_offset = next_offset THEN leader_epoch END,
     (
@@ -56,7 +56,7 @@ WHERE id = ANY(%(ids)s::bigint[]);
 -- name: list_positions
 SELECT
     consumer_group, cluster_id, topic, topic_id, partition, next_offset, epoch, stream_time_ms, owner, updated_at,
-    breaker, CASE WHEN leader_epoch_offset = next_offset THEN leader_epoch END
+    breaker, CASE WHEN leader_epoch_offset = next_offset THEN leader_epoch END, taken_over_by
 FROM consumer_offset
 ORDER BY consumer_group, cluster_id, topic, topic_id, partition;
 
@@ -75,7 +75,7 @@ RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until;
 -- and with the groups that it left open. Readers of the former name are fenced.
 WITH former AS (
     UPDATE consumer_offset
-    SET epoch = epoch + 1, owner = %(owner)s, updated_at = now()
+    SET epoch = epoch + 1, owner = %(owner)s, updated_at = now(), taken_over_by = %(consumer_group)s
     WHERE consumer_group = %(former)s
     RETURNING *
 ), ours AS (
@@ -89,7 +89,7 @@ WITH former AS (
     FROM former
     ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
     SET next_offset = least(stored.next_offset, excluded.next_offset), epoch = stored.epoch + 1,
-        owner = excluded.owner, updated_at = now(),
+        owner = excluded.owner, updated_at = now(), taken_over_by = NULL,
         stream_time_ms = CASE
             WHEN stored.next_offset IS NULL OR excluded.next_offset < stored.next_offset THEN excluded.stream_time_ms
             ELSE stored.stream_time_ms
@@ -102,6 +102,16 @@ WITH former AS (
     WHERE open_group.clock = former.id
 )
 SELECT cluster_id, topic_id, topic, partition, next_offset, epoch FROM ours ORDER BY topic, partition, topic_id;
+
+-- name: groups_of_positions
+-- Open groups that live by the stream times of a consumer group.
+SELECT count(*)
+FROM open_group
+JOIN consumer_offset AS log ON log.id = open_group.clock
+WHERE log.consumer_group = %(group)s;
+
+-- name: remove_positions
+DELETE FROM consumer_offset WHERE consumer_group = %(group)s;
 
 -- name: trip_breaker
 UPDATE consumer_offset AS stored

@@ -41,7 +41,8 @@ FIXED = (
 VALID: Mapping[str, tuple[str, ...]] = {
     "--instrument": ("LSSTComCam",), "--ra": ("150.1",), "--dec": ("2.2",), "--topic": ("raw-ingested",),
     "--partition": ("0",),
-    "--offset": ("0",), "--day-obs": ("20261101",), "--from": ("elsewhere",), "--to": ("elsewhere",),
+    "--offset": ("0",), "--day-obs": ("20261101",),
+    "--from": ("elsewhere",), "--to": ("elsewhere",), "--group": ("elsewhere",),
 }  # fmt: skip
 SERVES_FOR_EVER = {"run", "demo"}
 

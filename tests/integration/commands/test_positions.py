@@ -166,6 +166,13 @@ def test_another_name_of_the_group_goes_on_for_the_former_one(dsn: str, tmp_path
         assert (done["before"], done["after"], done["done"]) == (None, 2, True)
         with pytest.raises(FencedError):
             former.feed(raws_by_feeder([exposure(3, group="7")]), at_ms=NOON_MS)
+        remove = ("positions", "remove", "--group", "former", "--config", tmp_path / "renamed.yaml")
+        (former_row,) = [row for row in invoke_json("positions", "show", "--dsn", dsn) if row["taken_over_by"]]
+        assert (former_row["consumer_group"], former_row["taken_over_by"]) == ("former", "present")
+        assert [row["done"] for row in invoke_json(*remove, "--dry-run")] == [False]
+        assert [row["done"] for row in invoke_json(*remove)] == [True]
+        assert [row["consumer_group"] for row in invoke_json("positions", "show", "--dsn", dsn)] == ["present"]
+        assert "no stored positions" in invoke(*remove, exit_code=78).stderr
     with closing(Feeder(dsn, WAITING, group="present")) as present:
         assert present.offset == 2
         present.feed(raws_by_feeder([exposure(4, group="8")]), at_ms=NOON_MS + 100_000_000)
@@ -189,6 +196,17 @@ def test_a_name_without_positions_is_not_taken_over(dsn: str, tmp_path: Path) ->
     assert "those are: none" in take_over(dsn, tmp_path, "former", exit_code=78)
     with closing(Feeder(dsn, WAITING, group="present")):
         assert "no other" in take_over(dsn, tmp_path, "present", exit_code=78)
+
+
+def test_positions_by_which_exposures_wait_are_not_removed(dsn: str, tmp_path: Path) -> None:
+    with closing(Feeder(dsn, WAITING, group="former")) as former:
+        former.feed(raws_by_feeder([exposure(1, group="7")]), at_ms=NOON_MS)
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump(settings_for("nowhere:1", dsn, kafka={"group": "present"})))
+    text = invoke("positions", "remove", "--group", "former", "--config", config, exit_code=78).stderr
+    assert "1 open groups of exposures wait" in text
+    assert "take-over --from former" in text
+    assert len(invoke_json("positions", "show", "--config", config)) == 1
 
 
 @pytest.mark.kafka
