@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
 import psycopg
 from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
 from consumer.config import DatabaseSettings
 from consumer.errors import DataRefusedError, FatalError, TransientError, VisitConsumerError
+from consumer.postgres.refusal import refusing_states
 from consumer.postgres.sql_files import statements
 
 _TRANSIENT_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
@@ -21,14 +24,6 @@ _CANCEL_TIMEOUT_S = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
 _TOO_LONG = frozenset({"25P03", "25P04", "53200", "57014"})
 """Idle in transaction, transaction timeout, out of memory, statement timeout."""
-_DENIED = (
-    "authentication failed",
-    "no pg_hba.conf entry",
-    "pg_hba.conf rejects connection",
-    "does not exist",
-    "not permitted to log in",
-)
-"""libpq has no SQLSTATE for a refused connection; these are PostgreSQL's words for the ones that stay refused."""
 
 
 LOOKS_UP_BY_KEY: Mapping[str, str] = {
@@ -64,14 +59,19 @@ def sorted_error(error: psycopg.Error) -> VisitConsumerError:
         if isinstance(error, psycopg.DataError):
             # Refused by the driver before the server saw it: a NUL in a text, a number beyond every integer type.
             return DataRefusedError(f"the row cannot be sent to PostgreSQL: {what}", sqlstate="22000")
-        if any(words in what for words in _DENIED):
-            return FatalError(f"PostgreSQL refuses the connection: {what}")
         return TransientError(f"no connection to PostgreSQL: {what}")
     if state[:2] in _REFUSED_CLASSES:
         return DataRefusedError(f"PostgreSQL refuses a row ({state}): {what}", sqlstate=state)
     if state[:2] in _TRANSIENT_CLASSES or state == _LOCK_NOT_AVAILABLE:
         return TransientError(f"PostgreSQL cannot do it now ({state}): {what}")
     return FatalError(f"PostgreSQL will not do it ({state}): {what}")
+
+
+def _raise_refused(conninfo: str, timeout_s: float, error: psycopg.Error) -> None:
+    """Raise `FatalError` where the servers refuse the connection for good: wrong password, no such database or role."""
+    states = refusing_states(conninfo, timeout_s=timeout_s)
+    if states and not any(state[:2] in _TRANSIENT_CLASSES for state in states):
+        raise FatalError(f"PostgreSQL refuses the connection ({', '.join(states)}): {str(error).strip()}") from error
 
 
 def took_too_long(error: TransientError) -> bool:
@@ -203,12 +203,15 @@ class Database:
             # Every statement is prepared by a request of its own. PostgreSQL takes a session for idle, and ends it in
             # time, when it waits for the begin of a request; one that has its text and waits for its values, because we
             # were frozen in the middle, would hold its locks for as long as we are.
-            connection = psycopg.connect(
-                settings.conninfo.get_secret_value(),
-                autocommit=True,
-                prepare_threshold=0,
-                **given,  # type: ignore[arg-type]
-            )
+            conninfo = make_conninfo(settings.conninfo.get_secret_value(), **given)
+            started_s = monotonic()
+            try:
+                connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=0)
+            except psycopg.OperationalError as error:
+                # A server that does not answer in time does not refuse.
+                if error.sqlstate is None and monotonic() - started_s < settings.connect_timeout_s:
+                    _raise_refused(conninfo, settings.connect_timeout_s, error)
+                raise
             try:
                 ((backend,),) = connection.execute(statements("session")["backend"], prepare=False).fetchall()
                 # A pooler's session is lent: what is set stays for others, what is prepared is not found again.
