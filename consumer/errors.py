@@ -96,6 +96,10 @@ class TransientError(VisitConsumerError):
     """Database, broker or registry is unavailable; the same call may work later."""
 
 
+class RegistryError(TransientError):
+    """The schema registry cannot be asked now."""
+
+
 class DataRefusedError(VisitConsumerError):
     """PostgreSQL refused a row of the batch (SQLSTATE class 22 or 23): bisect the batch."""
 

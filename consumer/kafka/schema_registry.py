@@ -12,7 +12,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from consumer.config import RegistrySettings, Settings
-from consumer.errors import ConfigurationError, TransientError
+from consumer.errors import ConfigurationError, RegistryError
 from consumer.events import Decoder
 
 _REFUSED = frozenset({400, 404, 405, 410, 422})
@@ -68,7 +68,7 @@ class RegistryClient:
         ------
         LookupError
             When the registry is well and does not know the id.
-        TransientError
+        RegistryError
             When the registry cannot be asked now.
         """
         known_until = self._unknown.get(schema_id)
@@ -77,10 +77,10 @@ class RegistryClient:
         away_until, why = self._away
         asked_at = monotonic()
         if asked_at < away_until:
-            raise TransientError(why)
+            raise RegistryError(why)
         try:
             return self._ask(schema_id)
-        except TransientError as error:
+        except RegistryError as error:
             now = monotonic()
             self._away = (now + max(_PAUSE_S, _PAUSE_FACTOR * (now - asked_at)), str(error))
             raise
@@ -90,15 +90,15 @@ class RegistryClient:
             text = self._client.get_schema(schema_id).schema_str
         except SchemaRegistryError as error:
             if error.http_status_code not in _REFUSED:
-                raise TransientError(f"the schema registry answers {error.http_status_code}") from error
+                raise RegistryError(f"the schema registry answers {error.http_status_code}") from error
             self._remember_unknown(schema_id)
             raise LookupError(schema_id) from error
         except (httpx2.HTTPError, OSError) as error:
-            raise TransientError(f"the schema registry cannot be reached: {error}") from error
+            raise RegistryError(f"the schema registry cannot be reached: {error}") from error
         except (ValueError, TypeError, KeyError) as error:
-            raise TransientError(f"the schema registry's answer makes no sense: {error}") from error
+            raise RegistryError(f"the schema registry's answer makes no sense: {error}") from error
         if text is None:
-            raise TransientError(f"the schema registry's answer for schema {schema_id} has no schema")
+            raise RegistryError(f"the schema registry's answer for schema {schema_id} has no schema")
         return text
 
     def close(self) -> None:

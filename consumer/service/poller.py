@@ -87,10 +87,10 @@ class Poller:
         started = self._runtime.stopwatch_s()
         try:
             self._builder.put(polled.messages, polled.ends, self._runtime.now_ms())
-            self._reporter.registry_available()
+            self._reporter.no_event_waits()
         except TransientError as error:
             # The messages wait in the builder; the loop goes on serving the group and asks again.
-            self._reporter.registry_unavailable(str(error))
+            self._reporter.events_wait(error)
         self._hold(self._builder.stalled)
         decoded = self._runtime.stopwatch_s()
         self._builder.prefetch()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from consumer import __version__
-from consumer.errors import FencedError
+from consumer.errors import FencedError, RegistryError, TransientError
 from consumer.logs import get_logger
 from consumer.metrics import Metrics, Rebalance, Stage
 from consumer.model import Message, PartitionId
@@ -58,7 +58,7 @@ class Reporter:
         self._state: LoopState | None = None
         self._answered = False
         self._stopping = False
-        self._registry: str | None = None
+        self._waiting: str | None = None
         self._decode_s = self._region_s = 0.0
         self._counts: Counter[str] = Counter({"events": 0, "visits written": 0, "dead letters": 0})
         self._partitions: dict[PartitionId, PartitionStatus] = {}
@@ -98,16 +98,18 @@ class Reporter:
         self._metrics.clock_skew_clamped.inc(clamped)
         self._metrics.oldest_unprocessed.set(0 if oldest is None else oldest.timestamp_ms / 1000)
 
-    def registry_unavailable(self, detail: str) -> None:
-        """Note that events wait for the schema registry."""
-        self._metrics.registry_errors.inc()
-        if self._registry is None:
-            self._log.warning("the schema registry is unavailable, events wait", detail=detail)
-        self._registry = detail
+    def events_wait(self, error: TransientError) -> None:
+        """Note that events wait: for the schema registry, or for the process that reads headers."""
+        registry = isinstance(error, RegistryError)
+        self._metrics.registry_errors.inc(int(registry))
+        reason = "the schema registry is unavailable" if registry else str(error)
+        if self._waiting is None:
+            self._log.warning(f"{reason}, events wait", detail=str(error))
+        self._waiting = reason
 
-    def registry_available(self) -> None:
-        """Note that nothing waits for the schema registry."""
-        self._registry = None
+    def no_event_waits(self) -> None:
+        """Note that everything could be decoded."""
+        self._waiting = None
 
     def rebalanced(self, event: Rebalance, partitions: Collection[PartitionId]) -> None:
         """Count what the group did with partitions of this replica."""
@@ -227,8 +229,8 @@ class Reporter:
             if state.database is not None:
                 reasons.append("the database is unavailable")
             reasons += [f"{p.topic}[{p.partition}]: {detail}" for p, detail in sorted(state.refused.items())]
-        if self._registry is not None:
-            reasons.append("the schema registry is unavailable")
+        if self._waiting is not None:
+            reasons.append(self._waiting)
         return Health(ok=not reasons, reasons=tuple(reasons))
 
     def status(self) -> ServiceStatus:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer.errors import FencedError
+from consumer.errors import FencedError, RegistryError, TransientError
 from consumer.logs import configure_logging
 from consumer.metrics import Metrics, Rebalance
 from consumer.model import DeadLetter, Message
@@ -83,12 +83,15 @@ def test_a_member_without_partitions_is_ready() -> None:
 
 def test_a_registry_that_is_away_makes_the_replica_unready_until_it_answers() -> None:
     one = Reporting().ready()
-    one.reporter.registry_unavailable("503")
+    one.reporter.events_wait(RegistryError("503"))
     assert one.reporter.ready().reasons == ("the schema registry is unavailable",)
-    one.reporter.registry_unavailable("503")
+    one.reporter.events_wait(RegistryError("503"))
     assert one.value("registry_errors_total") == 2
-    one.reporter.registry_available()
+    one.reporter.no_event_waits()
     assert one.reporter.ready().ok
+    one.reporter.events_wait(TransientError("the process that reads headers does not answer"))
+    assert one.reporter.ready().reasons == ("the process that reads headers does not answer",)
+    assert one.value("registry_errors_total") == 2
 
 
 def test_a_loop_that_stands_still_is_not_alive() -> None:
