@@ -32,6 +32,10 @@ Announce = Callable[[VisitRecords | RemovedVisit, int], bytes]
 """Encodes the announcement of a visit's revision."""
 
 
+_MOST_EXPOSURES = 10_000
+"""More are not listed: their ids would take 100 kB of a message that may have 1 MB."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
     """One row of the outbox: a revision of a visit that was committed, and is to be sent."""
@@ -100,7 +104,8 @@ def encode_announcement(records: VisitRecords | RemovedVisit, revision: int, *, 
             "change": change,
             "complete": visit.complete,
             "close_reason": str(records.close_reason),
-            "exposures": [exposure.id for exposure in exposures],
+            "exposures": [exposure.id for exposure in exposures] if len(exposures) <= _MOST_EXPOSURES else [],
+            "exposure_count": len(exposures),
             "day_obs": aggregate.day_obs,
             "physical_filter": aggregate.physical_filter,
             "timespan": None if begin is None or end is None else {"begin": begin, "end": end},

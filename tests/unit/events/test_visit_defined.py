@@ -42,6 +42,7 @@ def test_every_field_is_the_visits() -> None:
         "complete": True,
         "close_reason": "idle",
         "exposures": [each.id for each in members],
+        "exposure_count": 2,
         "day_obs": 20261101,
         "physical_filter": "r_03",
         "timespan": {"begin": members[0].timespan_begin, "end": members[1].timespan_end},
@@ -73,12 +74,21 @@ def test_a_visit_that_exists_no_longer_is_announced_with_what_was_stored() -> No
         "complete": None,
         "close_reason": "age",
         "exposures": [],
+        "exposure_count": 0,
         "day_obs": 20261101,
         "physical_filter": "r",
         "timespan": {"begin": 10, "end": 20},
         "region": region,
         "s_region": s_region(region),
     }
+
+
+@pytest.mark.parametrize(("number", "listed"), [(10_000, 10_000), (10_001, 0)])
+def test_the_members_of_a_huge_visit_are_counted_and_not_listed(number: int, listed: int) -> None:
+    payload = encode_announcement(records_of([exposure()] * number), 1, defined_at_us=NOW_US)
+    found = read(payload)
+    assert (len(found["exposures"]), found["exposure_count"]) == (listed, number)
+    assert len(payload) < 200_000
 
 
 @pytest.mark.parametrize("unknown", ["timespan_begin", "timespan_end"])
