@@ -63,7 +63,7 @@ def test_two_services_with_two_schemas_share_one_pooled_session(scene: Scene) ->
     assert state == ('"$user", public',)
 
 
-def test_session_mode(scene: Scene) -> None:
+def test_a_pooler_in_session_mode(scene: Scene) -> None:
     with PgBouncer(scene.server.port, mode="session", size=5) as pooler:
         replica = scene.replica(database={"conninfo": pooler.dsn(scene.dsn.rpartition("/")[2])})
         with replica:
