@@ -203,21 +203,32 @@ def test_rolling_restart(scene: Scene) -> None:
         assert not refusals(replica)
 
 
-def test_failover_that_loses_its_tail(scene: Scene) -> None:
-    """A laggard becomes leader: the log ends below the position, and only an operator's word goes on from there."""
+def _unsafe_topic(scene: Scene) -> tuple[KafkaBroker, KafkaBroker]:
+    """Make the topic anew, on two brokers, where a laggard may become leader: the leader and the laggard."""
     leader, laggard, _ = scene.kafka.brokers
     scene.kafka.delete_topic(scene.topic)
     unsafe = {"min.insync.replicas": "1", "unclean.leader.election.enable": "true"}
     scene.kafka.create_topic(scene.topic, config=unsafe, replicas=[leader, laggard])
+    return leader, laggard
+
+
+def _read_what_one_broker_has_alone(scene: Scene, replica: Replica, leader: KafkaBroker, laggard: KafkaBroker) -> None:
+    """Read 100 messages of each partition that both brokers have, and 50 that only the leader has."""
+    scene.produce(_over_all_partitions(1, 20))
+    scene.until(replica, 400)
+    laggard.pause()
+    # Only then is its last request answered, with nothing.
+    alone = {number: {leader.node_id} for number in range(4)}
+    replica.wait_until(lambda: scene.kafka.in_sync(scene.topic) == alone, what="a leader that is alone")
+    scene.produce(_over_all_partitions(21, 30))
+    scene.until(replica, 600)
+
+
+def test_failover_that_loses_its_tail(scene: Scene) -> None:
+    """A laggard becomes leader: the log ends below the position, and only an operator's word goes on from there."""
+    leader, laggard = _unsafe_topic(scene)
     with scene.replica() as replica:
-        scene.produce(_over_all_partitions(1, 20))
-        scene.until(replica, 400)
-        laggard.pause()
-        # Only then is its last request answered, with nothing.
-        alone = {number: {leader.node_id} for number in range(4)}
-        replica.wait_until(lambda: scene.kafka.in_sync(scene.topic) == alone, what="a leader that is alone")
-        scene.produce(_over_all_partitions(21, 30))
-        scene.until(replica, 600)
+        _read_what_one_broker_has_alone(scene, replica, leader, laggard)
         leader.kill()
         laggard.resume()
         replica.wait_until(lambda: len(refusals(replica)) == 4, what="four partitions not read", timeout_s=90)
@@ -247,18 +258,9 @@ def test_failover_that_loses_its_tail(scene: Scene) -> None:
 
 def test_failover_whose_log_has_grown_past_the_position(scene: Scene) -> None:
     """The offsets are there again, with other messages: what was elected without the tail has been written to since."""
-    leader, laggard, _ = scene.kafka.brokers
-    scene.kafka.delete_topic(scene.topic)
-    unsafe = {"min.insync.replicas": "1", "unclean.leader.election.enable": "true"}
-    scene.kafka.create_topic(scene.topic, config=unsafe, replicas=[leader, laggard])
+    leader, laggard = _unsafe_topic(scene)
     with scene.replica() as replica:
-        scene.produce(_over_all_partitions(1, 20))
-        scene.until(replica, 400)
-        laggard.pause()
-        alone = {number: {leader.node_id} for number in range(4)}
-        replica.wait_until(lambda: scene.kafka.in_sync(scene.topic) == alone, what="a leader that is alone")
-        scene.produce(_over_all_partitions(21, 30))
-        scene.until(replica, 600)
+        _read_what_one_broker_has_alone(scene, replica, leader, laggard)
         assert replica.terminate()[0] == 0
         leader.kill()
         laggard.resume()
