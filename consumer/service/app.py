@@ -31,9 +31,8 @@ from consumer.postgres.migrate import check_schema, migrate, store_visit_systems
 from consumer.postgres.offsets import Positions
 from consumer.postgres.outbox import Outbox
 from consumer.service.batch_builder import BatchBuilder
-from consumer.service.circuit_breaker import BreakerPolicy
-from consumer.service.loop import ConsumerLoop, LoopSettings
-from consumer.service.outbox_relay import OutboxRelay, RelaySettings
+from consumer.service.loop import ConsumerLoop
+from consumer.service.outbox_relay import OutboxRelay
 from consumer.service.reporter import Reporter
 from consumer.service.runtime import SYSTEM
 from consumer.service.writer import Writer
@@ -121,7 +120,7 @@ class Application:
             writer,
             builder,
             self.reporter,
-            self._loop_settings(),
+            settings,
             runtime=SYSTEM,
             prepare=prepare,
         )
@@ -141,17 +140,11 @@ class Application:
         )
         outbox = Outbox(database, lease_s=idle_s)
         connect = None if topic is None else lambda: KafkaAnnouncer(connection_properties(settings.kafka), topic)
-        limits = RelaySettings(
-            interval_s=settings.announce.interval_s,
-            max_messages=settings.announce.max_messages,
-            retry_max_s=settings.database.retry_max_s,
-            retention=settings.retention,
-        )
         return OutboxRelay(
             outbox,
             connect,
             self.metrics,
-            limits,
+            settings,
             give_up=give_up,
             runtime=SYSTEM,
         )
@@ -163,24 +156,6 @@ class Application:
             connection_properties(kafka),
             kafka.topics,
             listener,
-        )
-
-    def _loop_settings(self) -> LoopSettings:
-        settings = self._settings
-        return LoopSettings(
-            max_messages=settings.batch.max_messages,
-            max_wait_s=settings.batch.max_wait_s,
-            close_interval_s=settings.batch.close_interval_s,
-            session_timeout_s=settings.kafka.session_timeout_s,
-            revocation_wait_s=min(settings.kafka.session_timeout_s, settings.http.stalled_after_s) / 2,
-            shutdown_timeout_s=settings.shutdown.timeout_s,
-            start_at_end=settings.kafka.start == "latest",
-            breaker=BreakerPolicy(
-                enabled=settings.breaker.enabled,
-                min_messages=settings.breaker.min_messages,
-                max_bad_fraction=settings.breaker.max_bad_fraction,
-                hold_s=settings.breaker.hold_s,
-            ),
         )
 
     def _handle_signals(self, loop: ConsumerLoop, relay: OutboxRelay) -> Callable[[], None]:

@@ -7,8 +7,9 @@ another matter: `consumer.service.writer` tries again.
 """
 
 from collections import deque
-from dataclasses import dataclass
 from enum import StrEnum
+
+from consumer.config import BreakerSettings
 
 
 class Judgement(StrEnum):
@@ -21,32 +22,25 @@ class Judgement(StrEnum):
     """Drop it, and read no more until an operator resets the breaker."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerPolicy:
-    """When to stop instead of dead-lettering messages; see ``breaker`` in the settings."""
+def judge(settings: BreakerSettings, *, messages: int, bad: int, held_s: float) -> Judgement:
+    """Judge a batch by itself.
 
-    enabled: bool = True
-    min_messages: int = 100
-    max_bad_fraction: float = 0.5
-    hold_s: float = 2.0
-
-    def judge(self, *, messages: int, bad: int, held_s: float) -> Judgement:
-        """Judge a batch.
-
-        Parameters
-        ----------
-        messages
-            Gathered in it.
-        bad
-            Those of them that are no usable events, and that no operator has accepted already.
-        held_s
-            For how long it was held, seconds.
-        """
-        if not self.enabled or bad <= messages * self.max_bad_fraction:
-            return Judgement.WRITE
-        if messages >= self.min_messages:
-            return Judgement.TRIP
-        return Judgement.HOLD if held_s < self.hold_s else Judgement.WRITE
+    Parameters
+    ----------
+    settings
+        When to stop.
+    messages
+        Gathered in it.
+    bad
+        Those of them that are no usable events, and that no operator has accepted already.
+    held_s
+        For how long it was held, seconds.
+    """
+    if not settings.enabled or bad <= messages * settings.max_bad_fraction:
+        return Judgement.WRITE
+    if messages >= settings.min_messages:
+        return Judgement.TRIP
+    return Judgement.HOLD if held_s < settings.hold_s else Judgement.WRITE
 
 
 class CircuitBreaker:
@@ -54,12 +48,12 @@ class CircuitBreaker:
 
     Parameters
     ----------
-    policy
+    settings
         When it opens.
     """
 
-    def __init__(self, policy: BreakerPolicy) -> None:
-        self._policy = policy
+    def __init__(self, settings: BreakerSettings) -> None:
+        self._settings = settings
         self._latest: deque[tuple[int, int]] = deque()
         self._held_since_s: float | None = None
 
@@ -69,7 +63,7 @@ class CircuitBreaker:
         Parameters
         ----------
         messages, bad
-            See `BreakerPolicy.judge`.
+            See `judge`.
         now_s
             Of a monotonic clock: a batch is held from its first bad message on.
         """
@@ -79,10 +73,10 @@ class CircuitBreaker:
         if self._held_since_s is None:
             self._held_since_s = now_s
         held_s = now_s - self._held_since_s
-        judgement = self._policy.judge(messages=messages, bad=bad, held_s=held_s)
-        if self._latest and bad > messages * self._policy.max_bad_fraction:
+        judgement = judge(self._settings, messages=messages, bad=bad, held_s=held_s)
+        if self._latest and bad > messages * self._settings.max_bad_fraction:
             before, bad_before = (sum(numbers) for numbers in zip(*self._latest, strict=True))
-            together = self._policy.judge(messages=before + messages, bad=bad_before + bad, held_s=held_s)
+            together = judge(self._settings, messages=before + messages, bad=bad_before + bad, held_s=held_s)
             if together is Judgement.TRIP:
                 judgement = together
         if judgement is Judgement.TRIP:
@@ -96,5 +90,5 @@ class CircuitBreaker:
         if not messages:
             return
         self._latest.append((messages, bad))
-        while sum(number for number, _ in self._latest) - self._latest[0][0] >= self._policy.min_messages:
+        while sum(number for number, _ in self._latest) - self._latest[0][0] >= self._settings.min_messages:
             self._latest.popleft()

@@ -10,15 +10,15 @@ Delivery: the rows, dead letters and positions of a batch are one transaction, f
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
 
+from consumer.config import Settings
 from consumer.errors import FencedError
 from consumer.logs import get_logger
 from consumer.metrics import Rebalance
 from consumer.model import PartitionId, RebalanceListener
 from consumer.service.batch import Batch
 from consumer.service.batch_builder import BatchBuilder
-from consumer.service.circuit_breaker import BreakerPolicy, CircuitBreaker, Judgement
+from consumer.service.circuit_breaker import CircuitBreaker, Judgement
 from consumer.service.lease_holder import LeaseHolder, partition_names
 from consumer.service.log_watch import EndWatch, TopicWatch
 from consumer.service.pending import Pending
@@ -34,21 +34,6 @@ _FULL_WAIT_S = 0.05
 _PING_EVERY_S = 5.0
 _LAG_EVERY_S = 1.0
 """How often the lag gauges are refreshed, whether or not anything is committed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopSettings:
-    """What the loop needs of the settings."""
-
-    max_messages: int
-    max_wait_s: float
-    close_interval_s: float
-    session_timeout_s: float
-    revocation_wait_s: float
-    """How long a revocation waits for a batch: well within a session, and within what the liveness probe allows."""
-    shutdown_timeout_s: float
-    start_at_end: bool
-    breaker: BreakerPolicy
 
 
 class ConsumerLoop:
@@ -74,7 +59,7 @@ class ConsumerLoop:
         writer: Writer,
         builder: BatchBuilder,
         reporter: Reporter,
-        settings: LoopSettings,
+        settings: Settings,
         *,
         runtime: Runtime,
         prepare: Callable[[], None],
@@ -97,12 +82,12 @@ class ConsumerLoop:
             builder,
             reporter,
             runtime,
-            max_messages=settings.max_messages,
-            max_wait_s=settings.max_wait_s,
+            max_messages=settings.batch.max_messages,
+            max_wait_s=settings.batch.max_wait_s,
         )
         self._topics = TopicWatch(self._source, runtime)
         ends = EndWatch(self._source, runtime)
-        self._ticks = TickScheduler(builder, ends, interval_s=settings.close_interval_s, idle=reporter.idle)
+        self._ticks = TickScheduler(builder, ends, interval_s=settings.batch.close_interval_s, idle=reporter.idle)
         self._leases = LeaseHolder(
             self._source,
             writer,
@@ -110,8 +95,8 @@ class ConsumerLoop:
             self._ticks,
             reporter,
             runtime,
-            start_at_end=settings.start_at_end,
-            session_timeout_s=settings.session_timeout_s,
+            start_at_end=settings.kafka.start == "latest",
+            session_timeout_s=settings.kafka.session_timeout_s,
         )
 
     def run(self) -> None:
@@ -140,7 +125,9 @@ class ConsumerLoop:
     def revoked(self, partitions: Collection[PartitionId]) -> None:
         """Let partitions go: wait for the batch that is being written, drop what was gathered."""
         if self._pending is not None and self._pending.partitions & set(partitions):
-            self._wait_for_writer(self._settings.revocation_wait_s)
+            # Well within a session, and within what the liveness probe allows.
+            settings = self._settings
+            self._wait_for_writer(min(settings.kafka.session_timeout_s, settings.http.stalled_after_s) / 2)
         self._leases.remove(partitions)
         self._reporter.rebalanced(Rebalance.REVOKED, partitions)
 
@@ -178,7 +165,7 @@ class ConsumerLoop:
 
     def shut_down(self) -> None:
         """Finish or drop the running batch, leave the group; all within the shutdown timeout."""
-        timeout_s = self._settings.shutdown_timeout_s
+        timeout_s = self._settings.shutdown.timeout_s
         end_s = self._runtime.monotonic_s() + timeout_s * 7 / 8
         self._reporter.stopping()
         # Each step is taken even when one before it fails; the last that is named comes first.
@@ -289,7 +276,7 @@ class ConsumerLoop:
         self._take_answer()
 
     def _leave_group(self, end_s: float) -> None:
-        timeout_s = max(end_s - self._runtime.monotonic_s(), self._settings.shutdown_timeout_s / 16)
+        timeout_s = max(end_s - self._runtime.monotonic_s(), self._settings.shutdown.timeout_s / 16)
         try:
             # In a thread of its own: the client waits for brokers that do not answer for a minute.
             self._runtime.start_worker("leave the group").submit(self._source.close).result(timeout_s)

@@ -9,10 +9,9 @@ While brokers or database are unavailable the thread tries again, with growing p
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Protocol
 
-from consumer.config import RetentionSettings
+from consumer.config import Settings
 from consumer.errors import FatalError, TransientError, VisitConsumerError
 from consumer.events.visit_defined import Announcement, Sent, one_revision_each
 from consumer.logs import get_logger
@@ -35,17 +34,6 @@ class Announcer(Protocol):
 
     def abandon(self) -> None:
         """Drop what is not acknowledged."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelaySettings:
-    """What the relay needs of the settings."""
-
-    interval_s: float
-    """Pause when there is nothing to send."""
-    max_messages: int
-    retry_max_s: float
-    retention: RetentionSettings
 
 
 class OutboxRelay:
@@ -72,7 +60,7 @@ class OutboxRelay:
         outbox: Outbox,
         connect: Callable[[], Announcer] | None,
         metrics: Metrics,
-        settings: RelaySettings,
+        settings: Settings,
         *,
         give_up: Callable[[], None],
         runtime: Runtime,
@@ -113,7 +101,7 @@ class OutboxRelay:
                 self._log.warning("the relay hangs and is left behind")
 
     def _run(self) -> None:
-        backoff = Backoff(self._settings.retry_max_s, random=self._runtime.random)
+        backoff = Backoff(self._settings.database.retry_max_s, random=self._runtime.random)
         waits = False
         while not self._stopping.is_set():
             try:
@@ -158,9 +146,9 @@ class OutboxRelay:
         if now_s >= self._count_at_s:
             self._count(*self._outbox.backlog())
             self._count_at_s = now_s + _COUNT_EVERY_S
-        found = self._outbox.unsent(self._settings.max_messages)
+        found = self._outbox.unsent(self._settings.announce.max_messages)
         if not found:
-            return self._settings.interval_s
+            return self._settings.announce.interval_s
         self._send(one_revision_each(found))
         return 0.0
 

@@ -5,17 +5,18 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
+from consumer.config import Settings
 from consumer.events import Decoder, encode
 from consumer.metrics import Metrics
 from consumer.model import Message, PartitionId, RawIngested
 from consumer.service.batch import Batch
 from consumer.service.batch_builder import BatchBuilder
-from consumer.service.circuit_breaker import BreakerPolicy
-from consumer.service.loop import ConsumerLoop, LoopSettings
+from consumer.service.loop import ConsumerLoop
 from consumer.service.reporter import Reporter
 from consumer.service.writer import Writer, Written
 from tests.support.exposures import exposure
 from tests.support.nights import rules_of
+from tests.support.service import settings_for
 from tests.support.stepped import START_S, MemoryStore, ScriptedSource, SteppedExecutor, SteppedRuntime
 
 TOPIC = "t"
@@ -30,7 +31,7 @@ RULES = rules_of(
     }
 )
 SESSION_TIMEOUT_S = 10.0
-REVOCATION_WAIT_S = 4.0
+REVOCATION_WAIT_S = SESSION_TIMEOUT_S / 2
 SHUTDOWN_TIMEOUT_S = 8.0
 STALLED_AFTER_S = 30.0
 
@@ -77,15 +78,16 @@ class SteppedLoop:
             return write(batch)
 
         writer.write = noted  # type: ignore[method-assign] # a spy
-        settings = LoopSettings(
-            max_messages=self.max_messages,
-            max_wait_s=0.1,
-            close_interval_s=1.0,
-            session_timeout_s=SESSION_TIMEOUT_S,
-            revocation_wait_s=REVOCATION_WAIT_S,
-            shutdown_timeout_s=SHUTDOWN_TIMEOUT_S,
-            start_at_end=False,
-            breaker=BreakerPolicy(min_messages=10, max_bad_fraction=0.5, hold_s=2.0),
+        settings = Settings(
+            **settings_for(
+                "nowhere:1",
+                "host=127.0.0.1",
+                batch={"max_messages": self.max_messages, "max_wait_s": 0.1, "close_interval_s": 1.0},
+                kafka={"session_timeout_s": SESSION_TIMEOUT_S},
+                shutdown={"timeout_s": SHUTDOWN_TIMEOUT_S},
+                breaker={"min_messages": 10, "max_bad_fraction": 0.5, "hold_s": 2.0},
+                http={"stalled_after_s": STALLED_AFTER_S},
+            )
         )
         self.loop = ConsumerLoop(
             self.source.connect,

@@ -9,13 +9,14 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumer.config import RetentionSettings
+from consumer.config import Settings
 from consumer.errors import FatalError, TransientError, VisitConsumerError
 from consumer.events.visit_defined import Announcement, Sent
 from consumer.metrics import Metrics
 from consumer.postgres.outbox import Backlog, Outbox
-from consumer.service.outbox_relay import OutboxRelay, RelaySettings
+from consumer.service.outbox_relay import OutboxRelay
 from consumer.service.runtime import SYSTEM
+from tests.support.service import settings_for
 from tests.support.stepped import SteppedRuntime
 
 
@@ -88,9 +89,16 @@ def row(number: int, visit: int) -> Announcement:
     return Announcement(id=number, instrument="LATISS", visit=visit, payload=b"")
 
 
+def relay_settings(*, interval_s: float, retry_max_s: float) -> Settings:
+    announce = {"interval_s": interval_s, "max_messages": 3}
+    return Settings(
+        **settings_for("nowhere:1", "host=127.0.0.1", announce=announce, database={"retry_max_s": retry_max_s})
+    )
+
+
 def relay_of(rows: Rows, brokers: Brokers, gave_up: threading.Event | None = None) -> tuple[OutboxRelay, Metrics]:
     metrics = Metrics(CollectorRegistry())
-    settings = RelaySettings(interval_s=0.001, max_messages=3, retry_max_s=0.02, retention=RetentionSettings())
+    settings = relay_settings(interval_s=0.001, retry_max_s=0.02)
     event = gave_up or threading.Event()
     return OutboxRelay(
         cast("Outbox", rows), brokers.connect, metrics, settings, give_up=event.set, runtime=SYSTEM
@@ -182,7 +190,7 @@ def test_a_success_lets_the_pauses_begin_anew() -> None:
     stepped = SteppedRuntime()
     rows, brokers = Rows([row(1, 10)], error=TransientError("away")), Brokers()
     metrics = Metrics(CollectorRegistry())
-    settings = RelaySettings(interval_s=7.0, max_messages=3, retry_max_s=1.0, retention=RetentionSettings())
+    settings = relay_settings(interval_s=7.0, retry_max_s=1.0)
     relay = OutboxRelay(
         cast("Outbox", rows), brokers.connect, metrics, settings, give_up=lambda: None, runtime=stepped.runtime
     )
