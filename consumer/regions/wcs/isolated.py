@@ -81,15 +81,15 @@ class IsolatedWcs:
 
     def _ask(self, cards: str, pixels: Floats, *, alone: bool) -> Floats | str | int | None:
         """Return the vectors, the text of an error, the signal that ended the reading, or None without an answer."""
-        if self._connection is None or self._parent != os.getpid():
-            self._start()
-        connection = cast("Connection", self._connection)
         try:
+            if self._connection is None or self._parent != os.getpid():
+                self._start()
+            connection = cast("Connection", self._connection)
             connection.send((cards, pixels, alone))
             if connection.poll(_ANSWER_S):
                 return cast("Floats | str | int", connection.recv())
         except (EOFError, OSError):
-            pass  # it died; what waited in its pipe is of no use
+            pass  # it died, and what waited in its pipe is of no use; or the machine has no room for another process
         self.close()
         return None
 

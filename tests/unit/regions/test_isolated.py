@@ -65,6 +65,19 @@ def test_one_that_does_not_answer_is_a_reason_to_ask_again(
     assert isolated.icrs_vectors(CARDS, ORIGIN)[0, 0] == 1.0
 
 
+def test_a_machine_without_room_for_another_process_is_a_reason_to_ask_again(
+    isolated: IsolatedWcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("consumer.regions.wcs.isolated.subprocess.Popen", no_room)
+    with pytest.raises(TransientError, match="does not answer"):
+        isolated.icrs_vectors(CARDS, ORIGIN)
+    monkeypatch.undo()
+    assert isolated.icrs_vectors(CARDS, ORIGIN)[0, 0] == 1.0
+
+
 def test_it_ends_with_the_process_that_needed_it(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     program = f"""
