@@ -95,7 +95,7 @@ class IsolatedWcs:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ours, theirs:
             self._process = subprocess.Popen(  # noqa: S603 - this Python, this module
                 [sys.executable, "-m", _MODULE, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -105,7 +105,7 @@ class IsolatedWcs:
                 start_new_session=True,
                 env={**os.environ, **_CHECKED_HEAP},
             )
-        self._connection = Connection(ours.detach())
+            self._connection = Connection(ours.detach())
         self._parent = os.getpid()
 
 
