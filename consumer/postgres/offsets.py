@@ -1,4 +1,7 @@
-"""Stored positions: claiming partitions, and reading where they stand."""
+"""Stored positions (table ``consumer_offset``): claiming partitions, and reading where they stand.
+
+A batch moves them itself, with its rows: `consumer.postgres.batch_tables.BatchTransaction.advance`.
+"""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime

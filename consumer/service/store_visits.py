@@ -1,4 +1,4 @@
-"""From the groups that closed or changed to their rows: define, diff_visits with what is stored, compute, write.
+"""From the groups that closed or changed to their rows: define, compare with what is stored, compute, write.
 
 Deleting or renaming a visit frees its id or name. Groups that conflicted on it before are processed again in the same
 transaction, so that the result does not depend on the order in which groups closed.
