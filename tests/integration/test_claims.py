@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from consumer.config import DatabaseSettings
-from consumer.errors import TransientError
-from consumer.model import OffsetUpdate, PartitionId
+from consumer.errors import FatalError, TransientError
+from consumer.model import LogPartition, OffsetUpdate, PartitionId
+from consumer.postgres.batch_tables import BatchStore, BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.offsets import Positions
 from consumer.read.status import read_positions
 from consumer.service.batch import Batch
-from consumer.service.leases import PartitionLease, acquire_leases
+from consumer.service.leases import PartitionLease, Refusal, acquire_leases
 from consumer.service.log_watch import EndWatch
 from consumer.service.runtime import SYSTEM
 from tests.support.postgres import PostgresServer
@@ -93,6 +94,49 @@ def test_a_partition_that_went_away_while_the_brokers_were_asked_is_not_claimed(
     partition = PartitionId(TOPIC, 0)
     claimed = acquire_leases(logs, store, [partition], start_at_end=False, wanted=lambda _: not logs.asked)
     assert (claimed, logs.asked, read_positions(database)) == ([], [0], [])
+
+
+class LostTail(Logs):
+    """A log whose last messages before the stored position are others by now."""
+
+    def divergence(self, partition: PartitionId, leader_epoch: int, offset: int) -> int | None:
+        """Answer where the other messages begin."""
+        del partition, leader_epoch
+        return offset - 2
+
+
+@pytest.mark.parametrize("offset", [7, 8])
+def test_what_an_operator_sets_is_read_also_where_the_messages_before_it_are_others(
+    database: Database, store: Positions, offset: int
+) -> None:
+    partition, logs = PartitionId(TOPIC, 0), LostTail({0: 10})
+    log = LogPartition("cluster", "first", partition)
+    position = store.begin(store.claim(log), 5)
+    with BatchStore(database).transaction() as tables:
+        tables.advance([OffsetUpdate(partition, position.id, position.epoch, 5, 7, 1, leader_epoch=3)])
+    (refused,) = acquire_leases(logs, store, [partition], start_at_end=False)
+    assert isinstance(refused, Refusal)
+    assert "offsets 5 to 6 of" in refused.detail
+    assert "'positions set'" in refused.detail
+    store.set(log, offset)
+    (lease,) = acquire_leases(logs, store, [partition], start_at_end=False)
+    assert isinstance(lease, PartitionLease), lease
+    assert (lease.start, lease.leader_epoch) == (offset, None)
+
+
+def test_a_session_that_stands_in_another_schema_writes_nothing(database: Database, store: Positions) -> None:
+    """As behind a pooler that ignores what a session was set to."""
+    partition = PartitionId(TOPIC, 0)
+    position = store.begin(store.claim(LogPartition("cluster", "first", partition)), 5)
+    update = OffsetUpdate(partition, position.id, position.epoch, 5, 7, 1)
+    with pytest.raises(FatalError, match="schema"), database.transaction() as session:
+        # The tables are still found, as they would be in the other service's schema.
+        session.script("SET LOCAL search_path TO public, visits, pg_catalog")
+        BatchTransaction(session).advance([update])
+    assert store.read([position.id])[position.id].next_offset == 5
+    with BatchStore(database).transaction() as tables:
+        tables.advance([update])
+    assert store.read([position.id])[position.id].next_offset == 7
 
 
 def _answer(watch: EndWatch, tick: Batch) -> set[int]:

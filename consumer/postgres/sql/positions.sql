@@ -63,10 +63,12 @@ ORDER BY consumer_group, cluster_id, topic, topic_id, partition;
 -- name: set_position
 -- An operator's decision; the raised epoch fences a running reader, which then reads from here. What is
 -- read again has its own times: the clock then starts anew, or nothing of it would close as it did at first.
+-- Which messages came before is not asked again, also where the offset stays: the operator has decided.
 INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_id, partition, next_offset, epoch, owner)
 VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition)s, %(next_offset)s, 1, %(owner)s)
 ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
 SET next_offset = excluded.next_offset, epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now(),
+    leader_epoch = NULL,
     stream_time_ms = CASE WHEN excluded.next_offset < stored.next_offset THEN 0 ELSE stored.stream_time_ms END
 RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until;
 
