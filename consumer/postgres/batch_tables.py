@@ -134,15 +134,19 @@ class BatchTransaction:
         return [_open_group(row) for row in rows if row[7] != 0]
 
     def lock_due_groups(
-        self, stream_times_ms: Mapping[int, int], later: Collection[Later], most: int | None
+        self,
+        stream_times_ms: Mapping[int, int],
+        instruments: Collection[str],
+        later: Collection[Later],
+        most: int | None,
     ) -> list[OpenGroup]:
-        """Read under a lock the groups that fall due by these clocks, or that later exposures supersede.
+        """Read under a lock the groups of these instruments that fall due by these clocks, or that are superseded.
 
         Of more than `most` for one clock or one exposure some are left out; None: no bound.
         """
         parameters = columns(("clocks", "clocks_ms"), sorted(stream_times_ms.items()))
         parameters |= columns(("later_clocks", "later_instruments", "later_begins"), sorted(later))
-        parameters["most"] = most
+        parameters |= {"instruments": sorted(instruments), "most": most}
         return [_open_group(row) for row in self._rows("lock_due_groups", parameters)]
 
     def lock_first_due_groups(

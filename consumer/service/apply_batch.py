@@ -30,7 +30,7 @@ from consumer.service.store_visits import store_visits
 from consumer.service.tables import Tables
 
 
-class CrowdedError(Exception):
+class TooManyGroupsError(Exception):
     """A batch concerns more open groups than one transaction has time for."""
 
 
@@ -72,7 +72,7 @@ def apply_batch(
     ------
     FencedError
         When the batch's partitions are not ours, or not where we left them; nothing must be committed then.
-    CrowdedError
+    TooManyGroupsError
         When more than `most_groups` are concerned; nothing must be committed then either.
     """
     result = BatchResult(bad=batch.dead_letters, dead_letters=list(batch.dead_letters))
@@ -160,9 +160,11 @@ def _fill_buffer(
     groups = {g.key: g for g in tables.open_groups(touched)} if touched else {}
     if batch.events:
         # All of them, before the events are applied: whether one comes too late must not depend on the batch's borders.
-        due = tables.lock_due_groups(batch.stream_times_ms, _latest(later), None if most is None else most + 1)
+        due = tables.lock_due_groups(
+            batch.stream_times_ms, rules.keys(), _latest(later), None if most is None else most + 1
+        )
         if most is not None and len(due) > most:
-            raise CrowdedError
+            raise TooManyGroupsError
     else:
         due = tables.lock_first_due_groups(batch.stream_times_ms, rules.keys(), MOST_GROUPS_OF_A_TICK)
     groups |= {g.key: g for g in due if g.key not in touched}

@@ -66,9 +66,13 @@ class Tables(VisitTables, Protocol):
         """Store what raws' own WCS said, where nothing newer is stored."""
 
     def lock_due_groups(
-        self, stream_times_ms: Mapping[int, int], later: Collection[Later], most: int | None
+        self,
+        stream_times_ms: Mapping[int, int],
+        instruments: Collection[str],
+        later: Collection[Later],
+        most: int | None,
     ) -> list[OpenGroup]:
-        """Read and lock the groups that fall due, or that later exposures supersede."""
+        """Read and lock the groups of these instruments that fall due, or that later exposures supersede."""
 
     def lock_first_due_groups(
         self, stream_times_ms: Mapping[int, int], instruments: Collection[str], most: int

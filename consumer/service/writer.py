@@ -25,7 +25,7 @@ from consumer.metrics import Metrics
 from consumer.model import DeadLetter
 from consumer.postgres.backoff import Backoff
 from consumer.postgres.connection import error_class, took_too_long
-from consumer.service.apply_batch import CrowdedError, apply_batch
+from consumer.service.apply_batch import TooManyGroupsError, apply_batch
 from consumer.service.batch import MOST_GROUPS_OF_A_TICK, Batch, BatchResult, bisect, closing_before
 from consumer.service.leases import PositionStore
 from consumer.service.runtime import Runtime
@@ -145,8 +145,8 @@ class Writer:
             return [Written(batch, self._commit(batch))]
         except _HalveError:
             return self._halves(batch)
-        except CrowdedError:
-            return self._uncrowd(batch)
+        except TooManyGroupsError:
+            return self._close_due_first(batch)
         except DataRefusedError as error:
             # Two replicas that define one visit at the same moment meet here; the second look sees what the first did.
             self._log.warning("PostgreSQL refuses a row, trying again", detail=error.detail, sqlstate=error.sqlstate)
@@ -183,27 +183,27 @@ class Writer:
             error.committed[:0] = done
             raise
 
-    def _uncrowd(self, batch: Batch) -> list[Written]:
-        """Close what is due before the first event, a bounded number at a time, and apply the batch in parts."""
-        done: list[Written] = []
+    def _close_due_first(self, batch: Batch) -> list[Written]:
+        """Close what is due before the first event, a bounded number at a time, and apply the batch in parts then."""
         tick = closing_before(batch)
-        while not done or len(done[-1].result.closed) == MOST_GROUPS_OF_A_TICK:
-            done.append(Written(tick, self._commit(tick)))
+        done: list[Written] = []
         try:
+            while not done or len(done[-1].result.closed) == MOST_GROUPS_OF_A_TICK:
+                done += self._half(tick)
             if len(batch.events) > 1:
                 return done + self._halves(batch)
-            return [*done, Written(batch, self._commit(batch, bounded=False))]
+            return done + self._half(batch, bounded=False)
         except FencedError as error:
             error.committed[:0] = done
             raise
 
-    def _half(self, batch: Batch) -> list[Written]:
+    def _half(self, batch: Batch, *, bounded: bool = True) -> list[Written]:
         try:
-            return [Written(batch, self._commit(batch))]
+            return [Written(batch, self._commit(batch, bounded=bounded))]
         except _HalveError:
             return self._halves(batch)
-        except CrowdedError:
-            return self._uncrowd(batch)
+        except TooManyGroupsError:
+            return self._close_due_first(batch)
         except DataRefusedError as error:
             return self._isolate(batch, error)
 

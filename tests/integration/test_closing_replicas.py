@@ -175,13 +175,17 @@ class Crossing(BatchTransaction):
     came: set[threading.Thread]
 
     def lock_due_groups(
-        self, stream_times_ms: Mapping[int, int], later: Collection[Later], most: int | None
+        self,
+        stream_times_ms: Mapping[int, int],
+        instruments: Collection[str],
+        later: Collection[Later],
+        most: int | None,
     ) -> list[OpenGroup]:
         thread = threading.current_thread()
         if thread not in self.came:
             self.came.add(thread)
             self.meet.wait(30)
-        return super().lock_due_groups(stream_times_ms, later, most)
+        return super().lock_due_groups(stream_times_ms, instruments, later, most)
 
 
 def test_a_deadlock_between_replicas_is_tried_again(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,15 @@ from tests.support.exposures import exposure
 from tests.support.postgres import PostgresServer
 from tests.support.registry import Registry, register
 from tests.support.service import Replica, Wire, prepare_database, produce, raws_of, settings_for
-from tests.support.tables import assert_no_way_back, moves, snapshot, stored_positions, total_read, watch_positions
+from tests.support.tables import (
+    assert_no_way_back,
+    moves,
+    refuse_rows,
+    snapshot,
+    stored_positions,
+    total_read,
+    watch_positions,
+)
 
 N_DETECTORS = 9
 
@@ -97,22 +105,6 @@ def test_each_kind_of_bad_message_is_one_dead_letter_between_good_neighbours(
             replica.wait_until(lambda: total_read(dsn) == len(messages) + 3, what="what comes after")
 
 
-def _refuse(dsn: str, table: str, id_: int, state: str) -> None:
-    """Let PostgreSQL refuse every row of one id."""
-    with psycopg.connect(dsn) as connection:
-        connection.execute(
-            f"""
-            CREATE SCHEMA refusal;
-            CREATE FUNCTION refusal.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN
-                RAISE EXCEPTION 'this % is not wanted', tg_table_name USING errcode = '{state}';
-            END $$;
-            CREATE TRIGGER refuse BEFORE INSERT ON visits.{table}
-                FOR EACH ROW WHEN (new.id = {id_}) EXECUTE FUNCTION refusal.refuse();
-            """
-        )
-
-
 @pytest.mark.parametrize("state", ["23514", "22003"])
 def test_a_refused_exposure_is_bisected_to_one_dead_letter(
     mock_broker: Broker, postgres18: PostgresServer, tmp_path: Path, state: str
@@ -127,7 +119,7 @@ def test_a_refused_exposure_is_bisected_to_one_dead_letter(
     produce(mock_broker.bootstrap, messages, topic)
     with postgres18.database(prepare_database) as dsn:
         watch_positions(dsn)
-        _refuse(dsn, "exposure", exposure(17).id, state)
+        refuse_rows(dsn, "exposure", exposure(17).id, state)
         settings = settings_for(
             mock_broker.bootstrap, dsn, kafka={"topics": [topic], "group": topic}, batch={"max_messages": 10_000}
         )
@@ -158,7 +150,7 @@ def test_a_refused_visit_is_one_dead_letter_of_its_group(
     produce(mock_broker.bootstrap, messages, topic)
     with postgres18.database(prepare_database) as dsn:
         watch_positions(dsn)
-        _refuse(dsn, "visit", exposure(5).id, "23514")
+        refuse_rows(dsn, "visit", exposure(5).id, "23514")
         settings = settings_for(
             mock_broker.bootstrap, dsn, kafka={"topics": [topic], "group": topic}, batch={"max_messages": 10_000}
         )

@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry
 
 from consumer.config import DatabaseSettings
 from consumer.domain import Instrument
+from consumer.errors import FencedError
 from consumer.metrics import Metrics
-from consumer.model import Exposure, Message, PartitionId
-from consumer.postgres.batch_tables import BatchStore
+from consumer.model import Exposure, Message, OffsetUpdate, PartitionId
+from consumer.postgres.batch_tables import BatchStore, BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetters
 from consumer.postgres.offsets import Positions
@@ -23,6 +24,7 @@ from consumer.service.writer import Writer
 from tests.support.exposures import exposure
 from tests.support.nights import START_MS, TOPIC, NightLog, Reader, Rows, canonical, prepare, raws_of, reader, rules_of
 from tests.support.postgres import PostgresServer
+from tests.support.tables import refuse_rows, snapshot
 
 CONFIG = {
     "instrument": "LSSTComCam",
@@ -138,6 +140,87 @@ def test_a_batch_of_events_closes_a_bounded_number_of_groups(
                 assert batch is not None
                 writer.write(batch).result(30.0)
         assert canonical(dsn) == found
+
+
+def waiting_night(groups: int) -> list[Message]:
+    """Make groups that open one after the other, and an exposure so much later that all are due before it."""
+    exposures = [exposure(number, group=f"G{number:03d}") for number in range(1, groups + 2)]
+    log = NightLog.of()
+    for number, raw in enumerate(raws_of(exposures, 0)):
+        log.append(raw, at_ms=START_MS + number + 3_600_000 * (number == groups))
+    return log.partitions[PARTITION]
+
+
+def test_groups_that_never_close_make_no_batch_of_events_too_large(
+    postgres18: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of an instrument that is not configured any more stay due: batches were cut down to single events."""
+    for module in (apply_batch, writer_module):
+        monkeypatch.setattr(module, "MOST_GROUPS_OF_A_TICK", 3)
+    messages = waiting_night(2)
+    with postgres18.database(prepare) as dsn, writing(dsn, BY_GROUP) as (writer, gathers):
+        with psycopg.connect(dsn) as connection:
+            connection.execute("""
+                INSERT INTO visits.open_group (instrument, group_key, clock, opened_ms, last_ms, deadline_ms)
+                SELECT 'Gone', n::text, id, 1, 1, 1 FROM visits.consumer_offset, generate_series(1, 50) AS n""")
+        for some in (messages[:2], messages[2:]):
+            gathers.put(some)
+            batch = gathers.builder.take()
+            assert batch is not None
+            assert len(writer.write(batch).result(30.0)) == 1
+        assert len(snapshot(dsn)["visit"]) == 2
+
+
+def test_a_visit_that_is_refused_among_many_that_are_due_costs_no_other(
+    postgres18: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What closes before a batch may be refused like the batch itself: the service ended with it."""
+    for module in (apply_batch, writer_module):
+        monkeypatch.setattr(module, "MOST_GROUPS_OF_A_TICK", 1)
+    messages = waiting_night(5)
+    with postgres18.database(prepare) as dsn:
+        refuse_rows(dsn, "visit", 3, "23514")
+        with writing(dsn, BY_GROUP) as (writer, gathers):
+            for some in (messages[:5], messages[5:]):
+                gathers.put(some)
+                batch = gathers.builder.take()
+                assert batch is not None
+                writer.write(batch).result(30.0)
+        found = snapshot(dsn)
+        assert {row[1] for row in found["visit"]} == {1, 2, 4, 5}
+        (letter,) = found["dead_letter"]
+        assert "not wanted" in letter[1]
+
+
+def test_of_ticks_before_a_batch_those_that_were_committed_are_counted_where_another_replica_takes_over(
+    postgres18: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (apply_batch, writer_module):
+        monkeypatch.setattr(module, "MOST_GROUPS_OF_A_TICK", 1)
+    messages = waiting_night(5)
+    with postgres18.database(prepare) as dsn, writing(dsn, BY_GROUP) as (writer, gathers):
+        gathers.put(messages[:5])
+        first = gathers.builder.take()
+        assert first is not None
+        writer.write(first).result(30.0)
+        advance, calls = BatchTransaction.advance, 0
+
+        def overtaken(self: BatchTransaction, offset_updates: Sequence[OffsetUpdate]) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 4:  # the batch, which is too much, and two ticks went before
+                with psycopg.connect(dsn) as connection:
+                    connection.execute("UPDATE visits.consumer_offset SET epoch = epoch + 1")
+            advance(self, offset_updates)
+
+        monkeypatch.setattr(BatchTransaction, "advance", overtaken)
+        gathers.put(messages[5:])
+        last = gathers.builder.take()
+        assert last is not None
+        with pytest.raises(FencedError) as fenced:
+            writer.write(last).result(30.0)
+        assert len(fenced.value.committed) == 2
+        assert len(snapshot(dsn)["visit"]) == 2
 
 
 @pytest.mark.parametrize("stamp_ms", [2**63 - 1, 300_000_000_000_000, 253_402_300_800_000, -1])

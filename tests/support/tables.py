@@ -131,6 +131,22 @@ def watch_positions(dsn: str) -> None:
         )
 
 
+def refuse_rows(dsn: str, table: str, id_: int, state: str) -> None:
+    """Let PostgreSQL refuse every row of one id."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            f"""
+            CREATE SCHEMA refusal;
+            CREATE FUNCTION refusal.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION 'this % is not wanted', tg_table_name USING errcode = '{state}';
+            END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON visits.{table}
+                FOR EACH ROW WHEN (new.id = {id_}) EXECUTE FUNCTION refusal.refuse();
+            """
+        )
+
+
 def moves(dsn: str) -> list[tuple[int, int, int | None, int]]:
     """Return every committed move of a position since `watch_positions`: clock, epoch, before, after."""
     with psycopg.connect(dsn) as connection:

@@ -89,7 +89,8 @@ RETURNING instrument, group_key, clock, opened_ms, last_ms, superseded_ms, lates
 -- name: lock_due_groups
 -- Groups that fall due by the batch's stream times, or that an exposure of the batch supersedes. Most often there is none, but
 -- the planner cannot know: LIMIT keeps it from reading all open groups instead of two indexes, and a batch from locking
--- more of them than a transaction may close.
+-- more of them than a transaction may close. Instruments that are not configured are skipped, here and below: their groups
+-- never close, and would fill the LIMIT.
 SELECT instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms
 FROM open_group
 WHERE (instrument, group_key) IN (
@@ -98,7 +99,7 @@ WHERE (instrument, group_key) IN (
     CROSS JOIN LATERAL (
         SELECT instrument, group_key
         FROM open_group
-        WHERE clock = due.clock AND deadline_ms <= due.clock_ms
+        WHERE clock = due.clock AND deadline_ms <= due.clock_ms AND instrument = ANY(%(instruments)s::text[])
         LIMIT %(most)s
     ) AS waiting
     UNION
@@ -117,8 +118,7 @@ ORDER BY instrument, group_key
 FOR UPDATE;
 
 -- name: lock_first_due_groups
--- The groups with the earliest deadlines that a tick makes due. Instruments that are not configured are skipped: their
--- groups never close, and would fill the LIMIT.
+-- The groups with the earliest deadlines that a tick makes due.
 SELECT instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms
 FROM open_group
 WHERE (instrument, group_key) IN (
