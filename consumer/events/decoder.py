@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from fastavro import schemaless_reader
 from fastavro.read import SchemaResolutionError
-from fastavro.schema import parse_schema
+from fastavro.schema import SchemaParseException, UnknownType, parse_schema
 
 from consumer.errors import BadMessageError, ConfigurationError, DeadLetterReason
 from consumer.events.repeats import Repeats
@@ -265,12 +265,14 @@ def _misfit(value: bytes, start: int, schema: WriterSchema, ends: list[int]) -> 
     ours = {each["name"]: each for each in RAW_INGESTED.parsed["fields"]}
     for theirs, begin, end in zip(schema.parsed["fields"], [start, *ends], ends, strict=False):
         if theirs["name"] in ours:
-            writer, reader = (
-                parse_schema({"type": "record", "name": "One", "fields": [each]})
-                for each in (theirs, ours[theirs["name"]])
-            )
             try:
+                writer, reader = (
+                    parse_schema({"type": "record", "name": "One", "fields": [each]})
+                    for each in (theirs, ours[theirs["name"]])
+                )
                 schemaless_reader(BytesIO(value[begin:end]), writer, reader)
+            except (UnknownType, SchemaParseException):  # of a type that another field defines: it cannot be read alone
+                continue
             except (SchemaResolutionError, *_DECODING_FAULTS):
                 return f"field {theirs['name']}: "
     return ""

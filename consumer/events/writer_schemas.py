@@ -110,7 +110,8 @@ def _refuse_other_units(fields: list[dict[str, Any]]) -> None:
     """Refuse a logical type that gives one of our fields another unit."""
     for each in fields:
         names = {each["name"], *each.get("aliases", ())} & _OUR_FIELDS
-        branches = each["type"] if isinstance(each["type"], list) else [each["type"]]
+        # Avro ignores a logical type that stands beside the field's type, but its writer meant it.
+        branches = [each, *(each["type"] if isinstance(each["type"], list) else [each["type"]])]
         given = {str(branch.get("logicalType", "")) for branch in branches if isinstance(branch, dict)}
         for logical in sorted(given):
             if names and logical.startswith(_OF_TIME) and logical != _LOGICAL.get(min(names)):

@@ -219,6 +219,16 @@ def test_incompatible_writer_schemas_are_told_apart_from_broken_bytes(
         assert f"field {name}: " in error.detail
 
 
+@pytest.mark.parametrize("named", ["Angle", "One"])
+def test_a_field_whose_type_another_field_defines_is_refused_like_others(named: str) -> None:
+    angle = {"type": "record", "name": named, "fields": [{"name": "degrees", "type": "double"}]}
+    schema = changed_type("tracking_ra", named) | {"namespace": "other"}
+    schema["fields"].insert(0, {"name": "shape", "type": angle})
+    record = record_of(raw_of()) | {"shape": {"degrees": 1.0}, "tracking_ra": {"degrees": 2.0}}
+    error = refusal(Decoder(writer_schemas=[json.dumps(schema)]), encode_with(schema, record))
+    assert error.reason is DeadLetterReason.INCOMPATIBLE_SCHEMA
+
+
 @pytest.mark.parametrize(
     ("name", "logical"),
     [
@@ -233,8 +243,12 @@ def test_incompatible_writer_schemas_are_told_apart_from_broken_bytes(
 )
 def test_a_logical_type_of_another_unit_is_refused(name: str, logical: str) -> None:
     kind = "int" if logical == "date" else "long"
-    with pytest.raises(BadMessageError, match=f"its field {name} is {logical}, where ours is .*: the unit is another"):
-        parse_writer_schema(json.dumps(changed_type(name, ["null", {"type": kind, "logicalType": logical}])))
+    beside = changed_type(name, ["null", kind])
+    (field,) = (each for each in beside["fields"] if each["name"] == name)
+    field["logicalType"] = logical
+    for schema in (changed_type(name, ["null", {"type": kind, "logicalType": logical}]), beside):
+        with pytest.raises(BadMessageError, match=f"its field {name} is {logical}, where ours is .*: the unit is anoth"):
+            parse_writer_schema(json.dumps(schema))
 
 
 @pytest.mark.parametrize(
