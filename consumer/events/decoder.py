@@ -6,8 +6,8 @@ CRC-64-AVRO fingerprint of the writer's schema, the record), whose writer schema
 another schema than ours are resolved against ours by Avro's rules: added, removed and aliased fields keep working.
 That is slower: 10,000 events a second on a core that does 300,000 of ours.
 
-Whatever the bytes are, the answer is an event or a `~consumer.errors.BadMessageError`. Messages are bounded and walked
-over (`consumer.events.strict_walk`) before fastavro reads them, writer schemas before they are used
+Whatever the bytes are, the answer is an event or a `~consumer.errors.BadMessageError`. Messages are bounded and
+checked (`consumer.events.record_check`) before fastavro reads them, writer schemas before they are used
 (`consumer.events.writer_schemas`), and a record must end exactly where its message does.
 """
 
@@ -217,7 +217,7 @@ _LAST_OF_EXPOSURE = [each["name"] for each in RAW_INGESTED.parsed["fields"]].ind
 
 def _read_own(value: bytes, start: int, schema: WriterSchema) -> tuple[dict[str, Any], int]:
     """Read an event written with our schema; also tell where its exposure's record ends."""
-    ends = _walk(value, start, schema)
+    ends = _field_ends(value, start, schema)
     stream = BytesIO(value)
     stream.seek(start)
     try:
@@ -230,7 +230,7 @@ def _read_own(value: bytes, start: int, schema: WriterSchema) -> tuple[dict[str,
 
 def _read_resolved(value: bytes, start: int, schema: WriterSchema) -> dict[str, Any]:
     """Read an event written with another schema than ours, by Avro's rules of schema resolution."""
-    ends = _walk(value, start, schema)
+    ends = _field_ends(value, start, schema)
     stream = BytesIO(value)
     stream.seek(start)
     try:
@@ -246,10 +246,10 @@ def _read_resolved(value: bytes, start: int, schema: WriterSchema) -> dict[str, 
     return dict(record)
 
 
-def _walk(value: bytes, start: int, schema: WriterSchema) -> list[int]:
+def _field_ends(value: bytes, start: int, schema: WriterSchema) -> list[int]:
     """Return where each field of a record ends; the last one must end with its message."""
     try:
-        ends = schema.walk.ends(value, start)
+        ends = schema.check.field_ends(value, start)
     except ValueError as error:
         raise BadMessageError(DeadLetterReason.UNDECODABLE, f"the record cannot be read: {error}") from error
     if ends[-1:] != [len(value)]:

@@ -8,7 +8,7 @@ here, before any event is read with it, when a short event could make its reader
   bytes of schema and 10^10 fields), more than `MAX_ITEM_NODES` in an array's or map's item, or too deep a nesting.
 
 With these bounds a reader's work is bounded by the size of the event, which `~consumer.events.Decoder` limits. A record
-that contains itself is bounded by `consumer.events.strict_walk`.
+that contains itself is bounded by `consumer.events.record_check`.
 
 A logical type that contradicts ours is refused too: microseconds for our nanoseconds would be visits in 1970.
 """
@@ -20,8 +20,8 @@ from typing import Any
 from fastavro.schema import SchemaParseException, UnknownType, fingerprint, parse_schema, to_parsing_canonical_form
 
 from consumer.errors import BadMessageError, DeadLetterReason
+from consumer.events.record_check import MAX_DEPTH, RecordCheck
 from consumer.events.schema_files import schema_text
-from consumer.events.strict_walk import MAX_DEPTH, StrictWalk
 from consumer.events.validation import shown
 from consumer.model import EXPOSURE_FIELDS
 
@@ -44,7 +44,7 @@ class WriterSchema:
     """Avro's Parsing Canonical Form: equal form, equal bytes."""
     fingerprint: bytes
     """CRC-64-AVRO of the canonical form, 8 bytes, in the byte order of single-object encoding (little-endian)."""
-    walk: StrictWalk = field(compare=False, repr=False)
+    check: RecordCheck = field(compare=False, repr=False)
     """Checks a record's bytes before fastavro reads them."""
 
     @property
@@ -92,7 +92,7 @@ def parse_writer_schema(text: str) -> WriterSchema:
         parsed=parsed,
         canonical=canonical,
         fingerprint=bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO")),
-        walk=StrictWalk(parsed),
+        check=RecordCheck(parsed),
     )
 
 

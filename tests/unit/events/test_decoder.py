@@ -247,7 +247,9 @@ def test_a_logical_type_of_another_unit_is_refused(name: str, logical: str) -> N
     (field,) = (each for each in beside["fields"] if each["name"] == name)
     field["logicalType"] = logical
     for schema in (changed_type(name, ["null", {"type": kind, "logicalType": logical}]), beside):
-        with pytest.raises(BadMessageError, match=f"its field {name} is {logical}, where ours is .*: the unit is anoth"):
+        with pytest.raises(
+            BadMessageError, match=f"its field {name} is {logical}, where ours is .*: the unit is anoth"
+        ):
             parse_writer_schema(json.dumps(schema))
 
 

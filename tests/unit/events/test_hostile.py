@@ -10,7 +10,7 @@ import pytest
 
 from consumer.errors import BadMessageError, DeadLetterReason
 from consumer.events import RAW_INGESTED, Decoder, encode, parse_writer_schema, record_of
-from consumer.events.strict_walk import MAX_DEPTH
+from consumer.events.record_check import MAX_DEPTH
 from tests.support.raws import encode_with, own_schema, raw_of, refusal
 
 pytestmark = pytest.mark.timeout(60)
