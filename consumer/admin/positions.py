@@ -244,7 +244,7 @@ def remove_positions(settings: Settings, group: str, *, dry_run: bool = False) -
         rows = [each for each in read_positions(database) if each.consumer_group == group]
         if group == settings.kafka.group or not rows:
             raise ConfigurationError(f"consumer group {group!r} is kafka.group, or has no stored positions")
-        if not dry_run and (waiting := group_positions(settings, database).remove(group)):
+        if waiting := group_positions(settings, database).remove(group, dry_run=dry_run):
             raise ConfigurationError(
                 f"{waiting} open groups of exposures wait by the stream times of {group!r}: take them over first, with "
                 f"'visit-consumer positions take-over --from {group}'"

@@ -163,7 +163,7 @@ class Redefinition:
         diff = judge(known, defined, tables.lock_visits(named, component.groups), self._rules)
         conflicts = [_changed(c, ChangeKind.CONFLICT, letter.detail) for c, letter in diff.conflicts]
         if conflicts and diff.stale:
-            return conflicts  # who loses would lose the visits that are stored, too
+            return conflicts  # a group that is refused its new visits would lose its stored ones as well
         wanted = [*diff.new, *(candidate for candidate, _ in diff.updated)]
         try:
             records = [_records(candidate, self._rules) for candidate in wanted]

@@ -14,6 +14,7 @@ from consumer.admin.dead_letters import DeadLetterResult, decoded, discard, hex_
 from consumer.commands.options import (
     EXIT_FAILED,
     JSON,
+    as_text,
     complain,
     config_option,
     dry_run_option,
@@ -24,12 +25,11 @@ from consumer.commands.options import (
     print_json,
     print_rows,
     reports_errors,
-    shown,
     tool_settings,
 )
 from consumer.commands.values import COUNT, ID, NAME, PARTITION, printable
 from consumer.errors import DeadLetterReason
-from consumer.events.validation import INT64_MAX
+from consumer.events.validation import INT64_MAX, shown
 from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetterStatus, StoredDeadLetter
 from consumer.read.dead_letters import list_dead_letters
 
@@ -150,7 +150,7 @@ def show(number: int, config: Path | None, dsn: str | None, output: str) -> None
 def _show(letter: StoredDeadLetter, fields: Mapping[str, object] | str | None) -> None:
     for name, value in _row(letter).items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' ')}: {shown(value)}")
+            click.echo(f"{name.replace('_', ' ')}: {as_text(value)}")
     for name, data in _bytes_of(letter).items():
         if data is not None:
             click.echo(f"{name}, {len(data)} bytes:")

@@ -7,6 +7,7 @@ import click
 
 from consumer.commands.options import (
     JSON,
+    as_text,
     config_option,
     dsn_option,
     examples,
@@ -14,7 +15,6 @@ from consumer.commands.options import (
     output_option,
     print_json,
     reports_errors,
-    shown,
     tool_settings,
 )
 from consumer.commands.values import ID, NAME, printable
@@ -61,4 +61,4 @@ def _details(values: dict[str, Any], depth: int) -> None:
                 click.echo(f"{label}:")
                 _details(each, depth + 1)
         else:
-            click.echo(f"{label}: {shown(value)}")
+            click.echo(f"{label}: {as_text(value)}")

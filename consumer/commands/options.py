@@ -148,18 +148,18 @@ def print_rows(rows: Sequence[Row], columns: Sequence[str], output: str, *, titl
     for name in columns:
         table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(shown(row.get(name))) for name in columns))
+        table.add_row(*(Text(as_text(row.get(name))) for name in columns))
     terminal = sys.stdout.isatty()
     # A file or a pipe has no width: nothing is folded there, so that grep finds whole lines.
     Console(file=sys.stdout, width=None if terminal else 10_000, highlight=False).print(table)
 
 
-def shown(value: object) -> str:
+def as_text(value: object) -> str:
     """Write one value of a table."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(str, value))
+        return ", ".join(map(as_text, value))
     return printable(str(value))

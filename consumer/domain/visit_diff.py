@@ -42,12 +42,12 @@ class VisitDiff:
     stale: list[StoredVisit] = field(default_factory=list)
     """Stored visits that their group, closed again, no longer defines."""
     conflicts: list[tuple[Candidate, DeadLetter]] = field(default_factory=list)
-    rivals: set[tuple[GroupKey, GroupKey]] = field(default_factory=set)
+    refused_by: set[tuple[GroupKey, GroupKey]] = field(default_factory=set)
     """For each conflict, the group that was refused a visit, and the group that has its id or name."""
 
     @property
     def freed(self) -> set[str]:
-        """Instruments in which a visit id or name that was claimed is free now: whom it was refused may try again."""
+        """Instruments in which a visit id or name has become free: groups that were refused it may try again."""
         renamed = {old.instrument for candidate, old in self.updated if candidate.definition.name != old.name}
         return renamed | {each.instrument for each in self.stale}
 
@@ -85,7 +85,7 @@ def diff_visits(defined: Defined, stored: Sequence[StoredVisit], rules: Mapping[
         other = next((owner[c] for c in claims if owner.get(c, mine) != mine), None)
         if other is not None:
             diff.conflicts.append((candidate, _conflict(candidate, other)))
-            diff.rivals.add((candidate.group, other[0]))
+            diff.refused_by.add((candidate.group, other[0]))
             if own is not None and candidate.group in reclosed:
                 diff.stale.append(own)
             continue

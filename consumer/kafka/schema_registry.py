@@ -22,8 +22,9 @@ _ASK_AGAIN_S = 30.0
 """For so long an id that the registry does not know is not asked for again, however many messages have it."""
 _MAX_UNKNOWN = 10_000
 _PAUSE_S = 1.0
+"""A registry that failed is not asked for so long, at least: other partitions go on meanwhile."""
 _PAUSE_FACTOR = 4.0
-"""A registry that is away is not asked for so many times as long as it took to fail: other partitions go on."""
+"""Nor for so many times as long as the failure took: most of the loop's time is for the other partitions."""
 _RETRIES = 0
 """The loop itself asks again, and serves the group meanwhile."""
 

@@ -92,11 +92,17 @@ class Positions:
             for cluster_id, topic_id, topic, partition, next_offset, epoch in taken
         ]
 
-    def remove(self, group: str) -> int:
-        """Remove the rows of a consumer group, unless exposures wait by its stream times; return how many wait."""
+    def remove(self, group: str, *, dry_run: bool) -> int:
+        """Remove the rows of a consumer group, unless groups of exposures wait by its stream times.
+
+        Returns
+        -------
+        waiting
+            How many such groups wait.
+        """
         with self._database.transaction() as session:
             waiting = cast("int", session.rows("positions", "groups_of_positions", {"group": group})[0][0])
-            if not waiting:
+            if not waiting and not dry_run:
                 session.run("positions", "remove_positions", {"group": group})
         return waiting
 

@@ -92,16 +92,16 @@ def store_visits(
         freed = one.run()
         in_order = in_order and not freed
         closings, opened = _refused_before(tables, rules, outcome, freed, last_ms), []
-    ours = {key for each in merged.changes for key in (each.key, each.former_key or each.key)}
-    ours |= {each.group.key for each in (*buffer.closings, *buffer.open_now())}
-    outcome.contested = not in_order and any(ours & {*pair} for pair in outcome.diff.rivals)
+    touched = {key for each in merged.changes for key in (each.key, each.former_key or each.key)}
+    touched |= {each.group.key for each in (*buffer.closings, *buffer.open_now())}
+    outcome.contested = not in_order and any(touched & {*pair} for pair in outcome.diff.refused_by)
     if merged.renamed and not outcome.contested:
         # One that was given up and taken again within the batch would have gone to a group that was refused it before.
         refused = {key for key in tables.refused_groups(merged.renamed) if key.instrument in rules}
-        rivals = {pair for pair in outcome.diff.rivals if pair[0] in refused}
-        others = refused - {key for key, _ in rivals}
-        concerned = others | _owners(tables, rules, others) | {key for pair in rivals for key in pair}
-        outcome.contested = bool(ours & concerned)
+        refused_by = {pair for pair in outcome.diff.refused_by if pair[0] in refused}
+        others = refused - {key for key, _ in refused_by}
+        concerned = others | _owners(tables, rules, others) | {key for pair in refused_by for key in pair}
+        outcome.contested = bool(touched & concerned)
     return outcome
 
 
@@ -122,7 +122,7 @@ def _refused_before(
     members = _members(tables, rules, closed)
     tables.delete_groups(closed)
     diff = outcome.diff
-    diff.rivals = {pair for pair in diff.rivals if pair[0] not in closed}
+    diff.refused_by = {pair for pair in diff.refused_by if pair[0] not in closed}
     diff.conflicts = [(c, letter) for c, letter in diff.conflicts if c.group not in closed]
     outcome.dead_letters = [
         letter
@@ -273,7 +273,7 @@ def _add(total: VisitDiff, diff: VisitDiff) -> None:
     total.kept += diff.kept
     total.stale += diff.stale
     total.conflicts += diff.conflicts
-    total.rivals |= diff.rivals
+    total.refused_by |= diff.refused_by
 
 
 def _raws_of(

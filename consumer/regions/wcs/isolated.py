@@ -4,7 +4,7 @@ wcslib overruns its heap on some ``WAT`` text (TNX, ZPX) and takes its process w
 breaks at a later header. So headers with such text are read in a process of their own, forked from the child, and any
 other that the child dies of is tried once more like that: what dies alone is at fault, and its neighbours are not.
 
-The child is kept warm: the first header costs its start, about a second, and any other two tenths of a millisecond more
+The child is kept warm: the first header costs its start, about a second, and any other about a millisecond more
 than reading it here. It ends when this process does, however that ends.
 """
 

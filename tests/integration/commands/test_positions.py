@@ -203,9 +203,10 @@ def test_positions_by_which_exposures_wait_are_not_removed(dsn: str, tmp_path: P
         former.feed(raws_by_feeder([exposure(1, group="7")]), at_ms=NOON_MS)
     config = tmp_path / "settings.yaml"
     config.write_text(yaml.safe_dump(settings_for("nowhere:1", dsn, kafka={"group": "present"})))
-    text = invoke("positions", "remove", "--group", "former", "--config", config, exit_code=78).stderr
-    assert "1 open groups of exposures wait" in text
-    assert "take-over --from former" in text
+    for further in ([], ["--dry-run"]):
+        text = invoke("positions", "remove", "--group", "former", "--config", config, *further, exit_code=78).stderr
+        assert "1 open groups of exposures wait" in text
+        assert "take-over --from former" in text
     assert len(invoke_json("positions", "show", "--config", config)) == 1
 
 
