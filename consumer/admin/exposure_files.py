@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consumer.errors import BadMessageError
-from consumer.events import exposure_from_json
+from consumer.events import exposure_from_json, raw_from_fields
 from consumer.model import Exposure, RawIngested
 from consumer.task.define import DefineError
 
@@ -46,21 +46,13 @@ def parse_exposures(text: str, *, instrument: str, source: str) -> ExposureList:
             raise DefineError(f"{place}: an exposure is a JSON object, not {type(document).__name__}")
         try:
             exposure = exposure_from_json({"instrument": instrument} | document)
+            if document.get("wcs") is not None and document.get("detector") is not None:
+                raws.append(raw_from_fields(exposure, document))
         except BadMessageError as error:
             raise DefineError(f"{place}: {error.detail}") from error
         if exposure.instrument != instrument:
             raise DefineError(f"{place}: the exposure is of {exposure.instrument}; all must be of {instrument}")
         exposures.append(exposure)
-        if document.get("wcs") is not None and document.get("detector") is not None:
-            raws.append(
-                RawIngested(
-                    exposure=exposure,
-                    detector=document["detector"],
-                    wcs=document["wcs"],
-                    naxis1=document.get("naxis1"),
-                    naxis2=document.get("naxis2"),
-                )
-            )
     return ExposureList(exposures=tuple(exposures), raws=tuple(raws))
 
 

@@ -10,7 +10,7 @@ from consumer.events.encoder import (
     record_of,
 )
 from consumer.events.schema_files import schema_text
-from consumer.events.validation import exposure_from_json
+from consumer.events.validation import exposure_from_json, raw_from_fields
 from consumer.events.writer_schemas import RAW_INGESTED, VISIT_DEFINED, WriterSchema, parse_writer_schema
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "encode_record",
     "exposure_from_json",
     "parse_writer_schema",
+    "raw_from_fields",
     "record_of",
     "schema_text",
 ]

@@ -22,9 +22,9 @@ from fastavro.schema import SchemaParseException, UnknownType, parse_schema
 
 from consumer.errors import BadMessageError, ConfigurationError, DeadLetterReason
 from consumer.events.repeats import Repeats
-from consumer.events.validation import INT32_MAX, RAW_CHECKS, exposure_from_fields, shown
+from consumer.events.validation import INT32_MAX, exposure_from_fields, raw_from_fields, shown
 from consumer.events.writer_schemas import RAW_INGESTED, WriterSchema, parse_writer_schema, section
-from consumer.model import Exposure, RawIngested
+from consumer.model import RawIngested
 
 MAX_MESSAGE_BYTES = 1_048_576
 """Kafka's own default bound for a message."""
@@ -288,10 +288,4 @@ def _undecodable(value: bytes, stream: BytesIO, error: BaseException) -> BadMess
 
 def _raw_from_record(record: dict[str, Any]) -> RawIngested:
     record["id"] = record["exposure"]
-    exposure: Exposure = exposure_from_fields(record)
-    try:
-        own = {name: check(name, record[name]) for name, check in RAW_CHECKS.items()}
-    except BadMessageError as error:
-        error.instrument = exposure.instrument
-        raise
-    return RawIngested(exposure=exposure, **own)
+    return raw_from_fields(exposure_from_fields(record), record)

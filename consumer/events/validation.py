@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from consumer.errors import BadMessageError, DeadLetterReason
-from consumer.model import EXPOSURE_FIELDS, Exposure
+from consumer.model import EXPOSURE_FIELDS, Exposure, RawIngested
 
 MAX_KEY_TEXT = 256
 """Characters of a text that becomes part of a primary key: PostgreSQL's B-tree takes keys of 2,704 bytes at most."""
@@ -229,6 +229,22 @@ def _refuse_slipped_units(values: Mapping[str, Any], most_days: int) -> None:
 
 
 _NAMES_IN_EVENT = {"id": "exposure"}
+
+
+def raw_from_fields(exposure: Exposure, record: Mapping[str, Any]) -> RawIngested:
+    """Check the fields that are a raw's own and build it; those that are absent are unknown.
+
+    Raises
+    ------
+    BadMessageError
+        ``INVALID_FIELD`` or ``TOO_LARGE``, naming the field and its value; with the instrument.
+    """
+    try:
+        own = {name: check(name, record.get(name)) for name, check in RAW_CHECKS.items()}
+    except BadMessageError as error:
+        error.instrument = exposure.instrument
+        raise
+    return RawIngested(exposure=exposure, **own)
 
 
 def exposure_from_json(document: Mapping[str, Any]) -> Exposure:

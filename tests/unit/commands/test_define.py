@@ -110,23 +110,54 @@ def test_an_instrument_without_a_camera_is_a_wrong_configuration() -> None:
     assert "camera" in result.stderr
 
 
+def header_of(*cards: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Make an event of a row, with a header."""
+    header = [
+        "NAXIS1  = 1000", "NAXIS2  = 1000", "CTYPE1  = 'RA---TAN'", "CTYPE2  = 'DEC--TAN'", "CRVAL1  = 10.0",
+        "CRVAL2  = 20.0", "CRPIX1  = 500.5", "CRPIX2  = 500.5", "CD1_1   = -0.0001", "CD1_2   = 0.0",
+        "CD2_1   = 0.0", "CD2_2   = 0.0001", *cards,
+    ]  # fmt: skip
+    return row | {"detector": 4, "wcs": "".join(card.ljust(80) for card in header), "naxis1": 1000, "naxis2": 1000}
+
+
+@pytest.fixture
+def full_raw_wcs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let regions come from the headers of raws."""
+    settings = {"LSSTComCam": {"regions": {"algorithm": "full-raw-wcs"}}}
+    monkeypatch.setenv("VISIT_CONSUMER_INSTRUMENTS", json.dumps(settings))
+
+
+@pytest.mark.usefixtures("full_raw_wcs")
 def test_regions_of_headers_come_from_events_that_carry_them() -> None:
     night = load_night("lsstcomcam-one-to-one-digits")
     row = next(r for r in rows_of(night.name) if r["tracking_ra"] is not None and r["can_see_sky"] is not False)
-    cards = [
-        "NAXIS1  = 1000", "NAXIS2  = 1000", "CTYPE1  = 'RA---TAN'", "CTYPE2  = 'DEC--TAN'", "CRVAL1  = 10.0",
-        "CRVAL2  = 20.0", "CRPIX1  = 500.5", "CRPIX2  = 500.5", "CD1_1   = -0.0001", "CD1_2   = 0.0",
-        "CD2_1   = 0.0", "CD2_2   = 0.0001",
-    ]  # fmt: skip
-    event = row | {"detector": 4, "wcs": "".join(card.ljust(80) for card in cards), "naxis1": 1000, "naxis2": 1000}
-    environment = {"VISIT_CONSUMER_INSTRUMENTS": json.dumps({"LSSTComCam": {"regions": {"algorithm": "full-raw-wcs"}}})}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        found = invoke_json("define", "-", "--instrument", "LSSTComCam", text=json.dumps([event]))
-        assert [r["detector"] for r in found["visit_detector_region"]] == [4]
-        refused = invoke("define", "-", "--instrument", "LSSTComCam", text=json.dumps([row]), exit_code=1)
+    found = invoke_json("define", "-", "--instrument", "LSSTComCam", text=json.dumps([header_of(row=row)]))
+    assert [r["detector"] for r in found["visit_detector_region"]] == [4]
+    refused = invoke("define", "-", "--instrument", "LSSTComCam", text=json.dumps([row]), exit_code=1)
     assert "no raw" in refused.stderr.lower() or "header" in refused.stderr.lower()
+
+
+@pytest.mark.usefixtures("full_raw_wcs")
+def test_json_stays_json_whatever_astropy_has_to_say_of_a_header(tmp_path: Path) -> None:
+    """SIP coefficients without the suffix -SIP: astropy prints a line about them, on standard output."""
+    file = tmp_path / "night.json"
+    sip = ("A_ORDER = 2", "B_ORDER = 2", "A_2_0   = 1e-7", "B_0_2   = 1e-7")
+    file.write_text(json.dumps([header_of(*sip, row=json.loads(ONE))]))
+    command = [sys.executable, "-m", "consumer", "define", str(file), "--instrument", "LSSTComCam", "--output", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert [r["detector"] for r in json.loads(done.stdout)["visit_detector_region"]] == [4]
+    assert not done.stderr
+
+
+@pytest.mark.usefixtures("full_raw_wcs")
+@pytest.mark.parametrize("value", ["x", -1, 1.5, True, {}, [1]])
+@pytest.mark.parametrize("name", ["detector", "wcs", "naxis1", "naxis2"])
+def test_a_raws_own_fields_are_checked_like_an_events(name: str, value: object) -> None:
+    if name == "wcs" and isinstance(value, str):
+        value = "x" * 200_000
+    event = header_of(row=json.loads(ONE)) | {name: value}
+    refused = invoke("define", "-", "--instrument", "LSSTComCam", text=json.dumps([event]), exit_code=1)
+    assert f"entry 1: {name} " in refused.stderr
 
 
 def test_processes_give_the_same_rows(tmp_path: Path) -> None:
