@@ -127,9 +127,12 @@ def test_hostile_values_get_an_answer_or_one_clear_line(
     tmp_path: Path,
 ) -> None:
     # What a command asks of brokers is no matter here: none answers, at once.
-    for module in ("admin.positions", "admin.dead_letters", "commands.simulate"):
-        for client in ("LogInspector", "DeadLetterReplay", "produce_night"):
-            monkeypatch.setattr(f"consumer.{module}.{client}", _no_brokers, raising=False)
+    for client in (
+        "admin.positions.LogInspector",
+        "admin.dead_letters.ReplayProducer",
+        "commands.simulate.produce_night",
+    ):
+        monkeypatch.setattr(f"consumer.{client}", _no_brokers)
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(7)
     chosen = own_parameters(command)
