@@ -219,3 +219,4 @@ def test_there_is_no_plaintext_fallback_towards_postgresql(authority: Authority)
     assert "server does not support SSL" in str(error)
     request = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
     assert set(bytes(heard).split(request)) == {b""}, "more than the requests for TLS"
+    assert request in bytes(heard)

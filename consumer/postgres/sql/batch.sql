@@ -5,21 +5,21 @@
 -- The fence: nothing of a batch is written unless every one of these rows is still at our epoch and where we left it, and
 -- this session still stands in our schema: a pooler may have given it to another service.
 WITH moved AS (
-UPDATE consumer_offset AS stored
-SET next_offset = batch.next_offset, stream_time_ms = greatest(stored.stream_time_ms, batch.stream_time_ms),
-    leader_epoch = batch.leader_epoch, leader_epoch_offset = batch.next_offset, updated_at = now()
-FROM (
-    SELECT *
-    FROM unnest(
-        %(ids)s::bigint[], %(epochs)s::bigint[], %(expected)s::bigint[], %(next_offsets)s::bigint[],
-        %(stream_times)s::bigint[], %(leader_epochs)s::integer[]
-    ) AS given (id, epoch, expected, next_offset, stream_time_ms, leader_epoch)
-    ORDER BY id
-) AS batch
-WHERE stored.id = batch.id
-    AND stored.epoch = batch.epoch
-    AND stored.next_offset IS NOT DISTINCT FROM batch.expected
-RETURNING stored.id
+    UPDATE consumer_offset AS stored
+    SET next_offset = batch.next_offset, stream_time_ms = greatest(stored.stream_time_ms, batch.stream_time_ms),
+        leader_epoch = batch.leader_epoch, leader_epoch_offset = batch.next_offset, updated_at = now()
+    FROM (
+        SELECT *
+        FROM unnest(
+            %(ids)s::bigint[], %(epochs)s::bigint[], %(expected)s::bigint[], %(next_offsets)s::bigint[],
+            %(stream_times)s::bigint[], %(leader_epochs)s::integer[]
+        ) AS given (id, epoch, expected, next_offset, stream_time_ms, leader_epoch)
+        ORDER BY id
+    ) AS batch
+    WHERE stored.id = batch.id
+        AND stored.epoch = batch.epoch
+        AND stored.next_offset IS NOT DISTINCT FROM batch.expected
+    RETURNING stored.id
 )
 SELECT current_schema(), (SELECT count(*) FROM moved);
 
@@ -87,10 +87,10 @@ ON CONFLICT (instrument, group_key) DO UPDATE SET clock = stored.clock
 RETURNING instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms;
 
 -- name: lock_due_groups
--- Groups that fall due by the batch's stream times, or that an exposure of the batch supersedes. Most often there is none, but
--- the planner cannot know: LIMIT keeps it from reading all open groups instead of two indexes, and a batch from locking
--- more of them than a transaction may close. Instruments that are not configured are skipped, here and below: their groups
--- never close, and would fill the LIMIT.
+-- Groups that fall due by the batch's stream times, or that an exposure of the batch supersedes. Most often there is none,
+-- but the planner cannot know: LIMIT keeps it from reading all open groups instead of two indexes, and a batch from
+-- locking more of them than a transaction may close. Instruments that are not configured are skipped, here and below:
+-- their groups never close, and would fill the LIMIT.
 SELECT instrument, group_key, clock, opened_ms, last_ms, superseded_ms, latest_begin, deadline_ms
 FROM open_group
 WHERE (instrument, group_key) IN (
