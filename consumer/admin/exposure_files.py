@@ -59,17 +59,17 @@ def parse_exposures(text: str, *, instrument: str, source: str) -> ExposureList:
 def _documents(text: str, source: str) -> Iterator[tuple[str, Any]]:  # JSON
     """Yield each entry with its place."""
     if text.lstrip().startswith("["):
-        try:
-            entries = json.loads(text)
-        except ValueError as error:
-            raise DefineError(f"{source}: not JSON: {error}") from error
+        entries = _parsed(text, source)
         yield from ((f"{source}, entry {number}", entry) for number, entry in enumerate(entries, start=1))
         return
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except ValueError as error:
-            raise DefineError(f"{source}, line {number}: not JSON: {error}") from error
-        yield f"{source}, line {number}", entry
+        if line.strip():
+            place = f"{source}, line {number}"
+            yield place, _parsed(line, place)
+
+
+def _parsed(text: str, place: str) -> Any:  # JSON
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DefineError(f"{place}: not JSON: {error}") from error

@@ -63,7 +63,7 @@ def read_file(path: Path) -> dict[str, Any]:
         mark = error.problem_mark
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
         raise ConfigurationError(f"{path}{where}: {error.problem}; correct the YAML there") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigurationError(f"{path}: is no YAML ({error})") from error
     if content is None:
         return {}
@@ -93,7 +93,7 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         raise settings_error(None, unknown)
     try:
         return _Environment(ours)()
-    except SettingsError as error:
+    except (SettingsError, RecursionError) as error:
         raise settings_error(None, [_broken_variable(ours)]) from error
 
 
@@ -116,6 +116,6 @@ def _broken_variable(ours: Mapping[str, str]) -> str:
     for name, value in ours.items():
         try:
             _Environment({name: value})()
-        except SettingsError:
+        except (SettingsError, RecursionError):
             return f'{name}: is no JSON; lists and mappings are written like ["a", "b"] and {{"key": 1}}'
     return f"{', '.join(sorted(ours))}: cannot be combined; give a section whole or key by key, not both"

@@ -19,8 +19,9 @@ from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetters
 from consumer.postgres.offsets import Positions
 from consumer.service import apply_batch
 from consumer.service import writer as writer_module
+from consumer.service.batch import Batch
 from consumer.service.runtime import SYSTEM
-from consumer.service.writer import Writer
+from consumer.service.writer import Writer, Written
 from tests.support.exposures import exposure
 from tests.support.nights import START_MS, TOPIC, NightLog, Reader, Rows, canonical, prepare, raws_of, reader, rules_of
 from tests.support.postgres import PostgresServer
@@ -53,6 +54,19 @@ def writing(dsn: str, rules: dict[str, Instrument] = RULES) -> Iterator[tuple[Wr
         writer.close(10.0)
 
 
+def gathered(gathers: Reader, messages: Sequence[Message]) -> Batch:
+    """Make a batch of messages."""
+    gathers.put(messages)
+    batch = gathers.builder.take()
+    assert batch is not None
+    return batch
+
+
+def written_in(writer: Writer, gathers: Reader, messages: Sequence[Message]) -> list[Written]:
+    """Write messages as one batch; return the transactions that it became."""
+    return writer.write(gathered(gathers, messages)).result(60.0)
+
+
 def written(server: PostgresServer, exposures: Sequence[Exposure], *, max_batch: int) -> Rows:
     """Read one raw of each exposure in batches, and give the tables."""
     log = NightLog.of()
@@ -62,10 +76,7 @@ def written(server: PostgresServer, exposures: Sequence[Exposure], *, max_batch:
     with server.database(prepare) as dsn:
         with writing(dsn) as (writer, gathers):
             for first in range(0, len(messages), max_batch):
-                gathers.put(messages[first : first + max_batch])
-                batch = gathers.builder.take()
-                assert batch is not None
-                writer.write(batch).result(30.0)
+                written_in(writer, gathers, messages[first : first + max_batch])
         return canonical(dsn)
 
 
@@ -124,10 +135,7 @@ def test_a_batch_of_events_closes_a_bounded_number_of_groups(
         with writing(dsn, BY_GROUP) as (writer, gathers):
             done = []
             for some in (messages[:20], messages[20:]):
-                gathers.put(some)
-                batch = gathers.builder.take()
-                assert batch is not None
-                done += writer.write(batch).result(60.0)
+                done += written_in(writer, gathers, some)
         # One exposure closes none by itself, but may be the one that a tick has to come before.
         assert max(len(each.result.closed) for each in done) <= most
         assert sum(len(each.result.closed) for each in done) >= 30
@@ -135,10 +143,7 @@ def test_a_batch_of_events_closes_a_bounded_number_of_groups(
     with postgres18.database(prepare) as dsn:
         with writing(dsn, BY_GROUP) as (writer, gathers):
             for message in messages:
-                gathers.put([message])
-                batch = gathers.builder.take()
-                assert batch is not None
-                writer.write(batch).result(30.0)
+                written_in(writer, gathers, [message])
         assert canonical(dsn) == found
 
 
@@ -164,10 +169,7 @@ def test_groups_that_never_close_make_no_batch_of_events_too_large(
                 INSERT INTO visits.open_group (instrument, group_key, clock, opened_ms, last_ms, deadline_ms)
                 SELECT 'Gone', n::text, id, 1, 1, 1 FROM visits.consumer_offset, generate_series(1, 50) AS n""")
         for some in (messages[:2], messages[2:]):
-            gathers.put(some)
-            batch = gathers.builder.take()
-            assert batch is not None
-            assert len(writer.write(batch).result(30.0)) == 1
+            assert len(written_in(writer, gathers, some)) == 1
         assert len(snapshot(dsn)["visit"]) == 2
 
 
@@ -182,10 +184,7 @@ def test_a_visit_that_is_refused_among_many_that_are_due_costs_no_other(
         refuse_rows(dsn, "visit", 3, "23514")
         with writing(dsn, BY_GROUP) as (writer, gathers):
             for some in (messages[:5], messages[5:]):
-                gathers.put(some)
-                batch = gathers.builder.take()
-                assert batch is not None
-                writer.write(batch).result(30.0)
+                written_in(writer, gathers, some)
         found = snapshot(dsn)
         assert {row[1] for row in found["visit"]} == {1, 2, 4, 5}
         (letter,) = found["dead_letter"]
@@ -199,9 +198,7 @@ def test_of_ticks_before_a_batch_those_that_were_committed_are_counted_where_ano
         monkeypatch.setattr(module, "MOST_GROUPS_OF_A_TICK", 1)
     messages = waiting_night(5)
     with postgres18.database(prepare) as dsn, writing(dsn, BY_GROUP) as (writer, gathers):
-        gathers.put(messages[:5])
-        first = gathers.builder.take()
-        assert first is not None
+        first = gathered(gathers, messages[:5])
         writer.write(first).result(30.0)
         advance, calls = BatchTransaction.advance, 0
 
@@ -214,9 +211,7 @@ def test_of_ticks_before_a_batch_those_that_were_committed_are_counted_where_ano
             advance(self, offset_updates)
 
         monkeypatch.setattr(BatchTransaction, "advance", overtaken)
-        gathers.put(messages[5:])
-        last = gathers.builder.take()
-        assert last is not None
+        last = gathered(gathers, messages[5:])
         with pytest.raises(FencedError) as fenced:
             writer.write(last).result(30.0)
         assert len(fenced.value.committed) == 2
@@ -227,10 +222,7 @@ def test_of_ticks_before_a_batch_those_that_were_committed_are_counted_where_ano
 def test_a_bad_message_is_set_aside_however_it_is_stamped(postgres18: PostgresServer, stamp_ms: int) -> None:
     with postgres18.database(prepare) as dsn:
         with writing(dsn) as (writer, gathers):
-            gathers.put([Message(PARTITION, 0, stamp_ms, None, b"junk")])
-            batch = gathers.builder.take()
-            assert batch is not None
-            writer.write(batch).result(30.0)
+            written_in(writer, gathers, [Message(PARTITION, 0, stamp_ms, None, b"junk")])
         database = Database(DatabaseSettings(conninfo=dsn))  # type: ignore[arg-type] # pydantic makes it a secret
         (letter,) = DeadLetters(database).choose(DeadLetterFilter())
         database.close()
@@ -255,10 +247,7 @@ def test_an_open_conflict_elsewhere_costs_corrections_nothing(postgres18: Postgr
             with writing(dsn) as (writer, gathers):
                 transactions = 0
                 for part in some:
-                    gathers.put(part)
-                    batch = gathers.builder.take()
-                    assert batch is not None
-                    transactions += len(writer.write(batch).result(30.0))
+                    transactions += len(written_in(writer, gathers, part))
             tables.append(canonical(dsn))
         assert transactions <= len(some) + 1, "only the conflict itself is decided message by message"
     assert tables[0] == tables[1]

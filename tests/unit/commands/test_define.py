@@ -90,6 +90,8 @@ def test_options_about_stored_visits_need_to_know_where_they_are(option: str) ->
     ("text", "complaint"),
     [
         ("[{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        (ONE + '\n{"id": ' + "[" * 100_000, "line 2: not JSON"),
         (ONE + '\n{"id"', "line 2"),
         (ONE.replace('"sky_angle"', '"sky_angel"'), "sky_angel"),
         (ONE.replace("LSSTComCam", "LATISS"), "LATISS"),

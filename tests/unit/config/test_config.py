@@ -45,6 +45,12 @@ def complaint(tmp_path: Path, content: dict[str, Any] | str, **environ: str) -> 
     return str(caught.value)
 
 
+def test_what_is_nested_without_end_is_refused_with_its_place(tmp_path: Path) -> None:
+    nested = "[" * 20_000
+    assert "config.yaml: is no YAML" in complaint(tmp_path, f"kafka: {nested}")
+    assert "VISIT_CONSUMER_KAFKA__TOPICS: is no JSON" in complaint(tmp_path, {}, KAFKA__TOPICS=nested)
+
+
 def test_defaults_are_those_of_the_design(tmp_path: Path) -> None:
     loaded = settings(tmp_path, {})
     assert loaded.kafka.topics == ("raw-ingested",)
