@@ -175,7 +175,7 @@ def _fill_buffer(
     others = [each for each in tables.group_members(wanted) if each.key not in merged.exposures] if wanted else []
     for before in (*others, *merged.before.values()):
         if before is not None and before.group in members:
-            arrived = rules[before.record.instrument].arrived(before.detectors)
+            arrived = rules[before.record.instrument].arrived(before)
             members[before.group][before.record.id] = Member(before.record, arrived)
     return OpenGroups(rules, known.values(), members), touched | known.keys()
 

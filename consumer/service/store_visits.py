@@ -146,7 +146,7 @@ def _members(
 ) -> dict[GroupKey, list[Member]]:
     members: dict[GroupKey, list[Member]] = {key: [] for key in groups}
     for known in tables.group_members(groups) if groups else ():
-        members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known.detectors)))
+        members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known)))
     return members
 
 
