@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable
 from itertools import permutations
-from typing import Any
 
 import pytest
 
