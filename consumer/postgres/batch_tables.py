@@ -162,6 +162,12 @@ class BatchTransaction:
         """Read the stored exposures of groups."""
         return [exposure_from_row(row) for row in self._rows("group_members", group_columns(keys))]
 
+    def few_group_members(self, keys: Collection[GroupKey], most: int) -> tuple[list[KnownExposure], set[GroupKey]]:
+        """Read the stored exposures of groups that have at most `most`; return them, and the groups that have more."""
+        rows = self._rows("few_group_members", group_columns(keys) | {"most": most})
+        large = {exposure_from_row(row[1:]).group for row in rows if row[0]}
+        return [exposure_from_row(row[1:]) for row in rows if not row[0]], large
+
     def store_groups(self, groups: Iterable[tuple[OpenGroup, Deadline]]) -> None:
         """Store groups that stay open."""
         names = ("instruments", "group_keys", "clocks", "opened", "last", "superseded", "latest_begins", "deadlines")
