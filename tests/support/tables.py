@@ -254,7 +254,9 @@ def replay(
     close_groups
         Let the wall clock run on at the end of the last log until no group is open.
     """
-    loaded = Settings(**{**settings, "database": {"conninfo": dsn}})
+    # A long log is one batch, however long that takes.
+    patient = {"idle_in_transaction_timeout_s": 3600, "statement_timeout_s": 3600}
+    loaded = Settings(**{**settings, "database": {"conninfo": dsn, **patient}})
     database = Database(loaded.database, application_name="replay")
     skew_ms = 2**50 if clock_ms is None else round(loaded.closing.max_clock_skew_s * 1000)
     with closing(database), event_decoder(loaded) as decoder:
