@@ -35,7 +35,7 @@ TABLE_QUERIES = {
         SELECT instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
             observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
             sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
-            record_version, group_key, detectors::text, announced, expected_detectors::text, expected_version
+            record_version, group_key, announced, expected_detectors::text, expected_version, detectors::text
         FROM visits.exposure ORDER BY instrument, id""",
     "visit": """
         SELECT instrument, id, day_obs, physical_filter, name, seq_num, exposure_time, target_name, observation_reason,
