@@ -100,13 +100,14 @@ class BatchTransaction:
         self, merged: Mapping[ExposureKey, KnownExposure], stored: Mapping[ExposureKey, KnownExposure]
     ) -> None:
         """Store what merging made of locked exposures, where it made a difference."""
-        changed = [known for key, known in merged.items() if key in stored and known.record != stored[key].record]
+        existing = [(key, known, stored[key]) for key, known in merged.items() if key in stored]
+        changed = [known for _, known, old in existing if known != old._replace(detectors=known.detectors)]
         if changed:
             self._run("update_exposures", {"exposures": exposures_to_json(changed)})
         seen = [
             (*key, detectors_to_text(known.detectors))
-            for key, known in merged.items()
-            if key in stored and known.record == stored[key].record and known.detectors != stored[key].detectors
+            for key, known, old in existing
+            if known.detectors != old.detectors and known == old._replace(detectors=known.detectors)
         ]
         if seen:
             self._run("add_detectors", columns(("instruments", "ids", "detectors"), seen))

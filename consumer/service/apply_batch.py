@@ -180,7 +180,7 @@ def _fill_buffer(
     others = [each for each in stored if each.key not in merged.exposures]
     for before in (*others, *merged.before.values()):
         if before is not None and before.group in members:
-            arrived = rules[before.record.instrument].arrived(before.detectors)
+            arrived = rules[before.record.instrument].arrived(before)
             members[before.group][before.record.id] = Member(before.record, arrived)
     large |= {key for key, each in members.items() if len(each) > MOST_COUNTED}
     return OpenGroups(rules, known.values(), members, large), touched | known.keys()

@@ -56,7 +56,7 @@ class BatchResult:
     """What a committed batch did, for counting and telling."""
 
     new: Counter[str] = field(default_factory=Counter)
-    """Raws that were not known, by instrument; so are the next two."""
+    """Events that say something new, by instrument; so are the next two."""
     repeated: Counter[str] = field(default_factory=Counter)
     contradicting: Counter[str] = field(default_factory=Counter)
     off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from consumer.domain import Event, Instrument, new_event
 from consumer.errors import BadMessageError, DeadLetterReason, TransientError
 from consumer.events import Decoder
-from consumer.model import DeadLetter, Exposure, Message, PartitionId, RawIngested, RawRegion
+from consumer.model import DeadLetter, Exposure, Ingested, Message, PartitionId, RawIngested, RawRegion
 from consumer.regions import RegionAlgorithm
 from consumer.service.batch import Batch, bytes_of
 from consumer.service.leases import PartitionLease
@@ -254,17 +254,17 @@ class BatchBuilder:
                 stalled.setdefault(message.partition, None)
                 still_waiting.append(waiting.popleft())
                 continue
-            raw: RawIngested | None = None
+            event: Ingested | None = None
             region: RawRegion | None = None
             try:
-                raw = decode(message.value)
-                if raw.exposure is not exposure:
-                    observing = self._observing(raw.exposure)
-                    exposure = raw.exposure
-                if observing is not None:
-                    region = observing.observe(raw)
+                event = decode(message.value)
+                if event.exposure is not exposure:
+                    observing = self._observing(event.exposure)
+                    exposure = event.exposure
+                if observing is not None and isinstance(event, RawIngested):
+                    region = observing.observe(event)
             except BadMessageError as error:
-                raw = None
+                event = None
                 self._dead_letters.append(
                     DeadLetter(reason=error.reason, detail=error.detail, instrument=error.instrument, message=message)
                 )
@@ -275,8 +275,8 @@ class BatchBuilder:
             waiting.popleft()
             if message.timestamp_ms > reader.stream_time_ms:
                 self._advance_clock(reader, message.timestamp_ms, latest_ms)
-            if raw is not None:
-                self._events.append(new_event((message, reader.lease.offset_id, reader.stream_time_ms, raw, region)))
+            if event is not None:
+                self._events.append(new_event((message, reader.lease.offset_id, reader.stream_time_ms, event, region)))
             reader.next_offset = offset + 1
             reader.leader_epoch = message.leader_epoch
             reader.at_end = False

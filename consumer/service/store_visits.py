@@ -148,7 +148,7 @@ def group_members(
     """Read all stored members of groups, and whether they have arrived."""
     members: dict[GroupKey, list[Member]] = {key: [] for key in groups}
     for known in tables.group_members(groups) if groups else ():
-        members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known.detectors)))
+        members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known)))
     return members
 
 
