@@ -9,7 +9,7 @@ import pytest
 
 from consumer.errors import BadMessageError
 from consumer.events import Decoder
-from consumer.model import Exposure
+from consumer.model import Exposure, RawIngested
 from tests.chaos.actions import ACTIONS, schedule
 from tests.chaos.oracle import judge
 from tests.chaos.run import run
@@ -52,6 +52,7 @@ def test_the_stream_is_a_function_of_the_seed_whose_records_never_disagree() -> 
         except BadMessageError:
             refused += 1
             continue
+        assert isinstance(raw, RawIngested)
         one = raw.exposure
         assert records.setdefault((one.instrument, one.id, one.record_version), one) == one
         raws[one.instrument, one.id, one.record_version, raw.detector] += 1
