@@ -34,6 +34,8 @@ Snapshot = dict[str, list[tuple[Any, ...]]]
 _FAR_MS, _DAY_MS = 10**13, 86_400_000
 """A wall clock by which every group is due, UTC milliseconds."""
 
+_PATIENCE_S = 1800
+
 TABLE_QUERIES = {
     "exposure": """
         SELECT instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
@@ -254,7 +256,9 @@ def replay(
     close_groups
         Let the wall clock run on at the end of the last log until no group is open.
     """
-    loaded = Settings(**{**settings, "database": {"conninfo": dsn}})
+    # A long log is one transaction, in which the database waits for the rules: for minutes on a busy machine
+    patient = {"idle_in_transaction_timeout_s": _PATIENCE_S, "statement_timeout_s": _PATIENCE_S}
+    loaded = Settings(**{**settings, "database": {"conninfo": dsn, **patient}})
     database = Database(loaded.database, application_name="replay")
     skew_ms = 2**50 if clock_ms is None else round(loaded.closing.max_clock_skew_s * 1000)
     with closing(database), event_decoder(loaded) as decoder:
