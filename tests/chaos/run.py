@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.actions import ACTIONS, Dice, Step
 from tests.chaos.oracle import Outcome, judge
-from tests.chaos.stage import FEWEST, Stage, write_stream
+from tests.chaos.stage import BROKERS, FEWEST, Stage, write_stream
 from tests.chaos.stream import Stream
 from tests.support.children import ServerError
 
@@ -79,6 +79,7 @@ def run(stage: Stage, steps: Iterable[Step], *, seconds: float, write_line: Call
                     _act(stage, steps, seconds, report, write_line)
                 stage.mend_all()
             finally:
+                stage.mend(BROKERS)  # the producer's end waits for them
                 stopping.set()
             with report.timed("drain"):
                 producing.result()
