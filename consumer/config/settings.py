@@ -17,6 +17,7 @@ from consumer.config.process import (
     RetentionSettings,
     ShutdownSettings,
 )
+from consumer.config.source import SourceSettings
 from consumer.errors import BadMessageError, DeadLetterReason
 
 ENV_PREFIX = "VISIT_CONSUMER_"
@@ -61,6 +62,8 @@ class Settings(BaseSettings):
     """When to stop reading instead of writing dead letters."""
     http: HttpSettings = HttpSettings()
     """Metrics, health and status page."""
+    source: SourceSettings = SourceSettings()
+    """From files to events: `visit-consumer emit`."""
     log: LogSettings = LogSettings()
     """Logs."""
     shutdown: ShutdownSettings = ShutdownSettings()

@@ -1,0 +1,1 @@
+"""From files to events: headers of raws are read, translated and announced. Extra ``sources``."""
