@@ -79,7 +79,7 @@ def test_the_queries_run(database18: str) -> None:
     statements = [each for each in queries.split(";") if each.strip()]
     assert len(statements) == 4
     of_the_runbook = re.findall(r"SELECT [^;`]+ FROM [^;`]+", RUNBOOK.read_text(encoding="utf-8"))
-    assert len(of_the_runbook) == 2
+    assert len(of_the_runbook) == 3
     statements += of_the_runbook
     with psycopg.connect(database18) as connection:
         for statement in statements:

@@ -27,7 +27,8 @@ from consumer.regions.camera.geometry import Purpose
 from tests.support.skies import exposure_at
 
 README = resources.files("consumer.regions.camera").joinpath("data", "README.md").read_text(encoding="utf-8")
-EXAMPLE: dict[str, Any] = json.loads(re.findall(r"```json\n(.*?)```", README, re.DOTALL)[0])  # JSON
+NOMINAL: dict[str, Any] = json.loads(re.findall(r"```json\n(.*?)```", README, re.DOTALL)[0])  # JSON
+EXAMPLE = {**NOMINAL, "valid_from_tai": "2026-01-01T00:00:00", "valid_until_tai": "2026-07-01T00:00:00"}
 
 POLYNOMIAL: dict[str, Any] = {  # JSON
     "kind": "polynomial2d",
@@ -61,6 +62,7 @@ def write(path: Path, text: str) -> Path:
 def test_the_readme_example_is_a_camera_that_works(tmp_path: Path) -> None:
     path = write(tmp_path / "twincam.json", json.dumps(EXAMPLE))
     assert check_camera(path) == []
+    assert check_camera(write(tmp_path / "nominal.json", json.dumps(NOMINAL))) == []
     algorithm = get_algorithm(
         "single-raw-wcs", RegionSettings(require_versioned_camera=True), [camera_set([str(path)])]
     )
