@@ -11,12 +11,21 @@ from consumer.events.encoder import (
 )
 from consumer.events.schema_files import schema_text
 from consumer.events.validation import exposure_from_json, raw_from_fields
-from consumer.events.writer_schemas import RAW_INGESTED, VISIT_DEFINED, WriterSchema, parse_writer_schema
+from consumer.events.writer_schemas import (
+    EXPOSURE_INGESTED,
+    RAW_INGESTED,
+    RAW_REJECTED,
+    VISIT_DEFINED,
+    WriterSchema,
+    parse_writer_schema,
+)
 
 __all__ = [
+    "EXPOSURE_INGESTED",
     "MAX_EXPOSURES_REMEMBERED",
     "MAX_MESSAGE_BYTES",
     "RAW_INGESTED",
+    "RAW_REJECTED",
     "VISIT_DEFINED",
     "Decoder",
     "SchemaSource",

@@ -212,3 +212,7 @@ RAW_INGESTED = parse_writer_schema(schema_text("raw_ingested"))
 """Our own schema of ``raw-ingested`` events."""
 VISIT_DEFINED = parse_writer_schema(schema_text("visit_defined"))
 """Our own schema of ``visit-defined`` events."""
+EXPOSURE_INGESTED = parse_writer_schema(schema_text("exposure_ingested"))
+"""Our own schema of ``exposure-ingested`` events."""
+RAW_REJECTED = parse_writer_schema(schema_text("raw_rejected"))
+"""Our own schema of rejected objects."""

@@ -49,7 +49,12 @@ class EventEncoder:
     ) -> bytes:
         """Encode the event of an exposure: the detectors that have come, and those that will."""
         record = {name: getattr(exposure, name) for name in EXPOSURE_FIELDS if name != "id"}
-        own = {"exposure": exposure.id, "detectors": detectors, "expected_detectors": expected}
+        # Lists: fastavro takes a tuple for the name of a type and a value.
+        own = {
+            "exposure": exposure.id,
+            "detectors": None if detectors is None else list(detectors),
+            "expected_detectors": None if expected is None else list(expected),
+        }
         return encode_record(record | own, EXPOSURE_INGESTED)
 
     def _encode(self, raw: RawIngested) -> _Encoded:

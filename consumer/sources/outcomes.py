@@ -10,6 +10,8 @@ class IgnoredReason(StrEnum):
 
     DUPLICATE = "duplicate"
     """The brokers have the event of its raw."""
+    GONE = "gone"
+    """A file that was deleted, or renamed, as soon as it had come."""
     NO_PATTERN = "no_pattern"
     """Its key matches no pattern, or that of what is ignored."""
     NOT_CREATED = "not_created"
@@ -33,3 +35,40 @@ class WaitingReason(StrEnum):
     """Its store does not answer, or fails."""
     NO_HEADER = "no_header"
     """A file of expected sensors of which no raw has come."""
+
+
+class RejectionReason(StrEnum):
+    """Why an object or a notification becomes no event; the label of ``source_rejected_total``."""
+
+    MISSING = "missing"
+    EMPTY = "empty"
+    INCOMPLETE = "incomplete"
+    FORBIDDEN = "forbidden"
+    UNREACHABLE = "unreachable"
+    NO_HEADER = "no_header"
+    BAD_NOTIFICATION = "bad_notification"
+    BAD_EXPECTED_SENSORS = "bad_expected_sensors"
+    NO_FILE = "no_file"
+    """A pipe, a device or a folder, or a symbolic link that leads out of its place."""
+    TOO_LARGE = "too_large"
+    """A header or a side file beyond the limits."""
+    FAILED = "failed"
+    """A library failed on it in a way that is not known."""
+
+
+class NotReadableError(VisitConsumerError):
+    """An object cannot be read yet; it waits."""
+
+    def __init__(self, reason: WaitingReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class RejectedError(VisitConsumerError):
+    """An object, or a notification, becomes no event."""
+
+    def __init__(self, reason: RejectionReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail

@@ -29,6 +29,8 @@ from consumer.sources.places import ObjectIdentity, ObjectRole, Places
 from consumer.sources.retries import RetryPolicy
 from consumer.sources.waiting import WaitingObject, WaitingObjects
 
+MAX_IN_FLIGHT = 5000
+"""Offers that are not acknowledged; with notifications, some 10 MB."""
 _AT_ONCE = 500
 """Pieces of work in one turn, after which deliveries are reported."""
 _RAWS_REMEMBERED = 100_000
@@ -115,8 +117,23 @@ class Pipeline:
 
     @property
     def in_flight(self) -> int:
-        """How many offers are not acknowledged yet; any thread may ask."""
+        """How many offers are not acknowledged yet; any thread may ask, here and below."""
         return self._in_flight
+
+    @property
+    def has_room(self) -> bool:
+        """Whether listers may offer more: memory is bounded by their asking."""
+        return self._in_flight < MAX_IN_FLIGHT
+
+    @property
+    def waiting(self) -> int:
+        """How many objects cannot be read yet."""
+        return len(self._waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left of what was offered, and nothing waits."""
+        return self._in_flight == 0 and not len(self._waiting) and not self._outlet.undelivered
 
     def offer(self, found: FoundObject) -> None:
         """Take an object, from any thread."""
@@ -134,9 +151,10 @@ class Pipeline:
         self._enter(reject)
 
     def restore(self, entries: Iterable[WaitingObject]) -> None:
-        """Take up what waited when a former process ended."""
+        """Take up what waited when a former process ended; what lies elsewhere waits for another emitter."""
         for each in entries:
-            self._waiting.add(each)
+            if self._places.locate(each.uri) is not None:
+                self._waiting.add(each)
 
     def step(self, timeout_s: float) -> None:
         """Do what is there to do; wait so long for something, at most.
@@ -169,25 +187,17 @@ class Pipeline:
 
     def _begin_again(self, entry: WaitingObject) -> None:
         located = self._places.locate(entry.uri)
-        if located is not None:
-            place, key = located
-            lister = Lister(entry.lister)
-            self._begin(
-                FoundObject(
-                    place=place,
-                    key=key,
-                    tag=entry.tag,
-                    lister=lister,
-                    notification=entry.notification,
-                    done=_nothing,
-                ),
-                entry,
-            )
-            return
-        # The settings have changed since: what may not be read any more needs no further try.
-        self._metrics.ignored.labels(IgnoredReason.OUTSIDE).inc()
-        self._outlet.send_no_longer_waiting(entry)
-        self._acknowledge(_nothing)
+        if located is None:
+            raise AssertionError(f"{entry.uri} waits, but no place holds it")  # `restore` takes no such entry
+        found = FoundObject(
+            place=located[0],
+            key=located[1],
+            tag=entry.tag,
+            lister=Lister(entry.lister),
+            notification=entry.notification,
+            done=_nothing,
+        )
+        self._begin(found, entry)
 
     def _begin(self, found: FoundObject, waited: WaitingObject | None = None) -> None:
         if waited is None:
@@ -199,7 +209,7 @@ class Pipeline:
         if identity is None:
             self._ignore(found, IgnoredReason.NO_PATTERN)
             return
-        self._start(_Task(found, identity, waited or self._waiting.pop(found.uri)))
+        self._start(_Task(found, identity, waited or self._waiting.get(found.uri)))
 
     def _start(self, task: _Task) -> None:
         key = task.key
@@ -267,7 +277,7 @@ class Pipeline:
         if key not in self._exposures:
             _remember(self._exposures, key, exposure, _EXPOSURES_REMEMBERED)
         uri = self._sensors_waiting.pop(key, None)
-        entry = None if uri is None else self._waiting.pop(uri)
+        entry = None if uri is None else self._waiting.get(uri)
         if entry is not None:
             self._enter(partial(self._begin_again, entry))
 
@@ -327,6 +337,7 @@ class Pipeline:
 
     def _end(self, task: _Task) -> None:
         if task.waited is not None:
+            self._waiting.remove(task.found.uri)
             self._outlet.send_no_longer_waiting(task.waited)
         self._acknowledge(task.found.done)
 

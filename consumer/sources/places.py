@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+_DAY = re.compile(r"\d{8}")
 _EXTENSIONS = re.compile(r"(?:\.(?:fits?|fz|gz|json|ya?ml))+$", re.IGNORECASE)
 
 
@@ -31,6 +32,8 @@ class ObjectIdentity:
     """What sidecar and FITS file of one raw share: the key without its extensions, or the pattern's group ``raw``."""
     obs_id: str | None = None
     """The exposure, by the pattern's group of this name."""
+    day_obs: int | None = None
+    """The observing day, by the pattern's group of this name: eight digits."""
     detector: str | None = None
     """The detector's name in its camera, by the pattern's group of this name."""
 
@@ -42,7 +45,7 @@ class Patterns:
     ----------
     ignored, expected_sensors, sidecar, raw
         Tried in this order; the first that matches decides, and a key that none matches is ignored. Groups named
-        ``raw``, ``obs_id`` and ``detector`` are read.
+        ``raw``, ``obs_id``, ``day_obs`` and ``detector`` are read.
     """
 
     def __init__(self, *, ignored: str | None, expected_sensors: str | None, sidecar: str | None, raw: str) -> None:
@@ -62,8 +65,13 @@ class Patterns:
                     return None
                 groups = found.groupdict()
                 name = groups.get("raw") or _EXTENSIONS.sub("", key)
+                day = groups.get("day_obs")
                 return ObjectIdentity(
-                    role=role, name=name, obs_id=groups.get("obs_id"), detector=groups.get("detector")
+                    role=role,
+                    name=name,
+                    obs_id=groups.get("obs_id"),
+                    day_obs=int(day) if day is not None and _DAY.fullmatch(day) else None,
+                    detector=groups.get("detector"),
                 )
         return None
 

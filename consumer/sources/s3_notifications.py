@@ -20,6 +20,7 @@ MAX_KEY_BYTES: Final = 1024
 _MAX_NESTING: Final = 4
 """JSON in a string in JSON: a queue behind a topic behind a bucket needs three levels."""
 _MAX_RECORDS: Final = 1000
+_MAX_TEXT: Final = 65_536
 _ENCODED_KEYS: Final = {"ceph:s3": False, "aws:s3": True, "minio:s3": True}
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -33,6 +34,8 @@ class ObjectNotice:
     """Decoded: the object's own name."""
     tag: str
     """Differs when the object's content does: its version, else its entity tag."""
+    text: str
+    """The record, as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +109,12 @@ def _notice(record: Any) -> ObjectNotice | IgnoredReason:
     key = _text(record, "s3", "object", "key")
     inner = record["s3"]["object"]
     tag = next((str(inner[name]) for name in ("versionId", "eTag", "sequencer") if inner.get(name)), "")
-    return ObjectNotice(bucket=bucket, key=_decoded(key) if _ENCODED_KEYS[source] else _checked(key), tag=tag[:200])
+    return ObjectNotice(
+        bucket=bucket,
+        key=_decoded(key) if _ENCODED_KEYS[source] else _checked(key),
+        tag=tag[:200],
+        text=json.dumps(record)[:_MAX_TEXT],
+    )
 
 
 def _decoded(key: str) -> str:

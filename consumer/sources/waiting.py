@@ -60,21 +60,25 @@ class WaitingObjects:
         self._entries[entry.uri] = entry
         heapq.heappush(self._order, (entry.next_try_ms, entry.uri))
 
-    def pop(self, uri: str) -> WaitingObject | None:
-        """Take one object out, due or not; None when it does not wait."""
-        return self._entries.pop(uri, None)
+    def get(self, uri: str) -> WaitingObject | None:
+        """Return the entry of an object; None when it does not wait."""
+        return self._entries.get(uri)
+
+    def remove(self, uri: str) -> None:
+        """Forget an object, whether it waits or not."""
+        self._entries.pop(uri, None)
 
     def due(self, now_ms: int) -> Iterator[WaitingObject]:
-        """Take out the objects that are due, the earliest first."""
+        """Return the entries that are due, each once, the earliest first; they wait until they are removed."""
         while self._order and self._order[0][0] <= now_ms:
             when_ms, uri = heapq.heappop(self._order)
             entry = self._entries.get(uri)
             if entry is not None and entry.next_try_ms == when_ms:
-                yield self._entries.pop(uri)
+                yield entry
 
     def next_due_ms(self) -> int | None:
         """Return when the next one may be due; None when nothing waits."""
-        return self._order[0][0] if self._entries else None
+        return self._order[0][0] if self._order else None
 
     def oldest_since_ms(self) -> int | None:
         """Return when the one that waits longest was tried first; None when nothing waits."""

@@ -93,6 +93,8 @@ class HttpServer:
         Where to listen; port 0 takes a free one, see `address`.
     app
         What it serves.
+    setting
+        Where the address is set, for an error's message.
 
     Raises
     ------
@@ -100,13 +102,13 @@ class HttpServer:
         If the address cannot be listened on.
     """
 
-    def __init__(self, host: str, port: int, app: ASGIApp) -> None:
+    def __init__(self, host: str, port: int, app: ASGIApp, *, setting: str = "http.host, http.port") -> None:
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         except OSError as error:
             raise ConfigurationError(
-                f"http.host, http.port: cannot listen on {host} port {port} ({error.strerror}); choose another address"
+                f"{setting}: cannot listen on {host} port {port} ({error.strerror}); choose another address"
             ) from error
         self._server = _Server(
             Config(

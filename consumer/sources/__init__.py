@@ -1,0 +1,1 @@
+"""From files and notifications to events; no code outside of here reads a raw or its header."""
