@@ -17,6 +17,7 @@ from consumer.config.process import (
     RetentionSettings,
     ShutdownSettings,
 )
+from consumer.config.source import SourceSettings
 from consumer.errors import BadMessageError, DeadLetterReason
 
 ENV_PREFIX = "VISIT_CONSUMER_"
@@ -63,6 +64,8 @@ class Settings(BaseSettings):
     """Metrics, health and status page."""
     log: LogSettings = LogSettings()
     """Logs."""
+    source: SourceSettings = SourceSettings()
+    """From raws to events: what `visit-consumer emit` reads."""
     shutdown: ShutdownSettings = ShutdownSettings()
     """How long a shutdown may take."""
 

@@ -23,7 +23,7 @@ class SourceMetrics(DescribedCollectors):
     instruments
         Names of the configured instruments; every other one is counted as ``unknown``.
     listers, ignored, rejected
-        Values of labels: of `Lister`, `IgnoredReason` and `RejectionReason` in `consumer.sources`.
+        Values of labels: of `Lister`, `IgnoredReason` and `RejectReason` in `consumer.sources`.
     process
         Whether to add the process's, the platform's and the garbage collector's metrics.
     """

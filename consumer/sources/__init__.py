@@ -1,1 +1,1 @@
-"""From files and notifications to events; no code outside of here reads a raw or its header."""
+"""From files to events: headers of raws are read, translated and announced. Extra ``sources``."""

@@ -22,9 +22,10 @@ from consumer.kafka.whole_topic import create_missing, read_topic
 from consumer.logs import get_logger
 from consumer.metrics.source import SourceMetrics
 from consumer.sources.interfaces import HeaderTranslator, Lister, Machine, ObjectReader
-from consumer.sources.outcomes import IgnoredReason, RejectionReason
+from consumer.sources.ignored import IgnoredReason
+from consumer.sources.model import RejectReason
 from consumer.sources.outlet import Outlet, SourceTopics
-from consumer.sources.pipeline import Pipeline
+from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.places import Places
 from consumer.sources.retries import RetryPolicy
 from consumer.sources.waiting import WaitingObject
@@ -75,7 +76,7 @@ class Emitter:
             instruments=settings.instruments,
             listers=Lister,
             ignored=IgnoredReason,
-            rejected=RejectionReason,
+            rejected=RejectReason,
             process=True,
         )
         self._producer = DeliveringProducer(self.connection)
@@ -96,7 +97,7 @@ class Emitter:
             by_exposure=source.emits == "exposure",
             wall_ms=machine.wall_ms,
         )
-        self.pipeline = Pipeline(places, reader, translator, outlet, self.metrics, policy=policy, machine=machine)
+        self.pipeline = LivePipeline(places, reader, translator, outlet, self.metrics, policy=policy, machine=machine)
 
     def brokers_away(self) -> bool:
         """Return whether the brokers do not answer; any thread may ask."""

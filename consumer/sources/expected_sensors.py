@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from consumer.sources.outcomes import NotReadableError, RejectedError, RejectionReason, WaitingReason
+from consumer.sources.model import NotReadableYetError, RejectReason, RejectedError
 
 _MAX_DETECTORS = 100_000
 _SCIENCE = "SCIENCE"
@@ -21,12 +21,12 @@ class ExpectedSensors:
     """Names of the detectors that will bring a raw, as the camera has them."""
 
 
-def parse_expected_sensors(content: bytes) -> ExpectedSensors:
-    """Parse such a file.
+def parse_expected_sensors(content: bytes, uri: str) -> ExpectedSensors:
+    """Parse such a file; ``uri`` is its address, for errors.
 
     Raises
     ------
-    NotReadableError
+    NotReadableYetError
         If it is empty or no JSON: cut off perhaps, while it is written.
     RejectedError
         If it is JSON of another kind.
@@ -34,17 +34,17 @@ def parse_expected_sensors(content: bytes) -> ExpectedSensors:
     try:
         file: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise NotReadableError(WaitingReason.INCOMPLETE, f"expected sensors: no JSON ({error})") from error
+        raise NotReadableYetError(RejectReason.TRUNCATED, f"expected sensors: no JSON ({error})", uri=uri) from error
     obs_id = file.get("obsId") if isinstance(file, dict) else None
     sensors = file.get("expectedSensors") if isinstance(file, dict) else None
     if not isinstance(obs_id, str) or not obs_id or not isinstance(sensors, dict) or len(sensors) > _MAX_DETECTORS:
         raise RejectedError(
-            RejectionReason.BAD_EXPECTED_SENSORS, "expected sensors: need obsId, a text, and expectedSensors, an object"
+            RejectReason.BAD_EXPECTED_SENSORS, "expected sensors: need obsId, a text, and expectedSensors, an object", uri=uri
         )
     unknown = sorted({str(kind)[:40] for kind in sensors.values() if str(kind) not in _KINDS})
     if unknown:
         raise RejectedError(
-            RejectionReason.BAD_EXPECTED_SENSORS,
-            f"expectedSensors: kinds {', '.join(unknown[:5])} are neither SCIENCE nor GUIDER",
+            RejectReason.BAD_EXPECTED_SENSORS,
+            f"expectedSensors: kinds {', '.join(unknown[:5])} are neither SCIENCE nor GUIDER", uri=uri,
         )
     return ExpectedSensors(obs_id=obs_id, detectors=tuple(name for name, kind in sensors.items() if kind == _SCIENCE))

@@ -61,7 +61,7 @@ class ObjectReader(Protocol):
 
         Raises
         ------
-        NotReadableError, RejectedError
+        NotReadableYetError, RejectedError
             If it cannot be read yet, or is no such thing.
         """
         ...

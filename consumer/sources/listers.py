@@ -6,7 +6,7 @@ from typing import Protocol
 
 from consumer.kafka.notification_consumer import NotificationConsumer
 from consumer.sources.notified import NotificationIntake
-from consumer.sources.pipeline import Pipeline
+from consumer.sources.live_pipeline import LivePipeline
 
 _AT_ONCE = 500
 _LOOK_EVERY_S = 0.2
@@ -25,7 +25,7 @@ class Stopping(Protocol):
 
 
 def read_notifications(
-    consumer: NotificationConsumer, intake: NotificationIntake, pipeline: Pipeline, stopping: Stopping
+    consumer: NotificationConsumer, intake: NotificationIntake, pipeline: LivePipeline, stopping: Stopping
 ) -> None:
     """Read notifications from Kafka until the process ends.
 
@@ -54,7 +54,7 @@ class PushedNotifications:
         Whether the brokers do not answer: then nothing is taken that could not be acknowledged.
     """
 
-    def __init__(self, intake: NotificationIntake, pipeline: Pipeline, brokers_away: Callable[[], bool]) -> None:
+    def __init__(self, intake: NotificationIntake, pipeline: LivePipeline, brokers_away: Callable[[], bool]) -> None:
         self._intake = intake
         self._pipeline = pipeline
         self._brokers_away = brokers_away

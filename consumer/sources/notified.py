@@ -6,8 +6,9 @@ from typing import Final
 
 from consumer.metrics.source import SourceMetrics
 from consumer.sources.interfaces import FoundObject, Lister
-from consumer.sources.outcomes import IgnoredReason, RejectedError, RejectionReason
-from consumer.sources.pipeline import Pipeline
+from consumer.sources.ignored import IgnoredReason
+from consumer.sources.model import RejectReason, RejectedError
+from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.places import Places
 from consumer.sources.s3_notifications import parse_notification
 
@@ -30,7 +31,7 @@ class NotificationIntake:
         How the notifications come.
     """
 
-    def __init__(self, pipeline: Pipeline, places: Places, metrics: SourceMetrics, lister: Lister) -> None:
+    def __init__(self, pipeline: LivePipeline, places: Places, metrics: SourceMetrics, lister: Lister) -> None:
         self._pipeline = pipeline
         self._places = places
         self._metrics = metrics
@@ -41,8 +42,9 @@ class NotificationIntake:
         try:
             if len(body) > MAX_NOTIFICATION_BYTES:
                 raise RejectedError(
-                    RejectionReason.BAD_NOTIFICATION,
-                    f"notification: it has {len(body)} bytes, the limit is {MAX_NOTIFICATION_BYTES}",
+                    RejectReason.BAD_NOTIFICATION,
+                    f"it has {len(body)} bytes, the limit is {MAX_NOTIFICATION_BYTES}",
+                    uri="notification",
                 )
             parsed = parse_notification(body)
         except RejectedError as error:

@@ -1,6 +1,6 @@
 """Opens and lists the objects of configured places, and nothing else: no other host, no link out of a folder.
 
-What cannot be read now raises `NotReadableError`, whatever the store's library raises.
+What cannot be read now raises `NotReadableYetError`, whatever the store's library raises.
 """
 
 import os
@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from consumer.errors import TransientError
-from consumer.sources.outcomes import NotReadableError, RejectedError, RejectionReason, WaitingReason
+from consumer.sources.model import NotReadableYetError, RejectReason, RejectedError
 from consumer.sources.places import Place
 
 _DAY = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
@@ -48,7 +48,7 @@ class ObjectStores:
 
         Raises
         ------
-        NotReadableError
+        NotReadableYetError
             If it is not there, forbidden or out of reach; also while the caller reads it.
         RejectedError
             If it is no file, or lies outside of its folder.
@@ -57,15 +57,15 @@ class ObjectStores:
             with _open_file(place, key) if place.is_folder else self._open_in_bucket(place, key) as stream:
                 yield stream
         except FileNotFoundError as error:
-            raise NotReadableError(WaitingReason.MISSING, f"{place.uri(key)} is not there") from error
+            raise NotReadableYetError(RejectReason.MISSING, "it is not there", uri=place.uri(key)) from error
         except PermissionError as error:
-            raise NotReadableError(WaitingReason.FORBIDDEN, f"{place.uri(key)} may not be read ({error})") from error
+            raise NotReadableYetError(RejectReason.NO_ACCESS, "it may not be read", uri=place.uri(key)) from error
         except (OSError, *self._transport_errors) as error:
-            raise NotReadableError(
-                WaitingReason.UNREACHABLE, f"{place.uri(key)} cannot be read now ({type(error).__name__}: {error})"
+            raise NotReadableYetError(
+                RejectReason.UNREACHABLE, f"its store fails ({type(error).__name__}: {error})", uri=place.uri(key)
             ) from error
 
-    def list(self, place: Place, days: Collection[int] | None = None) -> Iterator[StoredObject]:
+    def list_objects(self, place: Place, days: Collection[int] | None = None) -> Iterator[StoredObject]:
         """List the objects of a place.
 
         Parameters
@@ -146,9 +146,9 @@ def _open_file(place: Place, key: str) -> Iterator[BinaryIO]:
     handle = os.open(f"{place.url}/{key}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise RejectedError(RejectionReason.NO_FILE, f"{place.uri(key)} is no regular file")
+            raise RejectedError(RejectReason.NOT_ALLOWED, "it is no regular file", uri=place.uri(key))
         if not os.readlink(f"/proc/self/fd/{handle}").startswith(f"{place.url}/"):
-            raise RejectedError(RejectionReason.NO_FILE, f"{place.uri(key)} is a symbolic link out of {place.url}")
+            raise RejectedError(RejectReason.NOT_ALLOWED, f"it is a symbolic link out of {place.url}", uri=place.uri(key))
         yield stream
 
 

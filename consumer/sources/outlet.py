@@ -13,7 +13,7 @@ from consumer.metrics.source import SourceMetrics
 from consumer.model import Exposure, RawIngested
 from consumer.sources.event_encoding import EventEncoder
 from consumer.sources.interfaces import Lister, MessageProducer
-from consumer.sources.outcomes import RejectedError
+from consumer.sources.model import RejectedError
 from consumer.sources.waiting import WaitingObject
 
 _MAX_NOTIFICATION = 65_536
@@ -80,6 +80,8 @@ class Outlet:
         self._rejected_this_turn: list[Rejection] = []
         self.undelivered = 0
         """Messages that the brokers have not acknowledged yet."""
+        self.rejections = 0
+        """How many were sent."""
 
     def send_raw(self, raw: RawIngested, delivered: Delivered) -> None:
         """Send the event of a raw; ``delivered`` is called once the brokers have it, here and below."""
@@ -111,6 +113,7 @@ class Outlet:
         )
         self._metrics.rejected.labels(rejection.error.reason).inc()
         self._rejected_this_turn.append(rejection)
+        self.rejections += 1
         self._send(self._topics.rejected, (uri or "").encode(), value, delivered)
 
     def send_no_longer_rejected(self, uri: str) -> None:

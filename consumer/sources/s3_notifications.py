@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from consumer.sources.outcomes import IgnoredReason, RejectedError, RejectionReason
+from consumer.sources.ignored import IgnoredReason
+from consumer.sources.model import RejectReason, RejectedError
 
 MAX_KEY_BYTES: Final = 1024
 """What S3 allows."""
@@ -142,4 +143,4 @@ def _text(record: Any, *path: str) -> str:
 
 
 def _rejected(detail: str) -> RejectedError:
-    return RejectedError(RejectionReason.BAD_NOTIFICATION, f"notification: {detail}")
+    return RejectedError(RejectReason.BAD_NOTIFICATION, detail, uri="notification")

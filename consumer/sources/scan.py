@@ -11,8 +11,8 @@ from typing import Protocol
 from consumer.read.raws import StoredDetectors
 from consumer.sources.interfaces import FoundObject, HeaderTranslator, Lister
 from consumer.sources.listers import Stopping
-from consumer.sources.outcomes import RejectedError
-from consumer.sources.pipeline import Pipeline
+from consumer.sources.model import RejectedError
+from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.places import ObjectIdentity, Place
 
 _AT_ONCE = 10_000
@@ -34,7 +34,7 @@ class ListedObject(Protocol):
 
 
 ListObjects = Callable[[Place, Collection[int] | None], Iterator[ListedObject]]
-"""Lists a place, without the folders that are named by other days than these; see `ObjectStores.list`."""
+"""Lists a place, without the folders that are named by other days than these; see `ObjectStores.list_objects`."""
 FindStored = Callable[[Collection[str], Collection[int] | None], Mapping[str, Sequence[StoredDetectors]]]
 """Asks the tables; see `consumer.read.raws.stored_detectors`."""
 
@@ -64,7 +64,7 @@ class Scanner:
     """
 
     def __init__(
-        self, list_objects: ListObjects, find_stored: FindStored, translator: HeaderTranslator, pipeline: Pipeline
+        self, list_objects: ListObjects, find_stored: FindStored, translator: HeaderTranslator, pipeline: LivePipeline
     ) -> None:
         self._list = list_objects
         self._find_stored = find_stored

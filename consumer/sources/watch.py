@@ -12,8 +12,8 @@ from watchfiles import Change, watch
 from consumer.metrics.source import SourceMetrics
 from consumer.sources.interfaces import FoundObject, Lister
 from consumer.sources.listers import Stopping
-from consumer.sources.outcomes import IgnoredReason
-from consumer.sources.pipeline import Pipeline
+from consumer.sources.ignored import IgnoredReason
+from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.places import Place
 
 _GATHER_MS = 400
@@ -44,7 +44,7 @@ class FolderWatcher:
     def __init__(
         self,
         folders: Sequence[Place],
-        pipeline: Pipeline,
+        pipeline: LivePipeline,
         metrics: SourceMetrics,
         *,
         list_every_s: float,

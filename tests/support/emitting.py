@@ -16,16 +16,10 @@ from consumer.model import RawIngested
 from consumer.sources.configured import compiled
 from consumer.sources.expected_sensors import ExpectedSensors, parse_expected_sensors
 from consumer.sources.interfaces import FoundObject, Lister, Machine
-from consumer.sources.model import Header
-from consumer.sources.outcomes import (
-    IgnoredReason,
-    NotReadableError,
-    RejectedError,
-    RejectionReason,
-    WaitingReason,
-)
+from consumer.sources.ignored import IgnoredReason
+from consumer.sources.model import Header, NotReadableYetError, RejectReason, RejectedError
 from consumer.sources.outlet import Outlet, SourceTopics
-from consumer.sources.pipeline import Pipeline
+from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.places import Place, Places
 from consumer.sources.retries import RetryPolicy
 from consumer.sources.waiting import WaitingObject
@@ -81,7 +75,7 @@ class MemoryObjects:
 
     def read_expected_sensors(self, _: Place, key: str) -> ExpectedSensors:
         """Read a file of expected sensors."""
-        return parse_expected_sensors(json.dumps(self._get(key)).encode())
+        return parse_expected_sensors(json.dumps(self._get(key)).encode(), key)
 
     def read_raw_beside(self, place: Place, key: str) -> Header | None:
         """Read a header beside."""
@@ -91,7 +85,7 @@ class MemoryObjects:
 
     def _get(self, key: str) -> Any:
         self.reads[key] += 1
-        found = self.objects.get(key, NotReadableError(WaitingReason.MISSING, f"{key} is not there"))
+        found = self.objects.get(key, NotReadableYetError(RejectReason.MISSING, "it is not there", uri=key))
         if isinstance(found, Exception):
             raise found
         return found
@@ -103,7 +97,7 @@ class PlainTranslator:
     def translate(self, header: Header, uri: str) -> RawIngested:
         """Translate."""
         if "INSTRUME" not in header:
-            raise RejectedError(RejectionReason.FAILED, "the header has no INSTRUME")
+            raise RejectedError(RejectReason.FAILED, "the header has no INSTRUME", uri=uri)
         one = exposure(header["SEQNUM"], instrument=header["INSTRUME"])
         return RawIngested(exposure=one, detector=DETECTORS[header["DETECTOR"]], uri=uri)
 
@@ -112,7 +106,7 @@ class PlainTranslator:
         try:
             return tuple(DETECTORS[name] for name in names)
         except KeyError as error:
-            raise RejectedError(RejectionReason.FAILED, f"{instrument} has no detector {error}") from error
+            raise RejectedError(RejectReason.FAILED, f"{instrument} has no detector {error}", uri="") from error
 
 
 class Bench:
@@ -126,11 +120,11 @@ class Bench:
         self.done: Counter[str] = Counter()
         self.registry = CollectorRegistry()
         self.metrics = SourceMetrics(
-            self.registry, instruments=["LSSTCam"], listers=Lister, ignored=IgnoredReason, rejected=RejectionReason
+            self.registry, instruments=["LSSTCam"], listers=Lister, ignored=IgnoredReason, rejected=RejectReason
         )
         self.places = Places(places or (BUCKET, FOLDER))
         outlet = Outlet(self.producer, TOPICS, self.metrics, by_exposure=by_exposure, wall_ms=lambda: self.now_ms)
-        self.pipeline = Pipeline(
+        self.pipeline = LivePipeline(
             self.places,
             self.store,
             PlainTranslator(),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from consumer.sources.outcomes import IgnoredReason, RejectedError, RejectionReason
+from consumer.sources.ignored import IgnoredReason
+from consumer.sources.model import RejectReason, RejectedError
 from consumer.sources.s3_notifications import parse_notification
 
 DATA = Path(__file__).parents[2] / "data" / "notifications"
@@ -84,7 +85,7 @@ def test_what_creates_no_object_is_ignored(body: bytes, reason: IgnoredReason) -
 def test_what_is_no_notification_is_rejected(body: bytes, what: str) -> None:
     with pytest.raises(RejectedError, match=what) as caught:
         parse_notification(body)
-    assert caught.value.reason is RejectionReason.BAD_NOTIFICATION
+    assert caught.value.reason is RejectReason.BAD_NOTIFICATION
 
 
 @pytest.mark.parametrize(

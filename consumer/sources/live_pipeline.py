@@ -16,14 +16,8 @@ from consumer.metrics.source import SourceMetrics
 from consumer.model import Exposure
 from consumer.sources.expected_sensors import ExpectedSensors
 from consumer.sources.interfaces import FoundObject, HeaderTranslator, Lister, Machine, ObjectReader
-from consumer.sources.model import Header
-from consumer.sources.outcomes import (
-    IgnoredReason,
-    NotReadableError,
-    RejectedError,
-    RejectionReason,
-    WaitingReason,
-)
+from consumer.sources.ignored import IgnoredReason
+from consumer.sources.model import Header, NotReadableYetError, RejectReason, RejectedError
 from consumer.sources.outlet import Outlet, Rejection
 from consumer.sources.places import ObjectIdentity, ObjectRole, Places
 from consumer.sources.retries import RetryPolicy
@@ -65,7 +59,7 @@ class _Sensors(NamedTuple):
     beside: Header | None
 
 
-class Pipeline:
+class LivePipeline:
     """Takes objects from listers, in any order and as often as they like.
 
     Parameters
@@ -226,7 +220,7 @@ class Pipeline:
             else:
                 self._machine.read_elsewhere(lambda: self._inbox.put(partial(self._take, task, self._read(task))))
 
-    def _read(self, task: _Task) -> Header | _Sensors | NotReadableError | RejectedError:
+    def _read(self, task: _Task) -> Header | _Sensors | NotReadableYetError | RejectedError:
         """Read one object, in whatever thread this is."""
         place, key = task.found.place, task.found.key
         began_s = self._machine.stopwatch_s()
@@ -236,16 +230,16 @@ class Pipeline:
             sensors = self._reader.read_expected_sensors(place, key)
             # At first the header is on its way; later it may have come to a former process.
             return _Sensors(sensors, None if task.waited is None else self._reader.read_raw_beside(place, key))
-        except (NotReadableError, RejectedError) as error:
+        except (NotReadableYetError, RejectedError) as error:
             return error
         except Exception as error:  # noqa: BLE001 -- the top of this object: whatever it does to a library, others go on
-            return RejectedError(RejectionReason.FAILED, f"{type(error).__name__}: {error}")
+            return RejectedError(RejectReason.FAILED, f"{type(error).__name__}: {error}", uri=task.found.uri)
         finally:
             self._metrics.read_duration.observe(self._machine.stopwatch_s() - began_s)
 
-    def _take(self, task: _Task, result: Header | _Sensors | NotReadableError | RejectedError) -> None:
+    def _take(self, task: _Task, result: Header | _Sensors | NotReadableYetError | RejectedError) -> None:
         try:
-            if isinstance(result, NotReadableError | RejectedError):
+            if isinstance(result, NotReadableYetError | RejectedError):
                 raise result
             if isinstance(result, _Sensors):
                 self._take_sensors(task, result)
@@ -255,7 +249,7 @@ class Pipeline:
                 self._metrics.translation_duration.observe(self._machine.stopwatch_s() - began_s)
                 self._remember_exposure(task.found.place.url, raw.exposure)
                 self._outlet.send_raw(raw, partial(self._finish, task))
-        except NotReadableError as error:
+        except NotReadableYetError as error:
             self._wait(task, error)
         except RejectedError as error:
             self._reject(task, error)
@@ -268,7 +262,7 @@ class Pipeline:
             exposure = beside if beside.obs_id == read.sensors.obs_id else None
         if exposure is None:
             _remember(self._sensors_waiting, key, task.found.uri, _EXPOSURES_REMEMBERED)
-            raise NotReadableError(WaitingReason.NO_HEADER, f"no raw of exposure {key.name} has come yet")
+            raise NotReadableYetError(RejectReason.NO_HEADER, f"no raw of exposure {key.name} has come yet", uri=task.found.uri)
         detectors = self._translator.detector_ids(exposure.instrument, read.sensors.detectors)
         self._outlet.send_expected(exposure, detectors, partial(self._finish, task))
 
@@ -281,7 +275,7 @@ class Pipeline:
         if entry is not None:
             self._enter(partial(self._begin_again, entry))
 
-    def _wait(self, task: _Task, error: NotReadableError) -> None:
+    def _wait(self, task: _Task, error: NotReadableYetError) -> None:
         now_ms = self._machine.wall_ms()
         found = task.found
         # Content that changed is a new beginning: a large file may be written for longer than anything is waited for.
@@ -289,7 +283,7 @@ class Pipeline:
         attempts = 1 if waited is None else waited.attempts + 1
         since_ms = now_ms if waited is None else waited.since_ms
         if now_ms - since_ms >= self._policy.give_up_s * 1000:
-            self._reject(task, RejectedError(RejectionReason(error.reason), error.detail))
+            self._reject(task, RejectedError(error.reason, error.detail, uri=found.uri))
             return
         pause_s = self._policy.pause_s(attempts, self._machine.random)
         entry = WaitingObject(

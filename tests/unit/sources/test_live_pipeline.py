@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.sources.interfaces import Lister
-from consumer.sources.outcomes import NotReadableError, RejectedError, RejectionReason, WaitingReason
+from consumer.sources.model import NotReadableYetError, RejectReason, RejectedError
 from consumer.sources.waiting import WaitingObject
 from tests.support.emitting import (
     FOLDER,
@@ -15,7 +15,7 @@ from tests.support.emitting import (
     sensors_key,
 )
 
-INCOMPLETE = NotReadableError(WaitingReason.INCOMPLETE, "cut off")
+INCOMPLETE = NotReadableYetError(RejectReason.TRUNCATED, "cut off", uri=key_of())
 EXPOSURE = 2026110100001
 
 
@@ -251,7 +251,7 @@ def test_raws_that_come_together_are_one_event_of_their_exposure() -> None:
 
 
 def test_an_object_that_was_rejected_and_becomes_an_event_is_rejected_no_longer(bench: Bench) -> None:
-    bench.store.objects[key_of()] = RejectedError(RejectionReason.FAILED, "broken")
+    bench.store.objects[key_of()] = RejectedError(RejectReason.FAILED, "broken", uri=key_of())
     bench.offer(key_of(), lister=Lister.RETRY)
     bench.run()
     assert [each.value is None for each in bench.sent("raw-rejected")] == [False]
@@ -266,7 +266,7 @@ def test_an_object_that_was_rejected_and_becomes_an_event_is_rejected_no_longer(
 def test_credentials_in_a_notification_reach_no_topic(bench: Bench) -> None:
     secret = '{"password": "hunter22", "url": "https://user:hunter22@store/x"}'
     bench.pipeline.offer_rejection(
-        RejectedError(RejectionReason.BAD_NOTIFICATION, "at https://user:hunter22@store/x"),
+        RejectedError(RejectReason.BAD_NOTIFICATION, "at https://user:hunter22@store/x", uri="notification"),
         Lister.LISTEN,
         secret,
         lambda: None,
