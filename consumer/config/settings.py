@@ -62,10 +62,10 @@ class Settings(BaseSettings):
     """When to stop reading instead of writing dead letters."""
     http: HttpSettings = HttpSettings()
     """Metrics, health and status page."""
+    source: SourceSettings = SourceSettings()
+    """From files to events: `visit-consumer emit`."""
     log: LogSettings = LogSettings()
     """Logs."""
-    source: SourceSettings = SourceSettings()
-    """From raws to events: what `visit-consumer emit` reads."""
     shutdown: ShutdownSettings = ShutdownSettings()
     """How long a shutdown may take."""
 

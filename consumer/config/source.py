@@ -1,48 +1,27 @@
-"""Settings of emitters."""
+"""Settings of the sources: which files are raws, how their headers are read, and what is announced."""
 
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from consumer.config.sections import HttpUrlText, Section, TopicName
-from consumer.config.source_places import (
-    BucketSettings,
-    FolderSettings,
-    ListenSettings,
-    NotificationSettings,
-    RetrySettings,
-    check_bucket,
-)
+from consumer.config.sections import TopicName
+from consumer.config.source_places import ListerSettings
 
 
-class SourceSettings(Section):
-    """From raws to events: `visit-consumer emit`."""
+class SourceSettings(ListerSettings):
+    """From files to events."""
 
     emits: Literal["raw", "exposure"] = "raw"
-    """An event for each raw, or one for those of an exposure that arrive together."""
+    """`raw`: one event for each raw. `exposure`: one event for each header that is read, without its detector."""
     topic: TopicName | None = None
-    """Where events go; null: the first of kafka.topics."""
-    rejected_topic: TopicName = "raw-rejected"
-    """Where objects go that become no event."""
-    waiting_topic: TopicName = "raw-waiting"
-    """Compacted topic of objects that cannot be read yet; it is created where it is missing."""
-    endpoint_url: HttpUrlText | None = None
-    """Address of the buckets' store; null: Amazon's. Credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what
-    else Amazon's tools read."""
-    buckets: Mapping[Annotated[str, AfterValidator(check_bucket)], BucketSettings] = {}
-    """Buckets that may be read, by name; no notification makes an emitter read another."""
-    folders: tuple[FolderSettings, ...] = ()
-    """Folders that may be read; `emit watch` takes others as arguments."""
-    retry: RetrySettings = RetrySettings()
-    """When what cannot be read yet is tried again."""
-    list_every_s: Annotated[float, Field(gt=0, le=86400)] = 300.0
-    """`emit watch`: how often the folders are listed again, for what the kernel did not report."""
-    notifications: NotificationSettings = NotificationSettings()
-    """`emit notifications`."""
-    listen: ListenSettings = ListenSettings()
-    """`emit listen`."""
-    readers: Annotated[int, Field(ge=1, le=256)] = 16
-    """How many objects of buckets are read at the same time."""
-    http_port: Annotated[int, Field(ge=0, le=65535)] = 8081
-    """Port of an emitter's `/metrics`, `/healthz` and `/readyz`, at http.host; 0: any free port."""
+    """Where events are sent; null: the first of kafka.topics."""
+    header_maps: tuple[Path, ...] = ()
+    """Header maps of instruments that no translator knows: files, or folders of `.yaml` and `.json` files."""
+    corrections: tuple[Path, ...] = ()
+    """Corrections of exposure records: files, or folders of `.yaml` and `.json` files. They count after those of this
+    package."""
+    header_corrections: tuple[Path, ...] = ()
+    """Folders of header corrections as astro-metadata-translator defines them, searched before its own."""
+    max_header_bytes: Annotated[int, Field(ge=2880, le=2**30)] = 4 * 2**20
+    """Bytes of one header or sidecar, decompressed, that are read at most; a larger one is rejected."""

@@ -1,12 +1,21 @@
 """Settings of what emitters read: buckets and folders, what is what there, and how often something is tried again."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from consumer.config.sections import Seconds, SecretFile, Section, current_secret, one_source
+from consumer.config.sections import (
+    HttpUrlText,
+    Seconds,
+    SecretFile,
+    Section,
+    TopicName,
+    current_secret,
+    one_source,
+)
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
@@ -92,7 +101,7 @@ class RetrySettings(Section):
 class NotificationSettings(Section):
     """`emit notifications`: notifications of object stores on Kafka, on the brokers of the section `kafka`."""
 
-    topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")] = "object-notifications"
+    topic: TopicName = "object-notifications"
     """Topic that carries them, in the form of Ceph, AWS or MinIO."""
     group: Annotated[str, Field(min_length=1, max_length=249)] = "visit-consumer-source"
     """Consumer group."""
@@ -122,10 +131,43 @@ class ListenSettings(Section):
         return self
 
 
-def check_bucket(name: str) -> str:
+def _bucket(name: str) -> str:
     """Refuse what is no name of a bucket."""
     if not _BUCKET.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a bucket")
     return name
 
 
+class ListerSettings(Section):
+    """What emitters list and read, and where that goes which becomes no event."""
+
+    buckets: Mapping[Annotated[str, AfterValidator(_bucket)], BucketSettings] = {}
+    """Buckets that may be read, by name; no notification makes an emitter read another."""
+    folders: tuple[FolderSettings, ...] = ()
+    """Folders that may be read; `emit watch` and `emit scan` take others as arguments."""
+    endpoint_url: HttpUrlText | None = None
+    """Address of the buckets' store; null: Amazon's. Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
+    or from where else Amazon's tools look for them."""
+    rejected_topic: TopicName = "raw-rejected"
+    """Where objects are sent that become no event."""
+    waiting_topic: TopicName = "raw-waiting"
+    """Compacted topic of objects that cannot be read yet. Both topics are created where they are missing."""
+    retry: RetrySettings = RetrySettings()
+    """When what cannot be read yet is tried again."""
+    list_every_s: Annotated[float, Field(gt=0, le=86400)] = 300.0
+    """`emit watch`: how often the folders are listed again, for what the kernel did not report."""
+    readers: Annotated[int, Field(ge=1, le=256)] = 16
+    """How many objects of buckets are read at the same time."""
+    notifications: NotificationSettings = NotificationSettings()
+    """`emit notifications`."""
+    listen: ListenSettings = ListenSettings()
+    """`emit listen`."""
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 8081
+    """Port of an emitter's `/metrics`, `/healthz` and `/readyz`, on http.host; 0: any free port."""
+
+    @model_validator(mode="after")
+    def _each_folder_once(self) -> Self:
+        paths = [each.path for each in self.folders]
+        if len(set(paths)) != len(paths):
+            raise ValueError("folders names a path twice; keep one, with several prefixes")
+        return self
