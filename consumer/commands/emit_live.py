@@ -35,9 +35,8 @@ from consumer.sources.configured import configured_places, retry_policy
 from consumer.sources.emitter import Emitter
 from consumer.sources.interfaces import FoundObject, Lister
 from consumer.sources.listers import PushedNotifications, read_notifications
-from consumer.sources.notified import NotificationIntake
-from consumer.sources.object_stores import ObjectStores
 from consumer.sources.model import RejectReason
+from consumer.sources.notified import NotificationIntake
 from consumer.sources.places import Places
 from consumer.sources.rejections import StoredRejection, open_rejections
 from consumer.sources.scan import Scanner, ScanReport
@@ -141,12 +140,16 @@ def scan(*, url: str, days: Sequence[int], last_days: int | None, every_s: float
         raise click.UsageError("give --day-obs or --days, not both")
     places = _place_of(settings, url)
     emitter = _emitter(settings, places, once=every_s is None)
-    stores = ObjectStores(settings.source.endpoint_url)
 
     def scan_once() -> ScanReport:
         wanted = _last_days(last_days) if last_days is not None else (list(days) or None)
         with Database(settings.database, application_name="visit-consumer emit scan") as database:
-            scanner = Scanner(stores.list_objects, partial(stored_detectors, database), emitter.translator, emitter.pipeline)
+            scanner = Scanner(
+                emitter.stores.list_objects,
+                partial(stored_detectors, database),
+                emitter.detector_ids,
+                emitter.pipeline,
+            )
             report = scanner.scan(places.places, wanted, emitter.stopping)
         _log.info("scanned", place=url, **asdict(report))
         return report
@@ -257,7 +260,9 @@ def _place_of(settings: Settings, url: str) -> Places:
         return configured_places(settings.source, [Path(url)])
     place = configured_places(settings.source).bucket(url.removeprefix("s3://").rstrip("/"))
     if place is None or not url.startswith("s3://"):
-        raise ConfigurationError(f"{url} is no bucket of the settings (source.buckets), written s3://NAME, and no folder")
+        raise ConfigurationError(
+            f"{url} is no bucket of the settings (source.buckets), written s3://NAME, and no folder"
+        )
     return Places([place])
 
 

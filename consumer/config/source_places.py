@@ -41,8 +41,10 @@ Prefix = Annotated[str, AfterValidator(_prefix)]
 
 
 class PatternSettings(Section):
-    """What an object is, by its key: regular expressions over the whole key, within its bucket or folder, tried in this
-    order. What none matches is ignored. The defaults fit Rubin's keys, and files of other observatories."""
+    """What an object is, by its key: regular expressions over the whole key within its bucket or folder, in this order.
+
+    What none matches is ignored. The defaults fit Rubin's keys, and FITS files of other observatories.
+    """
 
     ignored: Pattern | None = r".*_(?:guider|shutterMotionProfile\w*)\.\w+|(?:.*/)?[._][^/]*"
     """What is ignored, whatever matches it besides: guiders' files, hidden files."""
@@ -52,8 +54,8 @@ class PatternSettings(Section):
         r"(?P<raw>(?:.*/)?(?P<obs_id>[A-Z]{2}_[A-Z]_(?P<day_obs>\d{8})_\d{6})_(?P<detector>R\d\d_S\w\d))\.json|.*\.ya?ml"
     )
     """Headers beside raws. The group `raw` is what a sidecar and its FITS file share (without it, the key without its
-    extensions); the groups `obs_id`, `day_obs` and `detector`, where the key has them, let `emit scan` see without reading what
-    the tables lack."""
+    extensions); the groups `obs_id`, `day_obs` and `detector`, where the key has them, let `emit scan` see without
+    reading what the tables lack."""
     raw: Pattern = (
         r"(?P<raw>(?:.*/)?(?P<obs_id>[A-Z]{2}_[A-Z]_(?P<day_obs>\d{8})_\d{6})_(?P<detector>R\d\d_S\w\d))\.fits(?:\.fz|\.gz)?"
         r"|.*\.fits?(?:\.fz|\.gz)?"

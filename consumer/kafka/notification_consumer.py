@@ -156,5 +156,3 @@ class NotificationConsumer:
     def _drop(self, partitions: Collection[TopicPartition]) -> None:
         for each in partitions:
             self._trackers.pop(PartitionId(each.topic, each.partition), None)
-
-

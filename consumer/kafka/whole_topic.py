@@ -6,7 +6,7 @@ from time import monotonic
 from typing import NamedTuple, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # exported, but not in __all__
 
 from consumer.errors import ConfigurationError, TransientError
 from consumer.kafka.clients import new_client
@@ -50,13 +50,13 @@ def read_topic(connection: Properties, topic: str) -> Iterator[StoredMessage]:
         while unread:
             for each in consumer.consume(_AT_ONCE, 0.1):
                 heard_at_s = monotonic()
-                error = each.error()
-                if error is None:
+                fault = each.error()
+                if fault is None:
                     yield StoredMessage(each.key(), each.value(), each.timestamp()[1])
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- the library's own name
+                elif fault.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- the library's own name
                     unread.discard(cast("int", each.partition()))
                 else:
-                    raise TransientError(f"topic {topic} cannot be read: {error.str()}")
+                    raise TransientError(f"topic {topic} cannot be read: {fault.str()}")
             if monotonic() - heard_at_s > _TIMEOUT_S:
                 raise TransientError(f"topic {topic} cannot be read: the brokers do not answer")
 
@@ -81,16 +81,16 @@ def create_missing(connection: Properties, topics: Mapping[str, Mapping[str, str
     admin = new_client(AdminClient, connection)
     try:
         there = admin.list_topics(timeout=_TIMEOUT_S).topics
-        wanted = [NewTopic(name, config=dict(config)) for name, config in topics.items() if name not in there]
-        for name, created in (admin.create_topics(wanted, request_timeout=_TIMEOUT_S) if wanted else {}).items():
-            try:
-                created.result()
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    settings = ", ".join(f"{key}={value}" for key, value in topics[name].items())
-                    raise ConfigurationError(
-                        f"topic {name} is missing, and the brokers refuse to create it ({error.args[0].str()}): "
-                        f"create it, with {settings or 'no settings of its own'}"
-                    ) from error
     except KafkaException as error:
         raise TransientError(f"the brokers cannot be asked for topics: {error.args[0].str()}") from error
+    wanted = [NewTopic(name, config=dict(config)) for name, config in topics.items() if name not in there]
+    for name, created in (admin.create_topics(wanted, request_timeout=_TIMEOUT_S) if wanted else {}).items():
+        try:
+            created.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                settings = ", ".join(f"{key}={value}" for key, value in topics[name].items())
+                raise ConfigurationError(
+                    f"topic {name} is missing, and the brokers refuse to create it ({error.args[0].str()}): "
+                    f"create it, with {settings or 'no settings of its own'}"
+                ) from error

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from consumer.config.source_places import FolderSettings, PatternSettings, PlaceSettings, RetrySettings
 from consumer.config.source import SourceSettings
+from consumer.config.source_places import FolderSettings, PatternSettings, PlaceSettings, RetrySettings
 from consumer.sources.places import Patterns, Place, Places
 from consumer.sources.retries import RetryPolicy
 

@@ -21,13 +21,18 @@ from consumer.kafka.properties import connection_properties
 from consumer.kafka.whole_topic import create_missing, read_topic
 from consumer.logs import get_logger
 from consumer.metrics.source import SourceMetrics
-from consumer.sources.interfaces import HeaderTranslator, Lister, Machine, ObjectReader
+from consumer.sources.detector_names import DetectorNames
+from consumer.sources.header_reader import HeaderLimits
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.model import RejectReason
-from consumer.sources.outlet import Outlet, SourceTopics
+from consumer.sources.interfaces import Lister, Machine
 from consumer.sources.live_pipeline import LivePipeline
+from consumer.sources.model import RejectReason
+from consumer.sources.object_stores import ObjectStores
+from consumer.sources.outlet import Outlet, SourceTopics
+from consumer.sources.place_reader import PlaceReader
 from consumer.sources.places import Places
 from consumer.sources.retries import RetryPolicy
+from consumer.sources.translate import build_translator
 from consumer.sources.waiting import WaitingObject
 from consumer.web import Health, HttpServer, ServiceStatus, read_only_port
 
@@ -47,21 +52,16 @@ class Emitter:
         Validated.
     places
         What it may read.
-    reader, translator
-        Read and translate.
     policy
         When to try again.
+
+    Raises
+    ------
+    ConfigurationError
+        When a header map, a file of corrections or a property of librdkafka is wrong.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        places: Places,
-        reader: ObjectReader,
-        translator: HeaderTranslator,
-        *,
-        policy: RetryPolicy,
-    ) -> None:
+    def __init__(self, settings: Settings, places: Places, *, policy: RetryPolicy) -> None:
         source = settings.source
         self._settings = settings
         self.places = places
@@ -90,14 +90,30 @@ class Emitter:
             random=random.random,
             read_elsewhere=_ReaderThreads(source.readers),
         )
-        outlet = Outlet(
+        self._outlet = Outlet(
             self._producer,
             self.topics,
             self.metrics,
             by_exposure=source.emits == "exposure",
             wall_ms=machine.wall_ms,
         )
-        self.pipeline = LivePipeline(places, reader, translator, outlet, self.metrics, policy=policy, machine=machine)
+        self.stores = ObjectStores(source.endpoint_url)
+        self.detector_ids = DetectorNames(settings).ids
+        self.pipeline = LivePipeline(
+            places,
+            PlaceReader(self.stores, HeaderLimits(header_bytes=source.max_header_bytes)),
+            build_translator(settings),
+            self.detector_ids,
+            self._outlet,
+            self.metrics,
+            policy=policy,
+            machine=machine,
+        )
+
+    @property
+    def rejections(self) -> int:
+        """How many objects and notifications were rejected."""
+        return self._outlet.rejections
 
     def brokers_away(self) -> bool:
         """Return whether the brokers do not answer; any thread may ask."""
@@ -119,9 +135,7 @@ class Emitter:
         VisitConsumerError
             What the lister or the producer failed with.
         """
-        create_missing(
-            self.connection, {self.topics.waiting: {"cleanup.policy": "compact"}, self.topics.rejected: {}}
-        )
+        create_missing(self.connection, {self.topics.waiting: {"cleanup.policy": "compact"}, self.topics.rejected: {}})
         with ExitStack() as stack:
             http = self._settings.http
             if http.enabled and not once:
@@ -171,8 +185,7 @@ class Emitter:
         except VisitConsumerError as error:
             self._failure = error
             self.stopping.set()
-        except Exception as error:
-            # The top of this thread: a lister that is gone must end the process, not leave it idle.
+        except Exception as error:  # noqa: BLE001 -- the top of this thread, whose end must be that of the process
             _log.exception("lister failed")
             self._failure = VisitConsumerError(f"the lister failed: {type(error).__name__}: {error}")
             self.stopping.set()
@@ -184,7 +197,9 @@ class Emitter:
                 try:
                     yield WaitingObject.decode(value)
                 except ValueError as error:
-                    _log.warning("an entry of waiting objects cannot be read", topic=self.topics.waiting, error=str(error))
+                    _log.warning(
+                        "an entry of waiting objects cannot be read", topic=self.topics.waiting, error=str(error)
+                    )
 
     def _turn(self, timeout_s: float) -> None:
         self.pipeline.step(timeout_s)

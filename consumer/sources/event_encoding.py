@@ -29,14 +29,14 @@ class EventEncoder:
         self._encoded: OrderedDict[int, _Encoded] = OrderedDict()
         """By the object's id: one exposure object serves all raws of an exposure."""
 
-    def encode_raw(self, raw: RawIngested, *, ingested_at_us: int) -> bytes:
-        """Encode the event of a raw; ``ingested_at_us`` is UTC microseconds since the Unix epoch."""
+    def encode_raw(self, raw: RawIngested) -> bytes:
+        """Encode the event of a raw."""
         known = self._encoded.get(id(raw.exposure))
         if known is None or known.exposure is not raw.exposure:
             known = self._encode(raw)
         own = {
             "uri": raw.uri,
-            "ingested_at": ingested_at_us,
+            "ingested_at": raw.ingested_at,
             "wcs": raw.wcs,
             "naxis1": raw.naxis1,
             "naxis2": raw.naxis2,

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from consumer.sources.model import NotReadableYetError, RejectReason, RejectedError
+from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
 
 _MAX_DETECTORS = 100_000
 _SCIENCE = "SCIENCE"
@@ -39,12 +39,15 @@ def parse_expected_sensors(content: bytes, uri: str) -> ExpectedSensors:
     sensors = file.get("expectedSensors") if isinstance(file, dict) else None
     if not isinstance(obs_id, str) or not obs_id or not isinstance(sensors, dict) or len(sensors) > _MAX_DETECTORS:
         raise RejectedError(
-            RejectReason.BAD_EXPECTED_SENSORS, "expected sensors: need obsId, a text, and expectedSensors, an object", uri=uri
+            RejectReason.BAD_EXPECTED_SENSORS,
+            "expected sensors: need obsId, a text, and expectedSensors, an object",
+            uri=uri,
         )
     unknown = sorted({str(kind)[:40] for kind in sensors.values() if str(kind) not in _KINDS})
     if unknown:
         raise RejectedError(
             RejectReason.BAD_EXPECTED_SENSORS,
-            f"expectedSensors: kinds {', '.join(unknown[:5])} are neither SCIENCE nor GUIDER", uri=uri,
+            f"expectedSensors: kinds {', '.join(unknown[:5])} are neither SCIENCE nor GUIDER",
+            uri=uri,
         )
     return ExpectedSensors(obs_id=obs_id, detectors=tuple(name for name, kind in sensors.items() if kind == _SCIENCE))

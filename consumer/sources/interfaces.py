@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from consumer.model import RawIngested
 from consumer.sources.expected_sensors import ExpectedSensors
-from consumer.sources.model import Header
+from consumer.sources.model import Header, SourceRecord
 from consumer.sources.places import Place
 
 
@@ -70,21 +69,21 @@ class ObjectReader(Protocol):
         """Read a file of expected sensors; raises as `read_raw` does."""
         ...
 
-    def read_raw_beside(self, place: Place, key: str) -> Header | None:
-        """Read the header of any raw of the exposure that a file of expected sensors is of; None: there is none yet."""
+    def read_raw_beside(self, place: Place, key: str, obs_id: str) -> Header | None:
+        """Read the header of any raw of an exposure, beside its file of expected sensors; None: there is none yet."""
         ...
 
 
 class HeaderTranslator(Protocol):
-    """Makes events of headers. Called by one thread."""
+    """Makes records of headers. Called by one thread."""
 
-    def translate(self, header: Header, uri: str) -> RawIngested:
+    def translate(self, header: Header, uri: str) -> SourceRecord:
         """Translate one header; raises `RejectedError`."""
         ...
 
-    def detector_ids(self, instrument: str, names: Iterable[str]) -> tuple[int, ...]:
-        """Return the ids of detectors by their names in the camera; raises `RejectedError`."""
-        ...
+
+DetectorIds = Callable[[str, Iterable[str]], tuple[int, ...]]
+"""Looks up detectors of an instrument by their names; see `consumer.sources.detector_names`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from functools import partial
 from typing import Protocol
 
 from consumer.kafka.notification_consumer import NotificationConsumer
-from consumer.sources.notified import NotificationIntake
 from consumer.sources.live_pipeline import LivePipeline
+from consumer.sources.notified import NotificationIntake
 
 _AT_ONCE = 500
 _LOOK_EVERY_S = 0.2

@@ -15,9 +15,9 @@ from consumer.logs import get_logger
 from consumer.metrics.source import SourceMetrics
 from consumer.model import Exposure
 from consumer.sources.expected_sensors import ExpectedSensors
-from consumer.sources.interfaces import FoundObject, HeaderTranslator, Lister, Machine, ObjectReader
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.model import Header, NotReadableYetError, RejectReason, RejectedError
+from consumer.sources.interfaces import DetectorIds, FoundObject, HeaderTranslator, Lister, Machine, ObjectReader
+from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason
 from consumer.sources.outlet import Outlet, Rejection
 from consumer.sources.places import ObjectIdentity, ObjectRole, Places
 from consumer.sources.retries import RetryPolicy
@@ -66,8 +66,8 @@ class LivePipeline:
     ----------
     places
         Where objects may be read.
-    reader, translator
-        Read and translate headers.
+    reader, translator, detector_ids
+        Read and translate headers, and look up the detectors of side files.
     outlet
         Sends what comes of them.
     metrics
@@ -83,6 +83,7 @@ class LivePipeline:
         places: Places,
         reader: ObjectReader,
         translator: HeaderTranslator,
+        detector_ids: DetectorIds,
         outlet: Outlet,
         metrics: SourceMetrics,
         *,
@@ -92,6 +93,7 @@ class LivePipeline:
         self._places = places
         self._reader = reader
         self._translator = translator
+        self._detector_ids = detector_ids
         self._outlet = outlet
         self._metrics = metrics
         self._policy = policy
@@ -229,7 +231,9 @@ class LivePipeline:
                 return self._reader.read_raw(place, key)
             sensors = self._reader.read_expected_sensors(place, key)
             # At first the header is on its way; later it may have come to a former process.
-            return _Sensors(sensors, None if task.waited is None else self._reader.read_raw_beside(place, key))
+            if task.waited is None:
+                return _Sensors(sensors, None)
+            return _Sensors(sensors, self._reader.read_raw_beside(place, key, sensors.obs_id))
         except (NotReadableYetError, RejectedError) as error:
             return error
         except Exception as error:  # noqa: BLE001 -- the top of this object: whatever it does to a library, others go on
@@ -245,10 +249,10 @@ class LivePipeline:
                 self._take_sensors(task, result)
             else:
                 began_s = self._machine.stopwatch_s()
-                raw = self._translator.translate(result, task.found.uri)
+                record = self._translator.translate(result, task.found.uri)
                 self._metrics.translation_duration.observe(self._machine.stopwatch_s() - began_s)
-                self._remember_exposure(task.found.place.url, raw.exposure)
-                self._outlet.send_raw(raw, partial(self._finish, task))
+                self._outlet.send_record(record, partial(self._finish, task))
+                self._remember_exposure(task.found.place.url, record.exposure)
         except NotReadableYetError as error:
             self._wait(task, error)
         except RejectedError as error:
@@ -262,8 +266,10 @@ class LivePipeline:
             exposure = beside if beside.obs_id == read.sensors.obs_id else None
         if exposure is None:
             _remember(self._sensors_waiting, key, task.found.uri, _EXPOSURES_REMEMBERED)
-            raise NotReadableYetError(RejectReason.NO_HEADER, f"no raw of exposure {key.name} has come yet", uri=task.found.uri)
-        detectors = self._translator.detector_ids(exposure.instrument, read.sensors.detectors)
+            raise NotReadableYetError(
+                RejectReason.NO_HEADER, f"no raw of exposure {key.name} has come yet", uri=task.found.uri
+            )
+        detectors = self._detector_ids(exposure.instrument, read.sensors.detectors)
         self._outlet.send_expected(exposure, detectors, partial(self._finish, task))
 
     def _remember_exposure(self, place: str, exposure: Exposure) -> None:

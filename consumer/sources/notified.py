@@ -5,14 +5,13 @@ from threading import Lock
 from typing import Final
 
 from consumer.metrics.source import SourceMetrics
-from consumer.sources.interfaces import FoundObject, Lister
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.model import RejectReason, RejectedError
+from consumer.sources.interfaces import FoundObject, Lister
 from consumer.sources.live_pipeline import LivePipeline
+from consumer.sources.model import RejectedError
 from consumer.sources.places import Places
 from consumer.sources.s3_notifications import parse_notification
 
-MAX_NOTIFICATION_BYTES: Final = 1_048_576
 _MAX_TEXT: Final = 65_536
 
 
@@ -40,12 +39,6 @@ class NotificationIntake:
     def take(self, body: bytes, done: Callable[[], None]) -> None:
         """Take one message or request; ``done`` is called, by any thread, once it may be acknowledged."""
         try:
-            if len(body) > MAX_NOTIFICATION_BYTES:
-                raise RejectedError(
-                    RejectReason.BAD_NOTIFICATION,
-                    f"it has {len(body)} bytes, the limit is {MAX_NOTIFICATION_BYTES}",
-                    uri="notification",
-                )
             parsed = parse_notification(body)
         except RejectedError as error:
             self._pipeline.offer_rejection(error, self._lister, _text(body), done)
@@ -53,8 +46,8 @@ class NotificationIntake:
         for reason in parsed.ignored:
             self._metrics.ignored.labels(reason).inc()
         part_done = _Countdown(len(parsed.created) + len(parsed.rejected) + 1, done)
-        for error in parsed.rejected:
-            self._pipeline.offer_rejection(error, self._lister, _text(body), part_done)
+        for each in parsed.rejected:
+            self._pipeline.offer_rejection(each, self._lister, _text(body), part_done)
         for notice in parsed.created:
             place = self._places.bucket(notice.bucket)
             if place is None:

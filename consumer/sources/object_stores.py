@@ -8,11 +8,11 @@ import re
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from consumer.errors import TransientError
-from consumer.sources.model import NotReadableYetError, RejectReason, RejectedError
+from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
 from consumer.sources.places import Place
 
 _DAY = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
@@ -60,10 +60,24 @@ class ObjectStores:
             raise NotReadableYetError(RejectReason.MISSING, "it is not there", uri=place.uri(key)) from error
         except PermissionError as error:
             raise NotReadableYetError(RejectReason.NO_ACCESS, "it may not be read", uri=place.uri(key)) from error
-        except (OSError, *self._transport_errors) as error:
+        except _store_errors() as error:
             raise NotReadableYetError(
                 RejectReason.UNREACHABLE, f"its store fails ({type(error).__name__}: {error})", uri=place.uri(key)
             ) from error
+
+    def list_folder(self, place: Place, folder: str) -> list[StoredObject]:
+        """List the objects of one folder of a place, without those of its folders.
+
+        Raises
+        ------
+        NotReadableYetError
+            When the store does not answer.
+        """
+        try:
+            return (_list_folder if place.is_folder else self._list_in_bucket)(place, folder)[1]
+        except _store_errors() as error:
+            detail = f"its folder cannot be listed ({type(error).__name__}: {error})"
+            raise NotReadableYetError(RejectReason.UNREACHABLE, detail, uri=place.uri(folder)) from error
 
     def list_objects(self, place: Place, days: Collection[int] | None = None) -> Iterator[StoredObject]:
         """List the objects of a place.
@@ -93,7 +107,7 @@ class ObjectStores:
                     continue  # a prefix below which nothing is yet
                 folders += [each for each in inner if _may_hold(place, each) and _is_of(days, each)]
                 yield from objects
-        except (OSError, *self._transport_errors) as error:
+        except _store_errors() as error:
             raise TransientError(f"{place.url} cannot be listed ({type(error).__name__}: {error})") from error
 
     @cached_property
@@ -112,14 +126,6 @@ class ObjectStores:
             },
         )
 
-    @cached_property
-    def _transport_errors(self) -> tuple[type[Exception], ...]:
-        try:
-            from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- as above
-        except ImportError:
-            return ()
-        return (BotoCoreError, ClientError, TimeoutError)
-
     def _open_in_bucket(self, place: Place, key: str) -> Any:  # as above
         return self._bucket_store.open(_path(place, key), "rb", cache_type="readahead", fill_cache=False)
 
@@ -135,6 +141,16 @@ class ObjectStores:
         return folders, objects
 
 
+@cache
+def _store_errors() -> tuple[type[Exception], ...]:
+    """Return what reading from a file or a bucket may raise."""
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- as `s3fs`
+    except ImportError:  # without the extra, folders can be read
+        return (OSError,)
+    return (OSError, BotoCoreError, ClientError)
+
+
 def _path(place: Place, key: str) -> str:
     """Return a path as s3fs takes it: without the scheme, so that no part of it is read as an address."""
     return f"{place.url.removeprefix('s3://')}/{key}"
@@ -142,13 +158,17 @@ def _path(place: Place, key: str) -> str:
 
 @contextmanager
 def _open_file(place: Place, key: str) -> Iterator[BinaryIO]:
-    # A pipe would be waited for without O_NONBLOCK; the path is looked at once the file is open, when no link changes it.
+    # A pipe would be waited for without O_NONBLOCK. The path is looked at once the file is open, when no link changes it;
+    # not by pathlib, which takes longer for it than reading a sidecar does.
     handle = os.open(f"{place.url}/{key}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as stream:
+    with open(handle, "rb") as stream:  # noqa: PTH123 -- of a handle
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise RejectedError(RejectReason.NOT_ALLOWED, "it is no regular file", uri=place.uri(key))
-        if not os.readlink(f"/proc/self/fd/{handle}").startswith(f"{place.url}/"):
-            raise RejectedError(RejectReason.NOT_ALLOWED, f"it is a symbolic link out of {place.url}", uri=place.uri(key))
+        path = os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 -- as above
+        if not path.startswith(f"{place.url}/"):
+            raise RejectedError(
+                RejectReason.NOT_ALLOWED, f"it is a symbolic link out of {place.url}", uri=place.uri(key)
+            )
         yield stream
 
 

@@ -10,14 +10,16 @@ from functools import partial
 from consumer.events import RAW_REJECTED, encode_record
 from consumer.logs import Redaction, get_logger
 from consumer.metrics.source import SourceMetrics
-from consumer.model import Exposure, RawIngested
+from consumer.model import Exposure
 from consumer.sources.event_encoding import EventEncoder
 from consumer.sources.interfaces import Lister, MessageProducer
-from consumer.sources.model import RejectedError
+from consumer.sources.model import RejectedError, RejectReason, SourceRecord
 from consumer.sources.waiting import WaitingObject
 
 _MAX_NOTIFICATION = 65_536
 _MAX_DETAIL = 2_000
+_MAX_EVENT_BYTES = 900_000
+"""Brokers take a megabyte by default; what they refuse would be sent for ever."""
 
 _log = get_logger(__name__)
 Delivered = Callable[[], None]
@@ -76,20 +78,29 @@ class Outlet:
         self._wall_ms = wall_ms
         self._encoder = EventEncoder()
         self._redaction = Redaction()
-        self._turn: dict[Exposure, list[tuple[int, Delivered]]] = {}
+        self._turn: dict[Exposure, list[tuple[int | None, Delivered]]] = {}
         self._rejected_this_turn: list[Rejection] = []
         self.undelivered = 0
         """Messages that the brokers have not acknowledged yet."""
         self.rejections = 0
         """How many were sent."""
 
-    def send_raw(self, raw: RawIngested, delivered: Delivered) -> None:
-        """Send the event of a raw; ``delivered`` is called once the brokers have it, here and below."""
+    def send_record(self, record: SourceRecord, delivered: Delivered) -> None:
+        """Send the event of a header; ``delivered`` is called once the brokers have it, here and below.
+
+        Raises
+        ------
+        RejectedError
+            If raws are to be sent and the header names no detector, or if the event is too large.
+        """
         if self._by_exposure:
-            self._turn.setdefault(raw.exposure, []).append((raw.detector, delivered))
-            return
-        value = self._encoder.encode_raw(raw, ingested_at_us=self._wall_ms() * 1000)
-        self._send_event(raw.exposure, value, [delivered])
+            self._turn.setdefault(record.exposure, []).append((record.detector, delivered))
+        else:
+            value = self._encoder.encode_raw(record.raw(self._wall_ms() * 1000))
+            if len(value) > _MAX_EVENT_BYTES:
+                detail = f"its event would have {len(value)} bytes, the limit is {_MAX_EVENT_BYTES}"
+                raise RejectedError(RejectReason.TOO_LARGE, detail, uri=record.uri)
+            self._send_event(record.exposure, value, [delivered])
 
     def send_expected(self, exposure: Exposure, detectors: Sequence[int], delivered: Delivered) -> None:
         """Send which detectors will bring a raw of an exposure."""
@@ -117,7 +128,7 @@ class Outlet:
         self._send(self._topics.rejected, (uri or "").encode(), value, delivered)
 
     def send_no_longer_rejected(self, uri: str) -> None:
-        """Say that an object that was rejected became an event."""
+        """Send that an object which was rejected became an event."""
         self._send(self._topics.rejected, uri.encode(), None, _nothing)
 
     def send_waiting(self, entry: WaitingObject, delivered: Delivered) -> None:
@@ -142,8 +153,8 @@ class Outlet:
             When the producer cannot go on.
         """
         for exposure, raws in self._turn.items():
-            detectors = sorted({detector for detector, _ in raws})
-            value = self._encoder.encode_exposure(exposure, detectors=detectors)
+            detectors = sorted({detector for detector, _ in raws if detector is not None})
+            value = self._encoder.encode_exposure(exposure, detectors=detectors or None)
             self._send_event(exposure, value, [delivered for _, delivered in raws])
         self._turn.clear()
         if self._rejected_this_turn:

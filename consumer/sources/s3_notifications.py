@@ -1,7 +1,8 @@
 """Notifications of object stores, as Ceph, AWS and MinIO write them, to the objects that they name. Pure.
 
-All three have one envelope, ``{"Records": [...]}``, one JSON object for each object in it, but differ in the key: AWS and
-MinIO encode it as in a query (``+`` is a blank), Ceph does not. ``eventSource`` names the writer, so nothing is guessed.
+All three have one envelope, ``{"Records": [...]}``, with one JSON object for each object, but differ in the key: AWS
+and MinIO encode it as in a query (``+`` is a blank), Ceph does not. ``eventSource`` names the writer, so nothing is
+guessed.
 Sources: https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html,
 https://docs.ceph.com/en/latest/radosgw/notifications/ and https://min.io/docs/minio/linux/administration/monitoring.html
 """
@@ -14,8 +15,9 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.model import RejectReason, RejectedError
+from consumer.sources.model import RejectedError, RejectReason
 
+MAX_NOTIFICATION_BYTES: Final = 1_048_576
 MAX_KEY_BYTES: Final = 1024
 """What S3 allows."""
 _MAX_NESTING: Final = 4
@@ -59,6 +61,8 @@ def parse_notification(body: bytes) -> ParsedNotification:
         If it is no notification.
     """
     content: Any = body
+    if len(body) > MAX_NOTIFICATION_BYTES:
+        raise _rejected(f"it has {len(body)} bytes, the limit is {MAX_NOTIFICATION_BYTES}")
     for _ in range(_MAX_NESTING):
         if isinstance(content, bytes | str):
             content = _load(content)

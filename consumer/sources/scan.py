@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Protocol
 
 from consumer.read.raws import StoredDetectors
-from consumer.sources.interfaces import FoundObject, HeaderTranslator, Lister
+from consumer.sources.interfaces import DetectorIds, FoundObject, Lister
 from consumer.sources.listers import Stopping
-from consumer.sources.model import RejectedError
 from consumer.sources.live_pipeline import LivePipeline
+from consumer.sources.model import RejectedError
 from consumer.sources.places import ObjectIdentity, Place
 
 _AT_ONCE = 10_000
@@ -57,18 +57,18 @@ class Scanner:
     ----------
     list_objects, find_stored
         List a place, and ask the tables.
-    translator
-        Knows the detectors of cameras.
+    detector_ids
+        Looks up the detectors that keys name.
     pipeline
         Takes what is missing.
     """
 
     def __init__(
-        self, list_objects: ListObjects, find_stored: FindStored, translator: HeaderTranslator, pipeline: LivePipeline
+        self, list_objects: ListObjects, find_stored: FindStored, detector_ids: DetectorIds, pipeline: LivePipeline
     ) -> None:
         self._list = list_objects
         self._find_stored = find_stored
-        self._translator = translator
+        self._detector_ids = detector_ids
         self._pipeline = pipeline
 
     def scan(self, places: Sequence[Place], days: Collection[int] | None, stopping: Stopping) -> ScanReport:
@@ -121,7 +121,7 @@ class Scanner:
             return False
         for each in stored.get(identity.obs_id, ()):
             try:
-                (detector,) = self._translator.detector_ids(each.instrument, [identity.detector])
+                (detector,) = self._detector_ids(each.instrument, [identity.detector])
             except RejectedError:  # another instrument's exposure of this name
                 continue
             if each.detectors >> detector & 1:

@@ -54,35 +54,15 @@ def notification_port(sink: NotificationSink, *, token: Callable[[], str | None]
     """
 
     async def notify(request: Request) -> Response:
-        wanted = token()
-        if wanted is not None:
-            given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-            if not hmac.compare_digest(given, b"Bearer " + wanted.encode()):
-                return _answer(HTTPStatus.UNAUTHORIZED, WWW_Authenticate="Bearer")
-        body = bytearray()
+        if not _is_allowed(request, token()):
+            return _answer(HTTPStatus.UNAUTHORIZED, WWW_Authenticate="Bearer")
         try:
-            async for part in request.stream():
-                body += part
-                if len(body) > max_body_bytes:
-                    return _answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Connection="close")
+            body = await _read(request, max_body_bytes)
         except ClientDisconnect:
             return _answer(HTTPStatus.BAD_REQUEST)
-        loop = asyncio.get_running_loop()
-        delivered: asyncio.Future[None] = loop.create_future()
-
-        def set_delivered() -> None:
-            if not delivered.done():
-                delivered.set_result(None)
-
-        def done() -> None:
-            with suppress(RuntimeError):  # the server has ended, and its loop with it
-                loop.call_soon_threadsafe(set_delivered)
-
-        if not sink.accept(bytes(body), done):
-            return _answer(HTTPStatus.SERVICE_UNAVAILABLE, Retry_After=_RETRY_AFTER_S)
-        try:
-            await asyncio.wait_for(delivered, _ANSWER_WITHIN_S)
-        except TimeoutError:
+        if body is None:
+            return _answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Connection="close")
+        if not await _deliver(sink, body):
             return _answer(HTTPStatus.SERVICE_UNAVAILABLE, Retry_After=_RETRY_AFTER_S)
         return _answer(HTTPStatus.OK)
 
@@ -92,6 +72,45 @@ def notification_port(sink: NotificationSink, *, token: Callable[[], str | None]
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _is_allowed(request: Request, token: str | None) -> bool:
+    if token is None:
+        return True
+    given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+    return hmac.compare_digest(given, b"Bearer " + token.encode())
+
+
+async def _read(request: Request, max_bytes: int) -> bytes | None:
+    """Return the body, or None where it is too long."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > max_bytes:
+            return None
+    return bytes(body)
+
+
+async def _deliver(sink: NotificationSink, body: bytes) -> bool:
+    """Hand a body over; return whether the brokers have what follows from it."""
+    loop = asyncio.get_running_loop()
+    delivered: asyncio.Future[None] = loop.create_future()
+
+    def set_delivered() -> None:
+        if not delivered.done():
+            delivered.set_result(None)
+
+    def done() -> None:
+        with suppress(RuntimeError):  # the server has ended, and its loop with it
+            loop.call_soon_threadsafe(set_delivered)
+
+    if not sink.accept(body, done):
+        return False
+    try:
+        await asyncio.wait_for(delivered, _ANSWER_WITHIN_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _answer(status: HTTPStatus, **headers: str) -> Response:

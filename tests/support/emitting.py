@@ -12,14 +12,13 @@ from prometheus_client import CollectorRegistry
 from consumer.config.source_places import PatternSettings
 from consumer.events import EXPOSURE_INGESTED, RAW_INGESTED, RAW_REJECTED
 from consumer.metrics.source import SourceMetrics
-from consumer.model import RawIngested
 from consumer.sources.configured import compiled
 from consumer.sources.expected_sensors import ExpectedSensors, parse_expected_sensors
-from consumer.sources.interfaces import FoundObject, Lister, Machine
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.model import Header, NotReadableYetError, RejectReason, RejectedError
-from consumer.sources.outlet import Outlet, SourceTopics
+from consumer.sources.interfaces import FoundObject, Lister, Machine
 from consumer.sources.live_pipeline import LivePipeline
+from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason, SourceRecord
+from consumer.sources.outlet import Outlet, SourceTopics
 from consumer.sources.places import Place, Places
 from consumer.sources.retries import RetryPolicy
 from consumer.sources.waiting import WaitingObject
@@ -77,10 +76,9 @@ class MemoryObjects:
         """Read a file of expected sensors."""
         return parse_expected_sensors(json.dumps(self._get(key)).encode(), key)
 
-    def read_raw_beside(self, place: Place, key: str) -> Header | None:
+    def read_raw_beside(self, place: Place, key: str, obs_id: str) -> Header | None:
         """Read a header beside."""
-        start = key.removesuffix("expectedSensors.json")
-        beside = [each for each in self.objects if each.startswith(start) and each != key]
+        beside = [each for each in self.objects if obs_id in each and each != key]
         return self.read_raw(place, beside[0]) if beside else None
 
     def _get(self, key: str) -> Any:
@@ -94,19 +92,20 @@ class MemoryObjects:
 class PlainTranslator:
     """Headers with an exposure's number and a detector's name."""
 
-    def translate(self, header: Header, uri: str) -> RawIngested:
+    def translate(self, header: Header, uri: str) -> SourceRecord:
         """Translate."""
         if "INSTRUME" not in header:
             raise RejectedError(RejectReason.FAILED, "the header has no INSTRUME", uri=uri)
-        one = exposure(header["SEQNUM"], instrument=header["INSTRUME"])
-        return RawIngested(exposure=one, detector=DETECTORS[header["DETECTOR"]], uri=uri)
+        one = exposure(int(str(header["SEQNUM"])), instrument=header["INSTRUME"])
+        return SourceRecord(exposure=one, detector=DETECTORS[str(header["DETECTOR"])], uri=uri)
 
-    def detector_ids(self, instrument: str, names: Iterable[str]) -> tuple[int, ...]:
-        """Look names up."""
-        try:
-            return tuple(DETECTORS[name] for name in names)
-        except KeyError as error:
-            raise RejectedError(RejectReason.FAILED, f"{instrument} has no detector {error}", uri="") from error
+
+def detector_ids(instrument: str, names: Iterable[str]) -> tuple[int, ...]:
+    """Look names up."""
+    try:
+        return tuple(DETECTORS[name] for name in names)
+    except KeyError as error:
+        raise RejectedError(RejectReason.FAILED, f"{instrument} has no detector {error}", uri="") from error
 
 
 class Bench:
@@ -128,6 +127,7 @@ class Bench:
             self.places,
             self.store,
             PlainTranslator(),
+            detector_ids,
             outlet,
             self.metrics,
             policy=RetryPolicy(first_s=1.0, max_s=8.0, give_up_s=give_up_s),

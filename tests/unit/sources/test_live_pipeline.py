@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.sources.interfaces import Lister
-from consumer.sources.model import NotReadableYetError, RejectReason, RejectedError
+from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
 from consumer.sources.waiting import WaitingObject
 from tests.support.emitting import (
     FOLDER,
@@ -264,11 +264,11 @@ def test_an_object_that_was_rejected_and_becomes_an_event_is_rejected_no_longer(
 
 
 def test_credentials_in_a_notification_reach_no_topic(bench: Bench) -> None:
-    secret = '{"password": "hunter22", "url": "https://user:hunter22@store/x"}'
+    notification = '{"password": "hunter22", "url": "https://user:hunter22@store/x"}'
     bench.pipeline.offer_rejection(
         RejectedError(RejectReason.BAD_NOTIFICATION, "at https://user:hunter22@store/x", uri="notification"),
         Lister.LISTEN,
-        secret,
+        notification,
         lambda: None,
     )
     bench.run()

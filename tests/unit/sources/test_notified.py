@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from consumer.sources.interfaces import Lister
-from consumer.sources.notified import MAX_NOTIFICATION_BYTES, NotificationIntake
+from consumer.sources.notified import NotificationIntake
+from consumer.sources.s3_notifications import MAX_NOTIFICATION_BYTES
 from tests.support.emitting import Bench, header, key_of
 
 

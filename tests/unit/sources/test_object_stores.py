@@ -8,8 +8,8 @@ import pytest
 from consumer.config.source_places import PatternSettings
 from consumer.errors import TransientError
 from consumer.sources.configured import compiled
+from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
 from consumer.sources.object_stores import ObjectStores
-from consumer.sources.model import NotReadableYetError, RejectReason, RejectedError
 from consumer.sources.places import Place
 
 
@@ -70,7 +70,10 @@ def test_what_is_not_there_or_forbidden_can_be_tried_again(raws: Path, monkeypat
 
 
 def test_an_error_while_a_file_is_read_can_be_tried_again(raws: Path) -> None:
-    with pytest.raises(NotReadableYetError, match="Stale file handle") as caught, ObjectStores().open(folder(raws), "top.json"):
+    with (
+        pytest.raises(NotReadableYetError, match="Stale file handle") as caught,
+        ObjectStores().open(folder(raws), "top.json"),
+    ):
         raise OSError(116, "Stale file handle")
     assert caught.value.reason is RejectReason.UNREACHABLE
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.model import RejectReason, RejectedError
+from consumer.sources.model import RejectedError, RejectReason
 from consumer.sources.s3_notifications import parse_notification
 
 DATA = Path(__file__).parents[2] / "data" / "notifications"

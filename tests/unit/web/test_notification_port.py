@@ -16,6 +16,7 @@ from consumer.web import HttpServer
 from consumer.web import notification_port as port_module
 from consumer.web.notification_port import notification_port
 
+TOKEN = "right-token"  # noqa: S105 - of this test alone
 BODY = json.dumps({"Records": []}).encode()
 
 
@@ -95,7 +96,7 @@ def test_brokers_that_do_not_acknowledge_in_time_make_a_503(monkeypatch: pytest.
 )
 def test_the_token_is_asked_for_where_there_is_one(authorization: str, status: int) -> None:
     sink = Sink()
-    with serving(sink, token="right-token") as url:
+    with serving(sink, token=TOKEN) as url:
         assert post(url, Authorization=authorization)[0] == status
     assert len(sink.bodies) == (status == 200)
 
