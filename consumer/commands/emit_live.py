@@ -111,8 +111,7 @@ def listen(config: Path | None) -> None:
     setting = "source.listen.host, source.listen.port"
 
     def serve() -> None:
-        with HttpServer(listening.host, listening.port, port, setting=setting) as server:
-            _log.info("taking notifications", url=server.url)
+        with HttpServer(listening.host, listening.port, port, setting=setting, purpose="taking notifications"):
             emitter.stopping.wait()
 
     emitter.run(serve)

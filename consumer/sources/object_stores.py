@@ -158,7 +158,7 @@ def _path(place: Place, key: str) -> str:
 
 @contextmanager
 def _open_file(place: Place, key: str) -> Iterator[BinaryIO]:
-    # A pipe would be waited for without O_NONBLOCK. The path is looked at once the file is open, when no link changes it;
+    # Without O_NONBLOCK a pipe would be waited for. The path is looked at once the file is open: no link changes it then;
     # not by pathlib, which takes longer for it than reading a sidecar does.
     handle = os.open(f"{place.url}/{key}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(handle, "rb") as stream:  # noqa: PTH123 -- of a handle

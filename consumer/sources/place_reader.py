@@ -1,14 +1,37 @@
 """Reads headers and side files of configured places: `ObjectStores` says what may be opened, `read_header` reads it."""
 
-from typing import Final
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Final
 
 from consumer.sources.expected_sensors import ExpectedSensors, parse_expected_sensors
 from consumer.sources.header_reader import HeaderLimits, read_header
-from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason
+from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason, SourceObject
 from consumer.sources.object_stores import ObjectStores
 from consumer.sources.places import ObjectRole, Place
 
 _MAX_SIDE_FILE_BYTES: Final = 1_048_576
+
+
+class PlaceFiles:
+    """The one method of fsspec's file systems that reading a header needs, bound to a place.
+
+    Parameters
+    ----------
+    stores
+        Open objects.
+    place
+        The only one whose objects are opened.
+    """
+
+    def __init__(self, stores: ObjectStores, place: Place) -> None:
+        self._stores = stores
+        self._place = place
+
+    def open(self, uri: str, mode: str = "rb") -> AbstractContextManager[BinaryIO]:
+        """Open an object of the place by its address."""
+        if mode != "rb":
+            raise ValueError(f"mode is {mode!r}: objects are only read")
+        return self._stores.open(self._place, uri.removeprefix(f"{self._place.url}/"))
 
 
 class PlaceReader:
@@ -28,8 +51,7 @@ class PlaceReader:
 
     def read_raw(self, place: Place, key: str) -> Header:
         """Read the header of a raw or of its sidecar."""
-        with self._stores.open(place, key) as stream:
-            return read_header(stream, place.uri(key), self._limits)
+        return read_header(SourceObject(uri=place.uri(key)), PlaceFiles(self._stores, place), self._limits)
 
     def read_expected_sensors(self, place: Place, key: str) -> ExpectedSensors:
         """Read a file of expected sensors."""
