@@ -82,5 +82,4 @@ def test_an_exposure_of_205_sidecars_that_land_at_once_is_a_visit_within_2_secon
                 service.wait_until(lambda number=number: len(visits_stored(dsn)) == number, what="the visit")  # type: ignore[misc]
                 service.wait_until(lambda number=number: raws_stored(dsn) == 205 * number, what="raws")  # type: ignore[misc]
                 took_s = time.monotonic() - landed_s
-                print("took", took_s)
                 assert took_s < 2
