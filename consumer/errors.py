@@ -54,6 +54,8 @@ class DeadLetterReason(StrEnum):
     """The group's visit definition cannot be computed, for another reason than its regions."""
     REFUSED_BY_DATABASE = "refused_by_database"
     """PostgreSQL refuses the rows of this one event (SQLSTATE class 22 or 23)."""
+    POISON = "poison"
+    """Processes that read this message died of it, also those that had nothing else in hand."""
 
 
 class BadMessageError(VisitConsumerError):

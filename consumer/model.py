@@ -1,6 +1,6 @@
 """The frozen types of each stage of the pipe, and what follows from one alone.
 
-``Message -> RawIngested -> Exposure -> Group -> VisitDefinition -> VisitRecords``
+``Message -> RawIngested or ExposureIngested -> Exposure -> Group -> VisitDefinition -> VisitRecords``
 
 Conventions: angles are degrees unless a name says otherwise; ``timespan_*`` are integer TAI nanoseconds since
 1970-01-01T00:00:00 TAI, half-open; message and stream times are integer UTC milliseconds since the Unix epoch, as
@@ -81,6 +81,8 @@ class StoredPosition(NamedTuple):
     """Of the last message before ``next_offset``; None where it is not known."""
     dead_letters_until: int | None = None
     """The last offset, from ``next_offset`` on, that has an open dead letter: it was read before."""
+    claims: int = 1
+    """How often the partition was leased since ``next_offset`` moved, this time included."""
 
 
 class RebalanceListener(Protocol):
@@ -218,6 +220,24 @@ class RawIngested:
     naxis1: int | None = None
     """True width in pixels: ``ZNAXIS1`` of a compressed raw."""
     naxis2: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExposureIngested:
+    """One ``exposure-ingested`` event: what one `RawIngested` for each of its detectors would say."""
+
+    exposure: Exposure
+    detectors: frozenset[int] | None = None
+    """Ids of the detectors whose raws have been ingested; None where the event says nothing about raws."""
+    expected_detectors: frozenset[int] | None = None
+    """Ids of all detectors whose raws the exposure will have; None where they are unknown."""
+    uri: str | None = None
+    ingested_at: int | None = None
+    """When the service announced it, UTC microseconds since the Unix epoch; for people, not for rules."""
+
+
+Ingested = RawIngested | ExposureIngested
+"""What a message of the events' topics may say."""
 
 
 class GroupKey(NamedTuple):

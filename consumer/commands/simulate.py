@@ -52,7 +52,14 @@ _DEFAULTS = SimulationSettings()
 @click.option(
     "--bad-messages", type=Finite(), default=_DEFAULTS.bad_messages, show_default=True, help="Fraction of messages."
 )
-@click.option("--schema-id", type=PARTITION, help="Use Confluent framing with this registry id.")
+@click.option(
+    "--exposure-events",
+    type=Finite(),
+    default=_DEFAULTS.exposure_events,
+    show_default=True,
+    help="Fraction of exposures that one event announces with all raws.",
+)
+@click.option("--schema-id", type=PARTITION, help="Use Confluent framing with this registry id for events of raws.")
 @reports_errors
 def simulate(
     config: Path | None,
@@ -74,7 +81,9 @@ def simulate(
         connection, default_topic = connection_properties(kafka), kafka.topics[0]
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
-    expected = settings.exposures * (settings.detectors or settings.camera.detectors)
+    per_exposure = settings.detectors or settings.camera.detectors
+    whole = round(settings.exposures * settings.exposure_events)
+    expected = whole + (settings.exposures - whole) * per_exposure
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("events", total=expected)
         produced = produce_night(

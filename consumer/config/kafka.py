@@ -189,7 +189,7 @@ class KafkaSettings(Section):
     bootstrap_servers: Annotated[str, Field(min_length=1)]
     """Brokers for the first connection, `host:port` separated by commas."""
     topics: Annotated[tuple[TopicName, ...], Field(min_length=1)] = ("raw-ingested",)
-    """Topics that carry raw-ingested events."""
+    """Topics that carry events of raws and of exposures, one kind or both on each."""
     group: Annotated[str, Field(min_length=1, max_length=249)] = "visit-consumer"
     """Consumer group; positions are stored under its name. After a change run `visit-consumer positions take-over`."""
     group_protocol: Literal["classic", "consumer"] = "classic"
@@ -206,8 +206,8 @@ class KafkaSettings(Section):
     queue_max_bytes: Annotated[int, Field(ge=1_048_576, le=2_000_000_000)] = 16_777_216
     """Memory for messages that are fetched in advance, over all partitions."""
     writer_schema_files: tuple[Annotated[FilePath, AfterValidator(_usable_schema)], ...] = ()
-    """Files with further Avro schemas of producers, older or newer than `schemas/raw_ingested.avsc`, for events in
-    single-object encoding; one schema in each file."""
+    """Files with further Avro schemas of producers, older or newer than `schemas/raw_ingested.avsc` or
+    `schemas/exposure_ingested.avsc`, for events in single-object encoding; one schema in each file."""
     security: KafkaSecuritySettings = KafkaSecuritySettings()
     """Encryption and identity."""
     client: Annotated[Mapping[str, Scalar], AfterValidator(_harmless_properties)] = {}

@@ -9,13 +9,12 @@ Nothing here does I/O or reads a clock.
 from consumer.domain.exposure_updates import (
     Event,
     ExposureUpdate,
-    KnownExposure,
     MergedBatch,
     fold_raws,
     merge,
     new_event,
 )
-from consumer.domain.instrument import ExposureKey, Instrument
+from consumer.domain.instrument import ExposureKey, Instrument, KnownExposure
 from consumer.domain.visit_candidates import Candidate, Defined, define, group_dead_letter
 from consumer.domain.visit_diff import StoredVisit, VisitDiff, VisitKey, diff_visits
 

@@ -1,21 +1,22 @@
 """From the events of a batch to merged exposures: ``events -> updates -> merged exposures and changes``."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, cast
 
-from consumer.domain.instrument import ExposureKey, Instrument
+from consumer.domain.instrument import ExposureKey, Instrument, KnownExposure
 from consumer.domain.open_groups import ExposureChange, Member
-from consumer.domain.record_merge import merge_record
+from consumer.domain.record_merge import ExpectedDetectors, merge_expected, merge_record
 from consumer.errors import DeadLetterReason
 from consumer.model import (
     DeadLetter,
     Exposure,
+    ExposureIngested,
     GroupKey,
+    Ingested,
     Message,
-    RawIngested,
     RawRegion,
     SkipReason,
 )
@@ -27,59 +28,55 @@ class Event(NamedTuple):
     message: Message
     offset_id: int
     stream_time_ms: int
-    raw: RawIngested
+    ingested: Ingested
     region: RawRegion | None
 
 
 # A named tuple's own constructor takes three times as long; this one runs for every event.
 new_event = cast(
-    "Callable[[tuple[Message, int, int, RawIngested, RawRegion | None]], Event]", partial(tuple.__new__, Event)
+    "Callable[[tuple[Message, int, int, Ingested, RawRegion | None]], Event]", partial(tuple.__new__, Event)
 )
 """Make an `Event` of a tuple of its fields."""
 
 
-class KnownExposure(NamedTuple):
-    """One exposure as it is stored: its record, its group, and which detectors were announced (bit mask)."""
-
-    record: Exposure
-    group: GroupKey
-    detectors: int
-
-    @property
-    def key(self) -> ExposureKey:
-        """Name of the exposure."""
-        return ExposureKey(self.record.instrument, self.record.id)
-
-
 @dataclass(slots=True)
 class ExposureUpdate:
-    """Raws of one batch that announce one record of one exposure; they differ in nothing but the detector."""
+    """Raws of one batch that announce one record of one exposure, or one event of the exposure itself."""
 
     exposure: Exposure
     offset_id: int
     stream_time_ms: int
     """Stream time at the first of them."""
     detectors: int
+    """Bit mask."""
     events: list[Event]
+    expected: ExpectedDetectors | None = None
 
 
 def fold_raws(events: Sequence[Event], rules: Mapping[str, Instrument]) -> list[ExposureUpdate]:
-    """Fold the raws of a batch into updates, in the order in which each record was first read.
+    """Fold the events of a batch into updates, in the order in which each record was first read.
 
     The decoder gives raws that repeat a record one and the same `Exposure` object, so that object's identity decides,
     and most events cost a dictionary look-up. Where single raws matter (``required_detectors``, headers), a raw that
     brings a region of its own is an update by itself, because it may complete its exposure. So is one whose record was
-    seen before another record of the same exposure: what it means depends on what came between.
+    seen before another record of the same exposure: what it means depends on what came between. An event of a whole
+    exposure always is one.
     """
     updates: list[ExposureUpdate] = []
     by_record: dict[int, ExposureUpdate] = {}
     record_of: dict[ExposureKey, int] = {}
     waits = {name for name, each in rules.items() if each.required_detectors}
     for event in events:
-        exposure = event.raw.exposure
+        ingested = event.ingested
+        exposure = ingested.exposure
         update = by_record.get(id(exposure))
-        if update is None or event.region is not None or exposure.instrument in waits:
-            update = ExposureUpdate(exposure, event.offset_id, event.stream_time_ms, 1 << event.raw.detector, [event])
+        if (
+            update is None
+            or event.region is not None
+            or exposure.instrument in waits
+            or isinstance(ingested, ExposureIngested)
+        ):
+            update = _update_of(event)
             by_record[id(exposure)] = update
             updates.append(update)
             key = ExposureKey(exposure.instrument, exposure.id)
@@ -88,9 +85,24 @@ def fold_raws(events: Sequence[Event], rules: Mapping[str, Instrument]) -> list[
                 by_record.pop(other, None)
             record_of[key] = id(exposure)
         else:
-            update.detectors |= 1 << event.raw.detector
+            update.detectors |= 1 << ingested.detector
             update.events.append(event)
     return updates
+
+
+def _update_of(event: Event) -> ExposureUpdate:
+    ingested, expected = event.ingested, None
+    if isinstance(ingested, ExposureIngested):
+        detectors = _mask(ingested.detectors or ())
+        if ingested.expected_detectors is not None:
+            expected = ExpectedDetectors(ingested.exposure.record_version, _mask(ingested.expected_detectors))
+    else:
+        detectors = 1 << ingested.detector
+    return ExposureUpdate(ingested.exposure, event.offset_id, event.stream_time_ms, detectors, [event], expected)
+
+
+def _mask(detectors: Collection[int]) -> int:
+    return sum(1 << detector for detector in detectors)
 
 
 @dataclass(slots=True)
@@ -104,7 +116,7 @@ class MergedBatch:
     regions: dict[tuple[str, int, int], RawRegion] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     new: Counter[str] = field(default_factory=Counter)
-    """Raws that were not known, by instrument; so are the next two."""
+    """Events that say something new, by instrument; so are the next two."""
     repeated: Counter[str] = field(default_factory=Counter)
     contradicting: Counter[str] = field(default_factory=Counter)
     off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
@@ -170,27 +182,40 @@ def _merge_one(
             return
         record, changed = outcome.exposure, outcome.changed
     before = 0 if known is None else known.detectors
-    detectors = before | update.detectors
-    new = (detectors & ~before).bit_count()
-    merged.new[incoming.instrument] += new
-    merged.repeated[incoming.instrument] += len(update.events) - new
+    known_expected = None if known is None else known.expected
+    expected = merge_expected(known_expected, update.expected)
     group = GroupKey(record.instrument, rules.rule.key(record)) if changed or known is None else known.group
     if known is not None and _naming(record, group) != _naming(known.record, known.group):
         merged.renamed.add(incoming.instrument)
     merged.before.setdefault(key, stored.get(key))
-    merged.exposures[key] = KnownExposure(record, group, detectors)
+    # An exposure that `define` alone has stored is processed as new by its first event; but an event that names no raw
+    # brings no header, and leaves the visit that `define` made of stored ones as it is.
+    announced = known is None or known.announced or update.detectors != 0 or not rules.algorithm.needs_headers
+    now = KnownExposure(record, group, before | update.detectors, announced, expected)
+    merged.exposures[key] = now
+    first = known is None or (now.processed and not known.processed)
+    _count(merged, update, (now.detectors & ~before).bit_count(), else_new=first or expected != known_expected)
     new_region = _keep_region(merged, update, stored_regions)
-    # An exposure inserted by `define` is processed as new when its first raw arrives.
-    if changed or new_region or before == 0 or rules.arrived(detectors) != rules.arrived(before):
+    arrived = rules.arrived(now)
+    concerns_group = known is None or first or changed or new_region or arrived != rules.arrived(known)
+    # Where no group waits, an exposure without the raws that its regions need is not handed on to one.
+    if concerns_group and (arrived or rules.buffers):
         merged.changes.append(
             ExposureChange(
                 offset_id=update.offset_id,
                 stream_time_ms=update.stream_time_ms,
-                member=Member(record, rules.arrived(detectors)),
+                member=Member(record, arrived),
                 key=group,
                 former_key=None if known is None else known.group,
             )
         )
+
+
+def _count(merged: MergedBatch, update: ExposureUpdate, new_raws: int, *, else_new: bool) -> None:
+    """Count events: of raws those that bring one which was not known, of an exposure one that brings anything new."""
+    new = min(new_raws or int(else_new), len(update.events))
+    merged.new[update.exposure.instrument] += new
+    merged.repeated[update.exposure.instrument] += len(update.events) - new
 
 
 def _naming(record: Exposure, group: GroupKey) -> tuple[str, GroupKey, bool]:
@@ -218,7 +243,7 @@ def _account_off_sky(
 ) -> None:
     """Compare an exposure before and after the batch: the result is independent of batch borders."""
     reason = known.record.off_sky_reason
-    if before is not None and before.detectors != 0:
+    if before is not None and before.processed:
         if (before.record.off_sky_reason, before.group) == (reason, known.group):
             return
         if before.record.off_sky_reason is not None and not rules.ignore_non_science:

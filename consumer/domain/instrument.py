@@ -6,8 +6,38 @@ from typing import NamedTuple
 
 from consumer.domain.closing import ClosingPolicy
 from consumer.domain.open_groups import Member
+from consumer.domain.record_merge import ExpectedDetectors
 from consumer.grouping import GroupingRule
+from consumer.model import Exposure, GroupKey
 from consumer.regions import RegionAlgorithm
+
+
+class ExposureKey(NamedTuple):
+    """Names one exposure."""
+
+    instrument: str
+    id: int
+
+
+class KnownExposure(NamedTuple):
+    """One exposure as it is stored: its record, its group, and which detectors were announced (bit mask)."""
+
+    record: Exposure
+    group: GroupKey
+    detectors: int
+    announced: bool = False
+    """Whether an event announced it; before migration 8 this was not noted, and an event always brought a detector."""
+    expected: ExpectedDetectors | None = None
+
+    @property
+    def key(self) -> ExposureKey:
+        """Name of the exposure."""
+        return ExposureKey(self.record.instrument, self.record.id)
+
+    @property
+    def processed(self) -> bool:
+        """Whether an event of it was processed; of an exposure that `define` alone has stored none was."""
+        return self.announced or self.detectors != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +59,12 @@ class Instrument:
         """Whether groups wait at all: for other exposures, or for the raws that matter."""
         return self.rule.buffers or self.required_detectors != 0
 
-    def arrived(self, detectors: int) -> bool:
-        """Whether an exposure of which these detectors (bit mask) were announced counts as arrived."""
-        return detectors & self.required_detectors == self.required_detectors
+    def arrived(self, known: KnownExposure) -> bool:
+        """Whether an exposure counts as arrived: it was announced, and so were the raws that its regions need."""
+        if self.algorithm.needs_headers and known.announced and not known.detectors:
+            return False  # an event of the exposure alone brings no header
+        return known.detectors & self.required_detectors == self.required_detectors
 
     def complete(self, members: Iterable[Member]) -> bool:
         """Whether these are known to be all exposures of their group, arrived."""
         return self.rule.complete([m.exposure for m in members if m.arrived]) is True
-
-
-class ExposureKey(NamedTuple):
-    """Names one exposure."""
-
-    instrument: str
-    id: int

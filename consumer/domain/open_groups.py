@@ -11,15 +11,22 @@ State of one group::
     (absent) --change of an exposure that is known already--> open again: the late exposure's group is redefined
 
 An instrument whose rule needs no buffer never opens a group: each change closes at once.
+
+A group of more than `MOST_COUNTED` exposures, such as one whose name an acquisition system never changes, is *large*:
+its members are not read at each change, so that the cost of an exposure does not grow with its group. Whether it is
+complete or superseded is not asked; it closes by *idle* or *age*, and its members are read then.
 """
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from consumer.domain.closing import ClosingPolicy, OpenGroup, deadline
 from consumer.model import CloseReason, Exposure, Group, GroupKey, in_time_order
+
+MOST_COUNTED = 1_000
+"""Exposures of a group that are looked at whenever one of them changes; a group of more is large."""
 
 
 class Member(NamedTuple):
@@ -79,12 +86,16 @@ class OpenGroups:
     groups
         The open groups that the batch may concern.
     members
-        All stored exposures of those groups, as they were before the batch, by exposure id.
+        All stored exposures of those groups, as they were before the batch, by exposure id; ignored of large groups.
+    large
+        Groups that had more than `MOST_COUNTED` exposures before the batch.
     """
 
     rules: Mapping[str, GroupRules]
     groups: dict[GroupKey, OpenGroup]
     members: dict[GroupKey, dict[int, Member]]
+    large: set[GroupKey]
+    """Their closings have no members until `load_large` brings them."""
     closings: list[Closing]
     touched: set[GroupKey]
     """Groups that are open now and had a change."""
@@ -98,10 +109,12 @@ class OpenGroups:
         rules: Mapping[str, GroupRules],
         groups: Iterable[OpenGroup],
         members: Mapping[GroupKey, Mapping[int, Member]],
+        large: Collection[GroupKey] = (),
     ) -> None:
         self.rules = rules
         self.groups = {}
-        self.members = {key: dict(each) for key, each in members.items()}
+        self.members = {key: dict(each) if key not in large else {} for key, each in members.items()}
+        self.large = set(large)
         self.closings = []
         self.touched = set()
         self.late = []
@@ -138,16 +151,19 @@ class OpenGroups:
             assert change.former_key is not None  # noqa: S101 -- narrows the type for mypy
             self.members.setdefault(change.former_key, {}).pop(exposure.id, None)
             former = self._touch(change, change.former_key)
-            if not self.members[change.former_key]:
+            if not self.members[change.former_key] and change.former_key not in self.large:
                 # The group is empty: its visit goes now, and frees its id for the group of this exposure.
                 self._close(former, CloseReason.COMPLETE)
         members = self.members.setdefault(change.key, {})
-        if members and exposure.id not in members and change.key not in self.groups:
+        known = exposure.id in members or change.former_key == change.key
+        if (members or change.key in self.large) and not known and change.key not in self.groups:
             self.late.append(exposure)
         members[exposure.id] = change.member
+        if len(members) > MOST_COUNTED:
+            self.large.add(change.key)
         self._supersede_others(change)
         group = self._touch(change, change.key)
-        if rules.complete(members.values()):
+        if change.key not in self.large and rules.complete(members.values()):
             self._close(group, CloseReason.COMPLETE)
 
     def last_closings(self) -> list[Closing]:
@@ -155,17 +171,28 @@ class OpenGroups:
         return list({closing.group.key: closing for closing in self.closings}.values())
 
     def open_now(self) -> list[Closing]:
-        """Return the groups that are open and had a change, as if they closed complete now."""
+        """Return the groups that are open and had a change, as if they closed complete now; no large ones."""
         return [
             group_of_members(key, self.members[key].values(), last_ms=self.groups[key].last_ms)
-            for key in sorted(self.touched)
+            for key in sorted(self.touched - self.large)
         ]
 
+    def large_closed(self) -> set[GroupKey]:
+        """Return the large groups that closed, and whose members are not known here."""
+        return {closing.group.key for closing in self.closings} & self.large
+
+    def load_large(self, members: Mapping[GroupKey, Collection[Member]]) -> None:
+        """Bring the members of large groups to their last closings, as they are after the batch.
+
+        One that came after the closing is among them. Its group is open again for it, and closes again.
+        """
+        last = {each.group.key: number for number, each in enumerate(self.closings)}
+        for key, each in members.items():
+            closing = self.closings[last[key]]
+            self.closings[last[key]] = group_of_members(key, each, closing.reason, closing.last_ms)
+
     def _touch(self, change: ExposureChange, key: GroupKey) -> OpenGroup:
-        begins = [
-            m.exposure.timespan_begin for m in self.members[key].values() if m.exposure.timespan_begin is not None
-        ]
-        latest = max(begins, default=None)
+        latest = None if key in self.large else self._latest_begin(key)
         known = self.groups.get(key)
         if known is None:
             group = OpenGroup(
@@ -183,9 +210,15 @@ class OpenGroups:
                 age_ms = known.last_ms - known.opened_ms
                 opened_ms = min(known.opened_ms, change.stream_time_ms - age_ms)
                 group = replace(group, opened_ms=opened_ms, superseded_ms=None)
+            if key in self.large:
+                group = replace(group, superseded_ms=None)
         self.touched.add(key)
         self._put(group)
         return group
+
+    def _latest_begin(self, key: GroupKey) -> int | None:
+        begins = (each.exposure.timespan_begin for each in self.members[key].values())
+        return max((begin for begin in begins if begin is not None), default=None)
 
     def _supersede_others(self, change: ExposureChange) -> None:
         begin = change.member.exposure.timespan_begin
@@ -210,7 +243,8 @@ class OpenGroups:
         del self.groups[group.key]
         self._waiting.get((group.offset_id, group.key.instrument), set()).discard(group.key)
         self.touched.discard(group.key)
-        self.closings.append(group_of_members(group.key, self.members[group.key].values(), reason, group.last_ms))
+        members = () if group.key in self.large else self.members[group.key].values()
+        self.closings.append(group_of_members(group.key, members, reason, group.last_ms))
 
 
 def group_of_members(

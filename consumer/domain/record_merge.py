@@ -9,7 +9,11 @@ Every raw of an exposure carries the exposure's whole record; they should agree.
 * at equal version a different value in another field (a detector's header may have its own exposure time) is none: the
   one stored first stays.
 
-So the result depends on the order of arrival only where records of one version disagree. Pure: no I/O, no clock.
+So the result depends on the order of arrival only where records of one version disagree.
+
+Which detectors are expected comes with some announcements only, and is no part of the record: a correction by a service
+that does not know them leaves them as they are. Of two sets that of the higher ``record_version`` counts, and at equal
+version all that either names. So that result never depends on the order. Pure: no I/O, no clock.
 """
 
 from dataclasses import dataclass, replace
@@ -20,6 +24,23 @@ from consumer.model import DEFINING_FIELDS, EXPOSURE_FIELDS, Exposure
 _DEFINING = frozenset(DEFINING_FIELDS)
 
 FieldValue = int | float | str | bool | None
+
+
+class ExpectedDetectors(NamedTuple):
+    """The detectors whose raws an exposure will have, as announced with records of one version."""
+
+    record_version: int
+    detectors: int
+    """Bit mask."""
+
+
+def merge_expected(stored: ExpectedDetectors | None, incoming: ExpectedDetectors | None) -> ExpectedDetectors | None:
+    """Merge which detectors are expected; None is unknown."""
+    if stored is None or incoming is None:
+        return stored or incoming
+    if stored.record_version != incoming.record_version:
+        return max(stored, incoming)
+    return stored._replace(detectors=stored.detectors | incoming.detectors)
 
 
 class Contradiction(NamedTuple):

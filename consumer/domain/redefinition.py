@@ -81,7 +81,7 @@ def define_groups(
     """Define the visits of exposures by the present rule, every group closed."""
     members: dict[GroupKey, list[Member]] = {}
     for each in known:
-        members.setdefault(key_of(each, rules), []).append(Member(each.record, rules.arrived(each.detectors)))
+        members.setdefault(key_of(each, rules), []).append(Member(each.record, rules.arrived(each)))
     closings = [group_of_members(key, members[key]) for key in sorted(members)]
     return define(closings, [], {key.instrument: rules for key in members}, raws)
 

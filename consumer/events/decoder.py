@@ -1,10 +1,11 @@
-"""Bytes of one Kafka message to `~consumer.model.RawIngested`, or a typed refusal.
+"""Bytes of one Kafka message to one of `~consumer.model.Ingested`, or a typed refusal.
 
 Two wire forms, told apart by their first byte: Confluent framing (0x00, a 4-byte big-endian schema id, the record),
 whose writer schema comes from a registry, and Avro single-object encoding (0xC3 0x01, the 8-byte little-endian
 CRC-64-AVRO fingerprint of the writer's schema, the record), whose writer schema must be known here. Events written with
 another schema than ours are resolved against ours by Avro's rules: added, removed and aliased fields keep working.
-That is slower: 10,000 events a second on a core that does 300,000 of ours.
+That is slower: 10,000 events a second on a core that does 300,000 of ours. The name of the writer's record says which
+of our two schemas is meant, so both kinds of event may share a topic.
 
 Whatever the bytes are, the answer is an event or a `~consumer.errors.BadMessageError`. Messages are bounded and
 checked (`consumer.events.record_check`) before fastavro reads them, writer schemas before they are used
@@ -22,9 +23,21 @@ from fastavro.schema import SchemaParseException, UnknownType, parse_schema
 
 from consumer.errors import BadMessageError, ConfigurationError, DeadLetterReason
 from consumer.events.repeats import Repeats
-from consumer.events.validation import INT32_MAX, exposure_from_fields, raw_from_fields, shown
-from consumer.events.writer_schemas import RAW_INGESTED, WriterSchema, parse_writer_schema, section
-from consumer.model import RawIngested
+from consumer.events.validation import (
+    INT32_MAX,
+    exposure_event_from_fields,
+    exposure_from_fields,
+    raw_from_fields,
+    shown,
+)
+from consumer.events.writer_schemas import (
+    EXPOSURE_INGESTED,
+    RAW_INGESTED,
+    WriterSchema,
+    parse_writer_schema,
+    section,
+)
+from consumer.model import Exposure, Ingested
 
 MAX_MESSAGE_BYTES = 1_048_576
 """Kafka's own default bound for a message."""
@@ -67,13 +80,13 @@ class SchemaSource(Protocol):
 
 
 class Decoder:
-    """Decodes and validates raw-ingested events. Not thread-safe; knows nothing but what it was given.
+    """Decodes and validates events of raws and of exposures. Not thread-safe; knows nothing but what it was given.
 
     Parameters
     ----------
     writer_schemas
         Texts of further schemas that events in single-object encoding may have been written with (older or newer
-        versions); ours is always known.
+        versions); ours are always known.
     registry
         Source of schemas for Confluent framing; without one, such events are refused as ``UNKNOWN_SCHEMA_ID``.
     max_message_bytes
@@ -98,16 +111,18 @@ class Decoder:
         self._registry = registry
         self._max_message_bytes = max_message_bytes
         self._repeats = Repeats(exposures_remembered) if exposures_remembered else None
-        self._known = {RAW_INGESTED.fingerprint: RAW_INGESTED}
+        self._known = {schema.fingerprint: schema for schema in (RAW_INGESTED, EXPOSURE_INGESTED)}
         for text in writer_schemas:
             try:
                 schema = parse_writer_schema(text)
             except BadMessageError as error:
-                raise ConfigurationError(f"a writer schema of raw-ingested events: {error.detail}") from error
+                raise ConfigurationError(
+                    f"a writer schema of raw-ingested or exposure-ingested events: {error.detail}"
+                ) from error
             self._known.setdefault(schema.fingerprint, schema)
         self._registered: dict[int, WriterSchema | BadMessageError] = {}
 
-    def decode(self, value: bytes | None) -> RawIngested:
+    def decode(self, value: bytes | None) -> Ingested:
         """Decode and validate one message's value.
 
         Raises
@@ -143,7 +158,7 @@ class Decoder:
         start = _CONFLUENT_BYTES if value[0] == _CONFLUENT else _SINGLE_OBJECT_BYTES
         return _read_resolved(value, start, self._writer_schema(value))
 
-    def _decode_whole(self, value: bytes, start: int) -> RawIngested:
+    def _decode_whole(self, value: bytes, start: int) -> Ingested:
         if len(value) > self._max_message_bytes:
             raise BadMessageError(
                 DeadLetterReason.TOO_LARGE,
@@ -151,9 +166,9 @@ class Decoder:
             )
         schema = self._writer_schema(value)
         if schema.canonical != RAW_INGESTED.canonical:
-            return _raw_from_record(_read_resolved(value, start, schema))
+            return _event_from_record(_read_resolved(value, start, schema), schema)
         record, record_end = _read_own(value, start, schema)
-        raw = _raw_from_record(record)
+        raw = raw_from_fields(_exposure_from_record(record), record)
         return self._repeats.remember(value, start, record_end, raw) if self._repeats is not None else raw
 
     def _writer_schema(self, value: bytes) -> WriterSchema:
@@ -229,17 +244,18 @@ def _read_own(value: bytes, start: int, schema: WriterSchema) -> tuple[dict[str,
 
 
 def _read_resolved(value: bytes, start: int, schema: WriterSchema) -> dict[str, Any]:
-    """Read an event written with another schema than ours, by Avro's rules of schema resolution."""
+    """Read an event of any schema as one of ours, by Avro's rules of schema resolution."""
+    ours = EXPOSURE_INGESTED if schema.of_exposures else RAW_INGESTED
     ends = _field_ends(value, start, schema)
     stream = BytesIO(value)
     stream.seek(start)
     try:
-        record: Any = schemaless_reader(stream, schema.parsed, RAW_INGESTED.parsed)
+        record: Any = schemaless_reader(stream, schema.parsed, ours.parsed)
     except SchemaResolutionError as error:
         raise BadMessageError(
             DeadLetterReason.INCOMPATIBLE_SCHEMA,
             f"the writer's schema {schema.fingerprint.hex()} does not fit ours: "
-            f"{_misfit(value, start, schema, ends)}{shown(str(error))}",
+            f"{_misfit(value, start, schema, ends, ours)}{shown(str(error))}",
         ) from error
     except _DECODING_FAULTS as error:
         raise _undecodable(value, stream, error) from error
@@ -260,9 +276,11 @@ def _field_ends(value: bytes, start: int, schema: WriterSchema) -> list[int]:
     return ends
 
 
-def _misfit(value: bytes, start: int, schema: WriterSchema, ends: list[int]) -> str:
-    """Name the first field whose type does not fit ours, by reading each alone."""
-    ours = {each["name"]: each for each in RAW_INGESTED.parsed["fields"]}
+def _misfit(value: bytes, start: int, schema: WriterSchema, ends: list[int], reader_schema: WriterSchema) -> str:
+    """Name the record where it is none of ours, or the first field whose type does not fit, by reading each alone."""
+    if schema.name not in (RAW_INGESTED.name, EXPOSURE_INGESTED.name):
+        return f"its record is {schema.name}, ours are {RAW_INGESTED.name} and {EXPOSURE_INGESTED.name}: "
+    ours = {each["name"]: each for each in reader_schema.parsed["fields"]}
     for theirs, begin, end in zip(schema.parsed["fields"], [start, *ends], ends, strict=False):
         if theirs["name"] in ours:
             try:
@@ -286,6 +304,11 @@ def _undecodable(value: bytes, stream: BytesIO, error: BaseException) -> BadMess
     )
 
 
-def _raw_from_record(record: dict[str, Any]) -> RawIngested:
+def _event_from_record(record: dict[str, Any], schema: WriterSchema) -> Ingested:
+    exposure = _exposure_from_record(record)
+    return exposure_event_from_fields(exposure, record) if schema.of_exposures else raw_from_fields(exposure, record)
+
+
+def _exposure_from_record(record: dict[str, Any]) -> Exposure:
     record["id"] = record["exposure"]
-    return raw_from_fields(exposure_from_fields(record), record)
+    return exposure_from_fields(record)

@@ -7,11 +7,11 @@ from typing import Any
 
 from fastavro import schemaless_writer
 
-from consumer.events.writer_schemas import RAW_INGESTED, WriterSchema
-from consumer.model import EXPOSURE_FIELDS, RawIngested
+from consumer.events.writer_schemas import EXPOSURE_INGESTED, RAW_INGESTED, WriterSchema
+from consumer.model import EXPOSURE_FIELDS, ExposureIngested, Ingested, RawIngested
 
 
-def encode(raw: RawIngested) -> bytes:
+def encode(event: Ingested) -> bytes:
     """Encode one event in Avro single-object encoding.
 
     Raises
@@ -19,12 +19,12 @@ def encode(raw: RawIngested) -> bytes:
     ValueError, TypeError
         A field has a value that its Avro type does not hold.
     """
-    return encode_record(record_of(raw), RAW_INGESTED)
+    return encode_record(record_of(event), _schema_of(event))
 
 
-def encode_confluent(raw: RawIngested, schema_id: int) -> bytes:
+def encode_confluent(event: Ingested, schema_id: int) -> bytes:
     """Encode one event in Confluent framing, under the id that the registry gave our schema."""
-    return confluent_header(schema_id) + encode_body(record_of(raw), RAW_INGESTED)
+    return confluent_header(schema_id) + encode_body(record_of(event), _schema_of(event))
 
 
 def encode_record(record: Mapping[str, Any], schema: WriterSchema) -> bytes:
@@ -49,11 +49,19 @@ def confluent_header(schema_id: int) -> bytes:
     return b"\x00" + schema_id.to_bytes(4, "big")
 
 
-def record_of(raw: RawIngested) -> dict[str, Any]:
+def record_of(event: Ingested) -> dict[str, Any]:
     """Return the event's fields by their names in the schema."""
-    exposure = {name: getattr(raw.exposure, name) for name in EXPOSURE_FIELDS if name != "id"}
-    own = {name: getattr(raw, name) for name in _RAW_FIELDS}
-    return exposure | own | {"exposure": raw.exposure.id}
+    exposure = {name: getattr(event.exposure, name) for name in EXPOSURE_FIELDS if name != "id"}
+    own = {name: getattr(event, name) for name in _OWN_FIELDS[type(event)]}
+    sets = {name: sorted(value) for name, value in own.items() if isinstance(value, frozenset)}
+    return exposure | own | sets | {"exposure": event.exposure.id}
 
 
-_RAW_FIELDS = tuple(each.name for each in fields(RawIngested) if each.name != "exposure")
+_OWN_FIELDS = {
+    kind: tuple(each.name for each in fields(kind) if each.name != "exposure")
+    for kind in (RawIngested, ExposureIngested)
+}
+
+
+def _schema_of(event: Ingested) -> WriterSchema:
+    return EXPOSURE_INGESTED if isinstance(event, ExposureIngested) else RAW_INGESTED

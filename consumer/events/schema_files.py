@@ -14,7 +14,7 @@ def schema_text(name: str) -> str:
     Parameters
     ----------
     name
-        File name without its extension: ``raw_ingested`` or ``visit_defined``.
+        File name without its extension: ``raw_ingested``, ``exposure_ingested`` or ``visit_defined``.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from consumer.errors import BadMessageError, DeadLetterReason
-from consumer.model import EXPOSURE_FIELDS, Exposure, RawIngested
+from consumer.model import EXPOSURE_FIELDS, Exposure, ExposureIngested, RawIngested
 
 MAX_KEY_TEXT = 256
 """Characters of a text that becomes part of a primary key: PostgreSQL's B-tree takes keys of 2,704 bytes at most."""
@@ -122,6 +122,18 @@ def observing_day(field: str, value: Any) -> Any:
     return value
 
 
+_DETECTOR = integer(0, MAX_DETECTOR, required=True)
+
+
+def detector_set(field: str, value: Any) -> Any:
+    """Check a list of detector ids, or None; one may stand there twice."""
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise invalid(field, value, "it must be a list of detector ids")
+    return frozenset(_DETECTOR(f"{field}[{place}]", each) for place, each in enumerate(value))
+
+
 _KEY_TEXT = text(MAX_KEY_TEXT, required=True)
 _TEXT = text(MAX_TEXT)
 _COUNTER = integer(0, INT64_MAX)
@@ -161,7 +173,7 @@ _EXPOSURE_CHECKS: dict[str, Check] = {
 }
 
 RAW_CHECKS: dict[str, Check] = {
-    "detector": integer(0, MAX_DETECTOR, required=True),
+    "detector": _DETECTOR,
     "uri": text(MAX_URI),
     "ingested_at": _COUNTER,
     "wcs": text(MAX_WCS),
@@ -169,6 +181,14 @@ RAW_CHECKS: dict[str, Check] = {
     "naxis2": integer(1, INT32_MAX),
 }
 """Checks of the fields that are the raw's own."""
+
+EXPOSURE_EVENT_CHECKS: dict[str, Check] = {
+    "detectors": detector_set,
+    "expected_detectors": detector_set,
+    "uri": RAW_CHECKS["uri"],
+    "ingested_at": RAW_CHECKS["ingested_at"],
+}
+"""Checks of the fields that an event of a whole exposure has besides its record."""
 
 
 def exposure_from_fields(record: Mapping[str, Any], *, most_days: int = 2) -> Exposure:
@@ -239,12 +259,26 @@ def raw_from_fields(exposure: Exposure, record: Mapping[str, Any]) -> RawIngeste
     BadMessageError
         ``INVALID_FIELD`` or ``TOO_LARGE``, naming the field and its value; with the instrument.
     """
+    return RawIngested(exposure=exposure, **_checked(exposure, record, RAW_CHECKS))
+
+
+def exposure_event_from_fields(exposure: Exposure, record: Mapping[str, Any]) -> ExposureIngested:
+    """Check the fields that an event of a whole exposure has besides its record, and build it.
+
+    Raises
+    ------
+    BadMessageError
+        ``INVALID_FIELD`` or ``TOO_LARGE``, naming the field and its value; with the instrument.
+    """
+    return ExposureIngested(exposure=exposure, **_checked(exposure, record, EXPOSURE_EVENT_CHECKS))
+
+
+def _checked(exposure: Exposure, record: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, Any]:
     try:
-        own = {name: check(name, record.get(name)) for name, check in RAW_CHECKS.items()}
+        return {name: check(name, record.get(name)) for name, check in checks.items()}
     except BadMessageError as error:
         error.instrument = exposure.instrument
         raise
-    return RawIngested(exposure=exposure, **own)
 
 
 def exposure_from_json(document: Mapping[str, Any]) -> Exposure:

@@ -1,5 +1,8 @@
 """Avro schemas that events were written with: read from text, bounded, and compared with ours.
 
+The name of its record says which of our events a schema is a version of: ``ExposureIngested``, in any namespace, or
+else ``RawIngested``.
+
 A schema from a registry is input like any other, and an Avro reader does what a schema says. So a schema is refused
 here, before any event is read with it, when a short event could make its reader work or recurse without end:
 
@@ -46,6 +49,16 @@ class WriterSchema:
     """CRC-64-AVRO of the canonical form, 8 bytes, in the byte order of single-object encoding (little-endian)."""
     check: RecordCheck = field(compare=False, repr=False)
     """Checks a record's bytes before fastavro reads them."""
+
+    @property
+    def name(self) -> str:
+        """Name of its record, without a namespace."""
+        return str(self.parsed["name"]).rpartition(".")[2]
+
+    @property
+    def of_exposures(self) -> bool:
+        """Whether its events are of whole exposures, and not of single raws."""
+        return self.name == "ExposureIngested"
 
     @property
     def single_object_header(self) -> bytes:
@@ -103,7 +116,9 @@ def _refused(why: str) -> BadMessageError:
 _LOGICAL = {"ingested_at": "timestamp-micros", "timespan_begin": "timestamp-nanos", "timespan_end": "timestamp-nanos"}
 """What a field of ours may be called besides a plain number."""
 _OF_TIME = ("date", "time", "timestamp", "local-timestamp", "duration", "decimal")
-_OUR_FIELDS = frozenset({*EXPOSURE_FIELDS, "exposure", "detector", "ingested_at", "naxis1", "naxis2"})
+_OUR_FIELDS = frozenset(
+    {*EXPOSURE_FIELDS, "exposure", "detector", "ingested_at", "naxis1", "naxis2", "detectors", "expected_detectors"}
+)
 
 
 def _refuse_other_units(fields: list[dict[str, Any]]) -> None:
@@ -210,9 +225,9 @@ def section(schema: WriterSchema, first: str, last: str) -> Any:
 
 RAW_INGESTED = parse_writer_schema(schema_text("raw_ingested"))
 """Our own schema of ``raw-ingested`` events."""
-VISIT_DEFINED = parse_writer_schema(schema_text("visit_defined"))
-"""Our own schema of ``visit-defined`` events."""
 EXPOSURE_INGESTED = parse_writer_schema(schema_text("exposure_ingested"))
 """Our own schema of ``exposure-ingested`` events."""
+VISIT_DEFINED = parse_writer_schema(schema_text("visit_defined"))
+"""Our own schema of ``visit-defined`` events."""
 RAW_REJECTED = parse_writer_schema(schema_text("raw_rejected"))
 """Our own schema of rejected objects."""

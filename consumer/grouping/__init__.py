@@ -13,7 +13,7 @@ from consumer.grouping.by_counter import OneToOneAndByCounter
 from consumer.grouping.by_group_metadata import ByGroupMetadata
 from consumer.grouping.group_ids import group_id_names, visit_id_of
 from consumer.grouping.one_to_one import OneToOne
-from consumer.grouping.rule import Definitions, GroupingRule, Skip
+from consumer.grouping.rule import Definitions, GroupingRule, Skip, on_sky
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -25,6 +25,7 @@ __all__ = [
     "Skip",
     "get_rule",
     "group_id_names",
+    "on_sky",
     "rule_names",
 ]
 

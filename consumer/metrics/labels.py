@@ -14,9 +14,9 @@ class EventOutcome(StrEnum):
     """Outcome of one message."""
 
     NEW = "new"
-    """A raw that was not known."""
+    """It says something new: a raw or an exposure, or which raws are expected."""
     REPEATED = "repeated"
-    """A raw that was known already; nothing changed."""
+    """All that it says was known already; nothing changed."""
     CONTRADICTING = "contradicting"
     """Its record differs from the one stored first: a dead letter."""
     BAD = "bad"

@@ -100,13 +100,14 @@ class BatchTransaction:
         self, merged: Mapping[ExposureKey, KnownExposure], stored: Mapping[ExposureKey, KnownExposure]
     ) -> None:
         """Store what merging made of locked exposures, where it made a difference."""
-        changed = [known for key, known in merged.items() if key in stored and known.record != stored[key].record]
+        existing = [(key, known, stored[key]) for key, known in merged.items() if key in stored]
+        changed = [known for _, known, old in existing if known != old._replace(detectors=known.detectors)]
         if changed:
             self._run("update_exposures", {"exposures": exposures_to_json(changed)})
         seen = [
             (*key, detectors_to_text(known.detectors))
-            for key, known in merged.items()
-            if key in stored and known.record == stored[key].record and known.detectors != stored[key].detectors
+            for key, known, old in existing
+            if known.detectors != old.detectors and known == old._replace(detectors=known.detectors)
         ]
         if seen:
             self._run("add_detectors", columns(("instruments", "ids", "detectors"), seen))
@@ -160,6 +161,12 @@ class BatchTransaction:
     def group_members(self, keys: Collection[GroupKey]) -> list[KnownExposure]:
         """Read the stored exposures of groups."""
         return [exposure_from_row(row) for row in self._rows("group_members", group_columns(keys))]
+
+    def few_group_members(self, keys: Collection[GroupKey], most: int) -> tuple[list[KnownExposure], set[GroupKey]]:
+        """Read the stored exposures of groups that have at most `most`; return them, and the groups that have more."""
+        rows = self._rows("few_group_members", group_columns(keys) | {"most": most})
+        large = {exposure_from_row(row[1:]).group for row in rows if row[0]}
+        return [exposure_from_row(row[1:]) for row in rows if not row[0]], large
 
     def store_groups(self, groups: Iterable[tuple[OpenGroup, Deadline]]) -> None:
         """Store groups that stay open."""

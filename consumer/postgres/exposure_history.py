@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 
 from consumer.domain import KnownExposure
 from consumer.domain.closing import OpenGroup
-from consumer.model import EXPOSURE_FIELDS, GroupKey
+from consumer.model import GroupKey
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.row_codecs import exposure_from_row
@@ -108,7 +108,7 @@ def read_traces(database: Database, exposure: int, instrument: str | None) -> li
             ]
         traces = []
         for row in rows:
-            known = exposure_from_row(row[: len(EXPOSURE_FIELDS) + 2])
+            known = exposure_from_row(row[:-2])
             own = {"exposure": exposure, "instrument": known.record.instrument, "group_key": known.group.key}
             opened = session.rows("explain", "open_group", own)
             traces.append(

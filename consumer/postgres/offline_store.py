@@ -153,7 +153,7 @@ class PostgresVisitStore:
             record = given[key].record
             if _merge(known.record, record) != record:
                 raise DefineError(f"exposure {key.id} of {key.instrument} was changed just now: run the command again")
-            changed[key] = KnownExposure(record, given[key].group, known.detectors)
+            changed[key] = known._replace(record=record, group=given[key].group)
         tables.update_exposures(changed, stored)
         regions = [r for r in self._regions if ExposureKey(r.instrument, r.exposure) in given]
         if regions:

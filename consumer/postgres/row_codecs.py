@@ -10,6 +10,7 @@ from itertools import accumulate
 
 from consumer import __version__
 from consumer.domain import KnownExposure
+from consumer.domain.record_merge import ExpectedDetectors
 from consumer.model import EXPOSURE_FIELDS, DeadLetter, Exposure, GroupKey, PartitionId, RawRegion, VisitRecords
 
 Row = Sequence[object]
@@ -45,6 +46,12 @@ def detectors_from_text(text: str) -> int:
     return mask
 
 
+def detectors_to_list(mask: int) -> str:
+    """Write a bit mask of detectors for people, such as ``12, 45-47``; empty where there is none."""
+    spans = [(int(low), int(high) - 1) for low, high in _RANGE.findall(detectors_to_text(mask))]
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in spans)
+
+
 def exposures_to_json(exposures: Iterable[KnownExposure]) -> str:
     """Write exposures as the JSON array that ``jsonb_populate_recordset(NULL::exposure, ...)`` reads back exactly."""
     return json.dumps(
@@ -53,6 +60,9 @@ def exposures_to_json(exposures: Iterable[KnownExposure]) -> str:
                 **{name: getattr(known.record, name) for name in EXPOSURE_FIELDS},
                 "group_key": known.group.key,
                 "detectors": detectors_to_text(known.detectors),
+                "announced": known.announced,
+                "expected_detectors": None if known.expected is None else detectors_to_text(known.expected.detectors),
+                "expected_version": None if known.expected is None else known.expected.record_version,
             }
             for known in exposures
         ],
@@ -61,10 +71,16 @@ def exposures_to_json(exposures: Iterable[KnownExposure]) -> str:
 
 
 def exposure_from_row(row: Row) -> KnownExposure:
-    """Read a row of the exposure's fields in their order, ``group_key`` and ``detectors::text``."""
+    """Read a row of the columns that ``{exposure}`` names; see `consumer.postgres.sql_files.EXPOSURE_COLUMNS`."""
     record = Exposure(**dict(zip(EXPOSURE_FIELDS, row, strict=False)))  # type: ignore[arg-type] # the columns' types
-    group_key, detectors = row[len(EXPOSURE_FIELDS) :]
-    return KnownExposure(record, GroupKey(record.instrument, str(group_key)), detectors_from_text(str(detectors)))
+    group_key, detectors, announced, expected, version = row[len(EXPOSURE_FIELDS) :]
+    return KnownExposure(
+        record,
+        GroupKey(record.instrument, str(group_key)),
+        detectors_from_text(str(detectors)),
+        bool(announced),
+        None if expected is None else ExpectedDetectors(int(str(version)), detectors_from_text(str(expected))),
+    )
 
 
 def raw_region_from_row(row: Row) -> RawRegion:

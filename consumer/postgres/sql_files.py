@@ -11,12 +11,21 @@ from importlib.resources import files
 
 from consumer.model import EXPOSURE_FIELDS
 
-EXPOSURE_COLUMNS = (*EXPOSURE_FIELDS, "group_key", "detectors")
+EXPOSURE_COLUMNS = (
+    *EXPOSURE_FIELDS,
+    "group_key",
+    "detectors",
+    "announced",
+    "expected_detectors",
+    "expected_version",
+)
 """Columns of ``exposure`` that hold a record and what has arrived of it, in the order of their row."""
+
+_AS_TEXT = ("detectors", "expected_detectors")
 
 _FRAGMENTS = {
     "{exposure_columns}": ", ".join(f'"{name}"' for name in EXPOSURE_COLUMNS),
-    "{exposure}": ", ".join(f'exposure."{name}"' for name in EXPOSURE_COLUMNS[:-1]) + ", exposure.detectors::text",
+    "{exposure}": ", ".join(f'exposure."{name}"' + "::text" * (name in _AS_TEXT) for name in EXPOSURE_COLUMNS),
     "{merged}": ", ".join(f'merged."{name}"' for name in EXPOSURE_COLUMNS),
 }
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)

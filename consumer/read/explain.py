@@ -13,7 +13,7 @@ from consumer.errors import GroupError
 from consumer.model import Exposure, Group, in_time_order
 from consumer.postgres.connection import Database
 from consumer.postgres.exposure_history import Trace, read_traces
-from consumer.postgres.row_codecs import detectors_to_text
+from consumer.postgres.row_codecs import detectors_to_list, detectors_to_text
 
 
 class Outcome(StrEnum):
@@ -52,7 +52,7 @@ def explain_exposure(
     -------
     explanations
         One for each instrument, at least one: ``instrument, exposure, ending, summary`` (a sentence), and ``record,
-        detectors, group, visits, waiting, skips, dead_letters`` where there are any.
+        detectors, group, raws_expected, raws_missing, visits, waiting, skips, dead_letters`` where there are any.
 
     Raises
     ------
@@ -77,13 +77,20 @@ def _explanation(settings: Settings, exposure: int, trace: Trace) -> Explanation
             "record_version": known.record.record_version,
             "first_seen_at": trace.first_seen_at,
         }
+        if known.expected is not None:
+            missing = known.expected.detectors & ~known.detectors
+            found |= {
+                "raws_expected": known.expected.detectors.bit_count(),
+                "raws_missing": missing.bit_count(),
+                "missing_detectors": detectors_to_list(missing),
+            }
     found["visits"] = [each._asdict() for each in trace.visits]
     rules = _rules(settings, trace.instrument)
     found["waiting"] = _waiting(trace, rules)
     found["skips"] = list(_skips(trace, rules))
     found["dead_letters"] = [each._asdict() for each in trace.dead_letters]
     outcome = _outcome(found, trace)
-    return found | {"ending": outcome.value, "summary": _summary(found, outcome, trace)}
+    return found | {"ending": outcome.value, "summary": _summary(found, outcome, trace) + _arrival(found)}
 
 
 def _rules(settings: Settings, instrument: str | None) -> Instrument | None:
@@ -117,7 +124,7 @@ def _waiting(trace: Trace, rules: Instrument | None) -> Explanation | None:
                 "idle": _utc(group.last_ms + policy.close_after_ms),
                 "age": _utc(group.opened_ms + policy.max_open_ms),
             },
-            "raws_missing": [e.record.id for e in trace.members if not rules.arrived(e.detectors)],
+            "raws_missing": [e.record.id for e in trace.members if not rules.arrived(e)],
         }
     return found
 
@@ -133,13 +140,13 @@ def _skips(trace: Trace, rules: Instrument | None) -> Iterator[Explanation]:
         return
     if rules is None or trace.waiting is not None:
         return
-    if not rules.arrived(trace.exposure.detectors):
+    if not rules.arrived(trace.exposure):
         yield {
             "reason": "raw_missing",
             "detail": "no raw has arrived of a detector whose header the regions need",
         }
         return
-    arrived = [each.record for each in trace.members if rules.arrived(each.detectors)]
+    arrived = [each.record for each in trace.members if rules.arrived(each)]
     try:
         made = rules.rule.define(Group(key=trace.exposure.group, exposures=in_time_order(arrived)), closed=True)
     except GroupError:
@@ -182,6 +189,16 @@ def _summary(found: Explanation, outcome: Outcome, trace: Trace) -> str:
         case Outcome.NEVER_SEEN:
             maybe = f"; {trace.unattributed} open dead letters name no exposure" if trace.unattributed else ""
             return f"{name} was never seen{maybe}"
+
+
+def _arrival(found: Explanation) -> str:
+    """Return how many of the expected raws arrived, and which are missing, where that is known."""
+    expected, missing = found.get("raws_expected"), found.get("raws_missing", 0)
+    if expected is None:
+        return ""
+    if not missing:
+        return f"; all {expected} expected raws arrived"
+    return f"; {expected - missing} of {expected} expected raws arrived; missing: {found['missing_detectors']}"
 
 
 def _utc(time_ms: int | None) -> str | None:

@@ -5,6 +5,7 @@ The package computes; it reads no file but cameras, and no clock. ``lsst.sphgeom
 """
 
 from consumer.regions.algorithm import (
+    MOST_MERGED,
     ComputesMany,
     RegionAlgorithm,
     RegionSettings,
@@ -27,6 +28,7 @@ from consumer.regions.projection import Pointing, detector_corners, detector_cor
 
 __all__ = [
     "ENTRY_POINT_GROUP",
+    "MOST_MERGED",
     "Camera",
     "CameraSet",
     "ComputesMany",

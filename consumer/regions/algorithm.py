@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from consumer.errors import ConfigurationError, GroupError
+from consumer.errors import ConfigurationError, GroupError, RegionError
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
 
 
@@ -50,6 +50,19 @@ class RegionSettings:
             raise ConfigurationError("regions.detector_id is missing: wcs_source 'header' needs to know whose header")
         if self.detectors is not None and not self.detectors:
             raise ConfigurationError("regions.detectors is empty; leave it out to use the raws of all detectors")
+
+
+MOST_MERGED = 500
+"""Exposures whose regions are merged: those of LSSTCam take three seconds, and a transaction waits for them."""
+
+
+def refuse_to_merge_too_many(exposures: Sequence[Exposure]) -> None:
+    """Raise RegionError where a visit has more than `MOST_MERGED` exposures."""
+    if len(exposures) > MOST_MERGED:
+        raise RegionError(
+            f"group {exposures[0].group!r} of {exposures[0].instrument} has {len(exposures)} exposures on sky; the "
+            f"regions of more than {MOST_MERGED} are not merged"
+        )
 
 
 VisitInputs = tuple[Sequence[Exposure], Sequence[RawRegion]]

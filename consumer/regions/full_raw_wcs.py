@@ -13,7 +13,7 @@ import numpy as np
 
 from consumer.errors import BadMessageError, DeadLetterReason, RegionError
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
-from consumer.regions.algorithm import RegionSettings
+from consumer.regions.algorithm import RegionSettings, refuse_to_merge_too_many
 from consumer.regions.camera.geometry import Floats
 from consumer.regions.polygons import decode, encode_quads, htm7_ids, hull
 from consumer.regions.wcs.cards import RawWcs, read_wcs
@@ -58,6 +58,7 @@ class FullRawWcs:
 
     def compute(self, exposures: Sequence[Exposure], raws: Sequence[RawRegion]) -> VisitRegions:
         """Merge the regions of the raws; see `RegionAlgorithm.compute`."""
+        refuse_to_merge_too_many(exposures)
         by_detector: dict[int, list[bytes]] = defaultdict(list)
         for raw in self._used(exposures, raws):
             if raw.region is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from consumer.errors import ConfigurationError, RegionError
 from consumer.model import Exposure, RawIngested, RawRegion, VisitRegions
-from consumer.regions.algorithm import RegionSettings, VisitInputs, WcsSource
+from consumer.regions.algorithm import RegionSettings, VisitInputs, WcsSource, refuse_to_merge_too_many
 from consumer.regions.camera.geometry import Camera, CameraSet, Floats, find_camera
 from consumer.regions.hull_order import visit_hull_order
 from consumer.regions.polygons import encode_hulls, encode_quads, htm7_ids, hull
@@ -142,7 +142,10 @@ class SingleRawWcs:
 
     def _members(self, exposures: Sequence[Exposure]) -> Sequence[Exposure]:
         """Exposures whose pointing counts."""
-        return exposures if self.settings.merge_exposures else exposures[:1]
+        if not self.settings.merge_exposures:
+            return exposures[:1]
+        refuse_to_merge_too_many(exposures)
+        return exposures
 
     def _find_camera(self, exposure: Exposure) -> Camera | None:
         return find_camera(

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from time import time_ns
 from types import FrameType
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from consumer import __version__
 from consumer.config import Settings
 from consumer.config.resolve import resolve_instruments
+from consumer.domain import Instrument
 from consumer.events import Decoder
 from consumer.events.visit_defined import announcer
 from consumer.kafka.announcer import KafkaAnnouncer
@@ -35,6 +36,7 @@ from consumer.service.loop import ConsumerLoop
 from consumer.service.outbox_relay import OutboxRelay
 from consumer.service.reporter import Reporter
 from consumer.service.runtime import SYSTEM
+from consumer.service.trials import WarmTrialChild
 from consumer.service.writer import Writer
 from consumer.web import HttpServer, read_only_port
 
@@ -95,20 +97,9 @@ class Application:
 
     def _loop_and_relay(self, decoder: Decoder) -> tuple[ConsumerLoop, OutboxRelay]:
         settings = self._settings
-        database = Database(
-            settings.database, application_name=f"visit-consumer {self._owner}", session=LOOKS_UP_BY_KEY
-        )
-        positions = Positions(database, consumer_group=settings.kafka.group, owner=self._owner)
-        writer = Writer(
-            BatchStore(database),
-            positions,
-            self.rules,
-            self.metrics,
-            announce=announcer(settings.announce.topic, now_ns=time_ns),
-            retry_max_s=settings.database.retry_max_s,
-            runtime=SYSTEM,
-        )
-        builder = BatchBuilder(decoder, self.rules, max_clock_skew_ms=round(settings.closing.max_clock_skew_s * 1000))
+        database = service_database(settings, f"visit-consumer {self._owner}")
+        writer = batch_writer(settings, database, self.rules, self.metrics, owner=self._owner)
+        builder = batch_builder(settings, decoder, self.rules)
 
         def prepare() -> None:
             check_schema(database)
@@ -123,6 +114,7 @@ class Application:
             settings,
             runtime=SYSTEM,
             prepare=prepare,
+            trial_child=WarmTrialChild(settings),
         )
         relay = self._relay(service.stop)
         return service, relay
@@ -183,6 +175,31 @@ class Application:
                 signal.signal(number, handler)
 
         return restore
+
+
+def service_database(settings: Settings, application_name: str) -> Database:
+    """Make the session in which batches are written."""
+    return Database(settings.database, application_name=application_name, session=LOOKS_UP_BY_KEY)
+
+
+def batch_writer(
+    settings: Settings, database: Database, rules: Mapping[str, Instrument], metrics: Metrics, *, owner: str
+) -> Writer:
+    """Make what writes batches, as the service does and the child process in which messages are tried."""
+    return Writer(
+        BatchStore(database),
+        Positions(database, consumer_group=settings.kafka.group, owner=owner),
+        rules,
+        metrics,
+        announce=announcer(settings.announce.topic, now_ns=time_ns),
+        retry_max_s=settings.database.retry_max_s,
+        runtime=SYSTEM,
+    )
+
+
+def batch_builder(settings: Settings, decoder: Decoder, rules: Mapping[str, Instrument]) -> BatchBuilder:
+    """Make what gathers messages, for both."""
+    return BatchBuilder(decoder, rules, max_clock_skew_ms=round(settings.closing.max_clock_skew_s * 1000))
 
 
 def _tune_interpreter() -> None:

@@ -19,14 +19,14 @@ from consumer.domain import (
     merge,
 )
 from consumer.domain.closing import Later, deadline
-from consumer.domain.open_groups import Member, OpenGroups
+from consumer.domain.open_groups import MOST_COUNTED, Member, OpenGroups
 from consumer.events.visit_defined import Announce
 from consumer.model import (
     GroupKey,
     VisitRecords,
 )
 from consumer.service.batch import MOST_GROUPS_OF_A_TICK, Batch, BatchResult
-from consumer.service.store_visits import store_visits
+from consumer.service.store_visits import group_members, store_visits
 from consumer.service.tables import Tables
 
 
@@ -89,6 +89,8 @@ def apply_batch(
     for offset_id, stream_time_ms in batch.stream_times_ms.items():
         buffer.advance(offset_id, stream_time_ms)
     result.late = Counter(exposure.instrument for exposure in buffer.late)
+    if large := buffer.large_closed():
+        buffer.load_large(group_members(tables, rules, large))
     result.closed = [(each.group.key.instrument, each.reason) for each in buffer.closings]
     _store_groups(tables, buffer, open_before, rules)
     result.group_s = stopwatch() - started
@@ -171,13 +173,17 @@ def _fill_buffer(
     # A group of an instrument that is not configured any more waits until it is again.
     known = {key: group for key, group in groups.items() if key.instrument in rules}
     wanted = touched | known.keys()
+    # The batch's own exposures are stored already. Whether a group is large does not depend on the batch's borders.
+    most = MOST_COUNTED + len(merged.changes)
+    stored, large = tables.few_group_members(wanted, most) if wanted else ([], set())
     members: dict[GroupKey, dict[int, Member]] = {key: {} for key in wanted}
-    others = [each for each in tables.group_members(wanted) if each.key not in merged.exposures] if wanted else []
+    others = [each for each in stored if each.key not in merged.exposures]
     for before in (*others, *merged.before.values()):
         if before is not None and before.group in members:
-            arrived = rules[before.record.instrument].arrived(before.detectors)
+            arrived = rules[before.record.instrument].arrived(before)
             members[before.group][before.record.id] = Member(before.record, arrived)
-    return OpenGroups(rules, known.values(), members), touched | known.keys()
+    large |= {key for key, each in members.items() if len(each) > MOST_COUNTED}
+    return OpenGroups(rules, known.values(), members, large), touched | known.keys()
 
 
 def _without_region(written: Sequence[VisitRecords], exposures: Mapping[ExposureKey, KnownExposure]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """What is written in one transaction, what became of it, and how it is cut in two; pure."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from consumer.domain import Event, VisitDiff
@@ -56,7 +56,7 @@ class BatchResult:
     """What a committed batch did, for counting and telling."""
 
     new: Counter[str] = field(default_factory=Counter)
-    """Raws that were not known, by instrument; so are the next two."""
+    """Events that say something new, by instrument; so are the next two."""
     repeated: Counter[str] = field(default_factory=Counter)
     contradicting: Counter[str] = field(default_factory=Counter)
     off_sky: list[tuple[str, SkipReason]] = field(default_factory=list)
@@ -81,6 +81,11 @@ class BatchResult:
     region_s: float = 0.0
     write_s: float = 0.0
     commit_s: float = 0.0
+
+
+def bytes_of(messages: Iterable[Message | None]) -> int:
+    """Add up the bytes of keys and values."""
+    return sum(len(m.key or b"") + len(m.value or b"") for m in messages if m is not None)
 
 
 def closing_before(batch: Batch) -> Batch:

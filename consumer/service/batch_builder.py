@@ -5,16 +5,16 @@ partition's stream time, and the events that are gathered for that batch while t
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from consumer.domain import Event, Instrument, new_event
 from consumer.errors import BadMessageError, DeadLetterReason, TransientError
 from consumer.events import Decoder
-from consumer.model import DeadLetter, Exposure, Message, OffsetUpdate, PartitionId, RawIngested, RawRegion
+from consumer.model import DeadLetter, Exposure, Ingested, Message, PartitionId, RawIngested, RawRegion
 from consumer.regions import RegionAlgorithm
-from consumer.service.batch import Batch
+from consumer.service.batch import Batch, bytes_of
 from consumer.service.leases import PartitionLease
-from consumer.service.partition_reader import PartitionReader
+from consumer.service.partition_reader import PartitionReader, offset_updates
 from consumer.service.region_prefetch import RegionPrefetch
 
 
@@ -56,7 +56,7 @@ class BatchBuilder:
 
     @property
     def stalled(self) -> frozenset[PartitionId]:
-        """Partitions whose messages could not be decoded yet: the schema registry does not answer."""
+        """Partitions whose messages wait: the schema registry does not answer, or they are to be tried first."""
         return frozenset(message.partition for message in self._waiting)
 
     @property
@@ -71,7 +71,7 @@ class BatchBuilder:
 
     @property
     def expected(self) -> dict[int, int | None]:
-        """What is to be stored as next offset once everything that was taken is committed, by clock."""
+        """What is to be stored as next offset once everything that was taken is committed, by id of the position."""
         return {reader.lease.offset_id: reader.expected for reader in self._readers.values()}
 
     @property
@@ -119,7 +119,7 @@ class BatchBuilder:
             x for x in self._dead_letters if x.message is None or x.message.partition not in partitions
         ]
         self._waiting = deque(m for m in self._waiting if m.partition not in partitions)
-        self._bytes = _bytes_of(
+        self._bytes = bytes_of(
             [*self._waiting, *(e.message for e in self._events), *(x.message for x in self._dead_letters)]
         )
         self._ends = {p: offset for p, offset in self._ends.items() if p not in partitions}
@@ -145,7 +145,7 @@ class BatchBuilder:
             call again, with nothing new.
         """
         arrived = list(messages)
-        self._bytes += _bytes_of(arrived)
+        self._bytes += bytes_of(arrived)
         self._waiting.extend(arrived)
         self._ends.update(ends)
         stalled = self._decode_waiting(now_ms + self._max_clock_skew_ms)
@@ -156,8 +156,28 @@ class BatchBuilder:
             if reader is not None and (reader.next_offset is None or offset >= reader.next_offset):
                 reader.next_offset = offset
                 reader.at_end = True
-        for error in stalled.values():
+        for error in filter(None, stalled.values()):
             raise error
+
+    def untried(self) -> tuple[PartitionLease, list[Message]] | None:
+        """Return messages of one partition that are to be tried next, and the lease for it; None without any."""
+        for partition, reader in self._readers.items():
+            waiting = [m for m in self._waiting if m.partition == partition] if reader.lease.careful_until else []
+            if waiting and reader.next_offset == reader.expected and reader.is_untried(waiting[0].offset):
+                return reader.trial, [m for m in waiting if reader.is_untried(m.offset)]
+        return None
+
+    def trust(self, partition: PartitionId, until: int) -> None:
+        """Read messages below an offset here, which were tried."""
+        self._readers[partition].trusted_until = until
+
+    def refuse(self, partition: PartitionId, reason: DeadLetterReason, detail: str) -> None:
+        """Make a dead letter of the message that is to be tried next."""
+        message = next(m for m in self._waiting if m.partition == partition)
+        self._waiting.remove(message)
+        self._dead_letters.append(DeadLetter(reason=reason, detail=detail, message=message))
+        reader = self._readers[partition]
+        reader.next_offset, reader.leader_epoch = message.offset + 1, message.leader_epoch
 
     def prefetch(self) -> None:
         """Compute regions that the next batch will ask for; see `consumer.service.region_prefetch`."""
@@ -169,7 +189,7 @@ class BatchBuilder:
         if not moved:
             return None
         batch = Batch(
-            offset_updates=_offset_updates(moved),
+            offset_updates=offset_updates(moved),
             events=tuple(self._events),
             dead_letters=tuple(self._dead_letters),
             stream_times_ms={r.lease.offset_id: r.stream_time_ms for r in moved},
@@ -177,7 +197,7 @@ class BatchBuilder:
             prefetched=self._prefetch.take(),
         )
         self._events, self._dead_letters = [], []
-        self._bytes = _bytes_of(self._waiting)
+        self._bytes = bytes_of(self._waiting)
         for reader in moved:
             reader.expected = reader.next_offset
         return batch
@@ -197,7 +217,7 @@ class BatchBuilder:
         if not idle:
             return None
         return Batch(
-            offset_updates=_offset_updates(idle),
+            offset_updates=offset_updates(idle),
             stream_times_ms={r.lease.offset_id: max(r.stream_time_ms, now_ms) for r in idle},
         )
 
@@ -207,14 +227,15 @@ class BatchBuilder:
         same = set(tick.offset_updates) & set(() if present is None else present.offset_updates)
         return tick.restricted_to({advance.offset_id for advance in same})
 
-    def _decode_waiting(self, latest_ms: int) -> dict[PartitionId, TransientError]:  # noqa: C901 - a call costs time
+    def _decode_waiting(self, latest_ms: int) -> dict[PartitionId, TransientError | None]:  # noqa: C901 - a call costs time
         """Decode what waits, in order; return the partitions that go on waiting, and why. Runs for every event.
 
         Raws of one exposure follow each other, and their decoder gives them one `Exposure` object. So what depends on
         the partition or on the exposure alone is looked up only when that object changes.
         """
         waiting, decode = self._waiting, self._decoder.decode
-        stalled: dict[PartitionId, TransientError] = {}
+        stalled: dict[PartitionId, TransientError | None] = {}
+        careful = {partition for partition, reader in self._readers.items() if reader.lease.careful_until}
         still_waiting: deque[Message] = deque()
         partition: PartitionId | None = None
         reader: PartitionReader | None = None
@@ -229,20 +250,21 @@ class BatchBuilder:
             if reader is None or (reader.next_offset is not None and offset < reader.next_offset):
                 waiting.popleft()
                 continue
-            if stalled and partition in stalled:
+            if (stalled and partition in stalled) or (partition in careful and reader.is_untried(offset)):
+                stalled.setdefault(message.partition, None)
                 still_waiting.append(waiting.popleft())
                 continue
-            raw: RawIngested | None = None
+            event: Ingested | None = None
             region: RawRegion | None = None
             try:
-                raw = decode(message.value)
-                if raw.exposure is not exposure:
-                    observing = self._observing(raw.exposure)
-                    exposure = raw.exposure
-                if observing is not None:
-                    region = observing.observe(raw)
+                event = decode(message.value)
+                if event.exposure is not exposure:
+                    observing = self._observing(event.exposure)
+                    exposure = event.exposure
+                if observing is not None and isinstance(event, RawIngested):
+                    region = observing.observe(event)
             except BadMessageError as error:
-                raw = None
+                event = None
                 self._dead_letters.append(
                     DeadLetter(reason=error.reason, detail=error.detail, instrument=error.instrument, message=message)
                 )
@@ -253,8 +275,8 @@ class BatchBuilder:
             waiting.popleft()
             if message.timestamp_ms > reader.stream_time_ms:
                 self._advance_clock(reader, message.timestamp_ms, latest_ms)
-            if raw is not None:
-                self._events.append(new_event((message, reader.lease.offset_id, reader.stream_time_ms, raw, region)))
+            if event is not None:
+                self._events.append(new_event((message, reader.lease.offset_id, reader.stream_time_ms, event, region)))
             reader.next_offset = offset + 1
             reader.leader_epoch = message.leader_epoch
             reader.at_end = False
@@ -276,11 +298,3 @@ class BatchBuilder:
         if timestamp_ms > latest_ms:
             self._clamped += 1
         reader.stream_time_ms = max(reader.stream_time_ms, min(timestamp_ms, latest_ms))
-
-
-def _bytes_of(messages: Iterable[Message | None]) -> int:
-    return sum(len(m.key or b"") + len(m.value or b"") for m in messages if m is not None)
-
-
-def _offset_updates(readers: Sequence[PartitionReader]) -> tuple[OffsetUpdate, ...]:
-    return tuple(each.offset_update for each in sorted(readers, key=lambda each: each.lease.offset_id))

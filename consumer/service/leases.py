@@ -12,6 +12,11 @@ from typing import NamedTuple, Protocol
 from consumer.errors import TransientError
 from consumer.model import LogPartition, PartitionId, StoredPosition
 
+_DEATHS = 2
+"""After so many leases by which the position did not move, its next messages may be what processes die of."""
+_CAREFUL_MESSAGES = 2_000
+"""So many of them: two batches of the usual size, the one that is written and the one that is gathered."""
+
 
 class PartitionLease(NamedTuple):
     """A partition that this replica owns: the row of its position, and where reading starts."""
@@ -33,6 +38,8 @@ class PartitionLease(NamedTuple):
     """Of the last message that was read, where it is known."""
     dead_letters_until: int | None = None
     """The last offset, from the start on, that has an open dead letter: it is read again."""
+    careful_until: int = 0
+    """Messages below this offset are tried in a child process first; see `consumer.service.trials`."""
 
 
 class Refusal(NamedTuple):
@@ -182,6 +189,7 @@ def _acquire(
         (topic.cluster_id, topic.topic_id),
         position.leader_epoch,
         position.dead_letters_until,
+        min(high, start + _CAREFUL_MESSAGES) if position.claims > _DEATHS else 0,
     )
 
 

@@ -7,7 +7,7 @@ Delivery: the rows, dead letters and positions of a batch are one transaction, f
 `apply_batch` for its steps, `partitions` and `lease_holder` for how a partition becomes readable.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 
@@ -27,6 +27,7 @@ from consumer.service.reporter import LoopState, Reporter
 from consumer.service.runtime import Runtime
 from consumer.service.source import Source
 from consumer.service.ticks import TickScheduler
+from consumer.service.trials import TrialChild, Trials
 from consumer.service.writer import StoppedError, Writer, Written
 
 _FULL_WAIT_S = 0.05
@@ -51,6 +52,8 @@ class ConsumerLoop:
         Clocks and threads.
     prepare
         Run once by the writer before any lease is asked for: it checks the schema.
+    trial_child
+        Where messages are tried that may have ended processes.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ConsumerLoop:
         *,
         runtime: Runtime,
         prepare: Callable[[], None],
+        trial_child: TrialChild,
     ) -> None:
         self._writer = writer
         self._prepare: Callable[[], None] | None = prepare
@@ -98,6 +102,7 @@ class ConsumerLoop:
             start_at_end=settings.kafka.start == "latest",
             session_timeout_s=settings.kafka.session_timeout_s,
         )
+        self._trials = Trials(trial_child, builder, writer, self._leases, runtime, count=self._count_tried)
 
     def run(self) -> None:
         """Turn until `stop`, then leave the group.
@@ -201,6 +206,7 @@ class ConsumerLoop:
         # Leases and ticks are rare, and come first: a partition with a backlog must not hold up the others for hours.
         return (
             self._leases.acquire_due(now_s)
+            or self._trials.next(now_s)
             or self._write_tick(now_s)
             or self._write_batch(now_s)
             or self._check_leases(now_s)
@@ -256,6 +262,10 @@ class ConsumerLoop:
             self._source.mirror({u.partition: u.next_offset for u in updates if u.next_offset is not None})
             self._ticks.committed(each.batch, each.result)
             self._reporter.committed(each.batch, each.result, self._source.high_watermark)
+
+    def _count_tried(self, transactions: Sequence[Written]) -> None:
+        self._breaker.wrote(messages=sum(len(each.batch.events) for each in transactions), bad=0)
+        self._count(transactions)
 
     def _take_answer(self) -> None:
         pending = self._pending

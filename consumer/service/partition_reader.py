@@ -1,5 +1,6 @@
 """What is read of one partition: where the next batch starts, and how far the one that is gathered goes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consumer.model import OffsetUpdate
@@ -18,6 +19,22 @@ class PartitionReader:
     leader_epoch: int | None = None
     """Of the last message that was read."""
     at_end: bool = False
+    trusted_until: int = 0
+    """Messages below this offset were tried, and are read here."""
+
+    @property
+    def trial(self) -> PartitionLease:
+        """The lease of a child process that goes on from here."""
+        return self.lease._replace(
+            next_offset=self.expected,
+            stream_time_ms=self.stream_time_ms,
+            leader_epoch=self.leader_epoch,
+            careful_until=0,
+        )
+
+    def is_untried(self, offset: int) -> bool:
+        """Whether a message is to be tried before it is read here."""
+        return self.trusted_until <= offset < self.lease.careful_until
 
     @property
     def rereads(self) -> bool:
@@ -36,3 +53,8 @@ class PartitionReader:
             self.stream_time_ms,
             self.leader_epoch,
         )
+
+
+def offset_updates(readers: Sequence[PartitionReader]) -> tuple[OffsetUpdate, ...]:
+    """Return the fence of partitions, in the order of their rows."""
+    return tuple(each.offset_update for each in sorted(readers, key=lambda each: each.lease.offset_id))

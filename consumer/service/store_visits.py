@@ -23,8 +23,9 @@ from consumer.domain.open_groups import Closing, Member, OpenGroups, group_of_me
 from consumer.domain.visit_records import make_records
 from consumer.errors import DataRefusedError, DeadLetterReason, GroupError
 from consumer.events.visit_defined import Announce, RemovedVisit, outbox_rows, removal_rows
+from consumer.grouping import on_sky
 from consumer.model import CloseReason, DeadLetter, GroupKey, RawRegion, SkipReason, VisitRecords, VisitRegions
-from consumer.regions import compute_each
+from consumer.regions import MOST_MERGED, compute_each
 from consumer.service.region_prefetch import Prefetched, prefetched_regions
 from consumer.service.tables import VisitTables
 
@@ -119,7 +120,7 @@ def _refused_before(
     if not refused:
         return []
     closed = refused - {group.key for group in tables.open_groups(refused)}
-    members = _members(tables, rules, closed)
+    members = group_members(tables, rules, closed)
     tables.delete_groups(closed)
     diff = outcome.diff
     diff.refused_by = {pair for pair in diff.refused_by if pair[0] not in closed}
@@ -141,12 +142,13 @@ def _refused_before(
     ]
 
 
-def _members(
+def group_members(
     tables: VisitTables, rules: Mapping[str, Instrument], groups: Collection[GroupKey]
 ) -> dict[GroupKey, list[Member]]:
+    """Read all stored members of groups, and whether they have arrived."""
     members: dict[GroupKey, list[Member]] = {key: [] for key in groups}
     for known in tables.group_members(groups) if groups else ():
-        members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known.detectors)))
+        members[known.group].append(Member(known.record, rules[known.group.instrument].arrived(known)))
     return members
 
 
@@ -154,7 +156,7 @@ def _owners(tables: VisitTables, rules: Mapping[str, Instrument], refused: Colle
     """Return the groups that have the visit ids and names which refused groups want."""
     if not refused:
         return set()
-    closings = [group_of_members(key, each) for key, each in _members(tables, rules, refused).items()]
+    closings = [group_of_members(key, each) for key, each in group_members(tables, rules, refused).items()]
     wanted = define(closings, [], rules, _raws_of(tables, closings, rules)).candidates
     named = [(c.definition.instrument, c.definition.id, c.definition.name) for c in wanted]
     return {each.group for each in tables.lock_visits(named, ())} if named else set()
@@ -283,6 +285,6 @@ def _raws_of(
         ExposureKey(e.instrument, e.id)
         for group in (closing.group for closing in closings)
         if rules[group.key.instrument].algorithm.needs_headers
-        for e in group.exposures
+        for e in on_sky(group)[:MOST_MERGED]
     }
     return tables.raw_regions(wanted) if wanted else {}

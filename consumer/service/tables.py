@@ -65,6 +65,9 @@ class Tables(VisitTables, Protocol):
     def insert_raw_regions(self, regions: Iterable[RawRegion]) -> None:
         """Store what raws' own WCS said, where nothing newer is stored."""
 
+    def few_group_members(self, keys: Collection[GroupKey], most: int) -> tuple[list[KnownExposure], set[GroupKey]]:
+        """Read the stored exposures of groups that have at most so many, and return which have more."""
+
     def lock_due_groups(
         self,
         stream_times_ms: Mapping[int, int],

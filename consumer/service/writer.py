@@ -161,12 +161,12 @@ class Writer:
         except DataRefusedError:
             if not batch.events:
                 raise FatalError(f"a batch without events is refused: {error.detail}") from error
-        raw, message = batch.events[0].raw, batch.events[0].message
+        exposure, message = batch.events[0].ingested.exposure, batch.events[0].message
         letter = DeadLetter(
             reason=DeadLetterReason.REFUSED_BY_DATABASE,
             detail=error.detail,
-            instrument=raw.exposure.instrument,
-            exposure=raw.exposure.id,
+            instrument=exposure.instrument,
+            exposure=exposure.id,
             message=message,
         )
         refused = replace(batch, events=(), dead_letters=(*batch.dead_letters, letter))

@@ -91,6 +91,8 @@ class SimulationSettings:
     """Part of the exposures whose record is corrected a minute later, with all raws announced again."""
     bad_messages: float = 0.0
     """Messages that no consumer can use, in parts of the good ones."""
+    exposure_events: float = 0.0
+    """Part of the exposures that are announced by one event each, instead of one for each raw."""
 
     def __post_init__(self) -> None:
         if self.instrument not in INSTRUMENTS:
@@ -99,7 +101,7 @@ class SimulationSettings:
             observing_day("day_obs", self.day_obs)
         except BadMessageError as error:
             raise ConfigurationError(error.detail) from error
-        parts = ("calibrations", "closed_dome", "snaps", "duplicates", "corrections", "bad_messages")
+        parts = ("calibrations", "closed_dome", "snaps", "duplicates", "corrections", "bad_messages", "exposure_events")
         ranges = dict.fromkeys(parts, (0.0, 1.0)) | {
             "exposures": (0, 10_000_000),
             "exposure_s": (0.1, 3600.0),

@@ -9,9 +9,10 @@ from heapq import heappop, heappush
 import numpy as np
 
 from consumer.events import RAW_INGESTED, encode, encode_confluent, encode_record, record_of
-from consumer.model import Exposure, RawIngested
+from consumer.model import Exposure, ExposureIngested, RawIngested
 from consumer.simulation.exposures import TAI_MINUS_UTC_S, simulate_exposures
 from consumer.simulation.settings import SimulationSettings
+from consumer.simulation.sky import Floats
 
 _READOUT_S = 2.4
 _CORRECTED_AFTER_S = 60.0
@@ -44,6 +45,8 @@ class SimulatedRaw:
     """Number of its exposure in the stream: 0, 1, ..."""
     spoilt: Corruption | None = None
     """None for a good message. Bad ones come on top of the good ones, so they cost no exposure anything."""
+    whole: ExposureIngested | None = None
+    """Event of the exposure with all its raws, which is sent in the place of `raw`; None for an event of the raw."""
 
 
 def simulate_night(settings: SimulationSettings) -> Iterator[SimulatedRaw]:
@@ -80,10 +83,41 @@ def _announce(
     count = settings.detectors or settings.camera.detectors
     after_s = ((exposure.timespan_end or 0) - origin_ns) / 1e9 + _READOUT_S
     at_s = after_s + settings.disorder_s * random.random(count)
+    # Without such events no number is drawn, so that a seed gives the night that it always gave.
+    whole = bool(settings.exposure_events) and random.random() < settings.exposure_events
+    for one in _good(settings, exposure, ordinal, origin_ns, at_s, whole=whole):
+        yield one
+        # One number decides all of a message's trouble; most have none.
+        trouble = random.random()
+        if trouble < settings.duplicates:
+            yield replace(one, at_s=one.at_s + random.random() * _DUPLICATED_WITHIN_S)
+        if trouble > 1.0 - settings.bad_messages:
+            kind = tuple(Corruption)[int(random.integers(len(Corruption)))]
+            yield replace(one, at_s=one.at_s + random.random(), spoilt=kind, whole=None)
+    if random.random() < settings.corrections:
+        corrected = replace(exposure, record_version=1, science_program=f"{exposure.science_program}-corrected")
+        yield from _good(settings, corrected, ordinal, origin_ns, at_s + _CORRECTED_AFTER_S, whole=whole)
+
+
+def _good(
+    settings: SimulationSettings, exposure: Exposure, ordinal: int, origin_ns: int, at_s: Floats, *, whole: bool
+) -> Iterator[SimulatedRaw]:
+    """Return one message for each raw, or one for all of them once the last is there."""
     origin_us = origin_ns // 1000 - TAI_MINUS_UTC_S * 1_000_000
     key = f"{exposure.instrument}/{exposure.group}"
     folder = f"s3://raws/{exposure.instrument}/{exposure.day_obs}/{exposure.obs_id}/{exposure.obs_id}"
     width, height = settings.camera.naxis
+    event = None
+    if whole:
+        at_s = at_s.max(keepdims=True)
+        all_of_them = frozenset(range(settings.detectors or settings.camera.detectors))
+        event = ExposureIngested(
+            exposure=exposure,
+            detectors=all_of_them,
+            expected_detectors=all_of_them,
+            uri=folder,
+            ingested_at=origin_us + int(at_s[0] * 1e6),
+        )
     for detector, due_s in enumerate(at_s.tolist()):
         raw = RawIngested(
             exposure=exposure,
@@ -93,26 +127,7 @@ def _announce(
             naxis1=width,
             naxis2=height,
         )
-        yield SimulatedRaw(raw, key, due_s, ordinal)
-        # One number decides all of a raw's trouble; most raws have none.
-        trouble = random.random()
-        if trouble < settings.duplicates:
-            yield SimulatedRaw(raw, key, due_s + random.random() * _DUPLICATED_WITHIN_S, ordinal)
-        if trouble > 1.0 - settings.bad_messages:
-            kind = tuple(Corruption)[int(random.integers(len(Corruption)))]
-            yield SimulatedRaw(raw, key, due_s + random.random(), ordinal, kind)
-    if random.random() < settings.corrections:
-        corrected = replace(exposure, record_version=1, science_program=f"{exposure.science_program}-corrected")
-        for detector, due_s in enumerate((at_s + _CORRECTED_AFTER_S).tolist()):
-            again = RawIngested(
-                exposure=corrected,
-                detector=detector,
-                uri=f"{folder}_{detector:03d}.fits",
-                ingested_at=origin_us + int(due_s * 1e6),
-                naxis1=width,
-                naxis2=height,
-            )
-            yield SimulatedRaw(again, key, due_s, ordinal)
+        yield SimulatedRaw(raw, key, due_s, ordinal, whole=event)
 
 
 def message_value(simulated: SimulatedRaw, schema_id: int | None = None) -> bytes:
@@ -121,10 +136,13 @@ def message_value(simulated: SimulatedRaw, schema_id: int | None = None) -> byte
     Parameters
     ----------
     simulated
-        The raw, and what is wrong with its message.
+        The raw or the exposure, and what is wrong with its message.
     schema_id
-        For Confluent framing, the id of our schema in the registry; None is Avro single-object encoding.
+        For Confluent framing, the id of our schema of raws in the registry; None is Avro single-object encoding, which
+        events of exposures always have.
     """
+    if simulated.whole is not None:
+        return encode(simulated.whole)
     good = encode(simulated.raw) if schema_id is None else encode_confluent(simulated.raw, schema_id)
     return good if simulated.spoilt is None else _SPOILERS[simulated.spoilt](simulated.raw, good)
 

@@ -37,15 +37,22 @@ def night_board() -> Board:
     )
 
 
-def _count(title: str, why: str, block: str, steps: Steps = PLAIN, unit: str = "short") -> PanelBuilder:
-    return number(title, why, SqlQuery(SQL[block]), steps=steps, unit=unit)
+def _count(title: str, why: str, block: str, steps: Steps = PLAIN, *, width: int = 3) -> PanelBuilder:
+    return number(title, why, SqlQuery(SQL[block]), steps=steps, width=width)
 
 
 def _counts() -> list[PanelBuilder]:
     return [
-        _count("Visits", "Visits of the night.", "visits"),
-        _count("Exposures", "Exposures announced, on sky or not.", "exposures"),
-        _count("Raws", "Raws announced: detectors that arrived, over all exposures.", "raws"),
+        _count("Visits", "Visits of the night.", "visits", width=4),
+        _count("Exposures", "Exposures announced, on sky or not.", "exposures", width=4),
+        _count("Raws", "Raws announced: detectors that arrived, over all exposures.", "raws", width=4),
+        _count(
+            "Missing raws",
+            "Raws that are expected and have not arrived, those on their way included; 0 where no event says what is "
+            "expected.",
+            "missing_raws",
+            _WARN_ABOVE_ZERO,
+        ),
         _count(
             "Incomplete visits",
             "Visits of groups that closed without all their exposures.",
@@ -103,6 +110,12 @@ def _completeness() -> list[PanelBuilder]:
             "Visits of incomplete groups",
             "Visits of groups that closed without all their exposures.",
             SqlQuery(SQL["incomplete_visits"]),
+        ),
+        listing(
+            "Exposures with missing raws",
+            "Which detectors are missing of those that are expected, where events say so (expected_detectors).",
+            SqlQuery(SQL["exposures_with_missing_raws"]),
+            width=24,
         ),
         listing(
             "Exposures without all raws",

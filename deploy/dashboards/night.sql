@@ -24,6 +24,28 @@ SELECT coalesce(sum(upper(arrived) - lower(arrived)), 0) AS raws
 FROM ${schema:raw}.exposure, LATERAL unnest(detectors) AS arrived
 WHERE day_obs = nullif('${night:raw}', '')::integer AND instrument = ANY (string_to_array('${instrument:csv}', ','));
 
+-- name: missing_raws
+-- Raws that are expected and have not arrived; exposures whose raws nobody has said to expect do not count.
+SELECT count(*) AS missing_raws FROM ${schema:raw}.missing_raw
+WHERE day_obs = nullif('${night:raw}', '')::integer AND instrument = ANY (string_to_array('${instrument:csv}', ','));
+
+-- name: exposures_with_missing_raws
+-- Which detectors are missing of which exposure, the latest first.
+SELECT exposure.instrument, exposure.id::text AS exposure, exposure.obs_id, exposure.target_name AS target,
+    (SELECT sum(upper(part) - lower(part)) FROM unnest(exposure.expected_detectors) AS part) AS expected, lacks.missing,
+    lacks.detectors AS "missing detectors", exposure.updated_at AS "last change"
+FROM ${schema:raw}.exposure
+    CROSS JOIN LATERAL (
+        SELECT sum(upper(part) - lower(part)) AS missing, string_agg(
+                CASE WHEN upper(part) = lower(part) + 1 THEN lower(part)::text ELSE lower(part) || '-' || upper(part) - 1 END,
+                ', ' ORDER BY part
+            ) AS detectors
+        FROM unnest(exposure.expected_detectors - exposure.detectors) AS part
+    ) AS lacks
+WHERE lacks.missing > 0 AND exposure.day_obs = nullif('${night:raw}', '')::integer
+    AND exposure.instrument = ANY (string_to_array('${instrument:csv}', ','))
+ORDER BY exposure.id DESC LIMIT 200;
+
 -- name: incomplete_count
 SELECT count(*) AS incomplete FROM ${schema:raw}.visit
 WHERE complete IS FALSE AND day_obs = nullif('${night:raw}', '')::integer

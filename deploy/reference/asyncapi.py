@@ -23,7 +23,8 @@ ANNOUNCE_TOPIC = "visit-defined"
 _HEAD = "# Written by `python -m deploy.reference.asyncapi` from *.avsc; do not edit.\n"
 
 _DESCRIPTION = (
-    "The visit consumer reads raw-ingested events and defines visits from them. It announces each revision of a visit. "
+    "The visit consumer reads events of raws and of whole exposures, and defines visits from them. Both kinds may "
+    "share a topic. It announces each revision of a visit. "
     "Messages are Avro, in one of two wire forms that the first byte tells apart: 0x00, the id of the writer's schema "
     "in a Confluent schema registry (4 bytes, big endian), then the datum; or 0xC3 0x01, the writer schema's "
     "CRC-64-AVRO fingerprint (8 bytes, little endian), then the datum (Avro single-object encoding). Announcements use "
@@ -42,13 +43,18 @@ _DELIVERY = {
     ),
 }
 
+_BY_GROUP = (
+    "instrument/group as UTF-8, so that a group's events share a partition. Speed depends on it; correctness does not."
+)
 _KEYS = {
-    "raw_ingested": (
-        "instrument/group as UTF-8, so that a group's raws share a partition. "
-        "Speed depends on it; correctness does not."
-    ),
+    "raw_ingested": _BY_GROUP,
+    "exposure_ingested": _BY_GROUP,
     "visit_defined": "instrument/visit as UTF-8, so that a visit's revisions share a partition.",
 }
+
+
+_CHANNELS = {"raw_ingested": ("raw_ingested", "exposure_ingested"), "visit_defined": ("visit_defined",)}
+"""The schemas of each topic's messages."""
 
 
 def asyncapi_document() -> dict[str, Any]:
@@ -60,8 +66,7 @@ def asyncapi_document() -> dict[str, Any]:
         When a schema is missing from package and checkout.
     """
     settings = KafkaSettings(bootstrap_servers="unused")
-    names = ("raw_ingested", "visit_defined")
-    addresses = dict(zip(names, (settings.topics[0], ANNOUNCE_TOPIC), strict=True))
+    addresses = dict(zip(_CHANNELS, (settings.topics[0], ANNOUNCE_TOPIC), strict=True))
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -71,19 +76,21 @@ def asyncapi_document() -> dict[str, Any]:
             "license": {"name": "BSD-3-Clause"},
         },
         "defaultContentType": "application/avro",
-        "channels": {name: _channel(name, addresses[name]) for name in names},
+        "channels": {name: _channel(name, addresses[name]) for name in _CHANNELS},
         "operations": {
             "receiveRawIngested": _operation(
                 "receive",
                 "raw_ingested",
-                "Define visits from raws as they are ingested.",
+                "Define visits from raws and exposures as they are ingested.",
                 {"groupId": {"type": "string", "default": settings.group}, "bindingVersion": "0.5.0"},
             ),
             "sendVisitDefined": _operation(
                 "send", "visit_defined", "Announce each revision of a visit.", {"bindingVersion": "0.5.0"}
             ),
         },
-        "components": {"messages": {_message_name(name): _message(name) for name in names}},
+        "components": {
+            "messages": {_message_name(name): _message(name) for each in _CHANNELS.values() for name in each}
+        },
     }
 
 
@@ -102,11 +109,11 @@ def _message_name(name: str) -> str:
 
 
 def _channel(name: str, address: str) -> dict[str, Any]:
-    message = _message_name(name)
+    messages = [_message_name(each) for each in _CHANNELS[name]]
     return {
         "address": address,
         "description": _DELIVERY[name],
-        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
+        "messages": {message: {"$ref": f"#/components/messages/{message}"} for message in messages},
         "bindings": {"kafka": {"topic": address, "bindingVersion": "0.5.0"}},
     }
 
@@ -116,7 +123,7 @@ def _operation(action: str, name: str, summary: str, kafka: dict[str, Any]) -> d
         "action": action,
         "summary": summary,
         "channel": {"$ref": f"#/channels/{name}"},
-        "messages": [{"$ref": f"#/channels/{name}/messages/{_message_name(name)}"}],
+        "messages": [{"$ref": f"#/channels/{name}/messages/{_message_name(each)}"} for each in _CHANNELS[name]],
         "bindings": {"kafka": kafka},
     }
 

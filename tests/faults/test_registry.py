@@ -1,5 +1,6 @@
-"""The schema registry is away: events wait, the group is kept, nothing becomes a dead letter."""
+"""The schema registry is away, or does not know an id: what needs it waits, or is a dead letter, and nothing else."""
 
+import json
 import time
 
 import pytest
@@ -11,7 +12,7 @@ from tests.support.exposures import exposure
 from tests.support.proxy import Proxy
 from tests.support.registry import StubRegistry, register
 from tests.support.service import Wire
-from tests.support.tables import snapshot
+from tests.support.tables import snapshot, stored_positions
 
 pytestmark = pytest.mark.kafka
 
@@ -46,3 +47,37 @@ def test_registry_away_for_more_than_a_batch_of_events(scene: Scene) -> None:
             scene.judge(replica)
             assert len(snapshot(scene.dsn)["visit"]) == 32
             assert len(replica.lines("partition claimed")) == 4
+
+
+def test_registry_that_knows_some_ids_and_is_busy_with_another(scene: Scene) -> None:
+    """Ids that it does not know are dead letters; only the partition whose schema cannot be had now waits for it."""
+    with StubRegistry() as registry:
+        known = register(registry, "raw-ingested-value", schema_text("raw_ingested"))
+        other = register(registry, "other", json.dumps(json.loads(schema_text("raw_ingested")) | {"doc": "reworded"}))
+        registry.busy.add(other)
+        ids = {0: (known, 4711, known, 2**32 - 5), 1: (other,), 3: (known,)}
+        framed = [
+            Wire(
+                encode_confluent(RawIngested(exposure=exposure(100 * p + n, instrument="LSSTCam"), detector=1), each),
+                partition=p,
+            )
+            for p, some in ids.items()
+            for n in range(40)
+            for each in [some[n % len(some)]]
+        ]
+        scene.produce([*framed, *(each._replace(partition=2) for each in night(901, 910))])
+        replica = scene.replica(registry={"url": registry.url, "timeout_s": 1}, batch={"max_messages": 50})
+        with replica:
+            scene.until(replica, 40 + 40 + 200)
+            replica.wait_for_line("the schema registry is unavailable, events wait")
+            assert stored_positions(scene.dsn)[1] == 0
+            registry.busy.clear()
+            scene.harmed()
+            scene.judge(replica, dead_letters=20)
+        assert {row[0] for row in _reasons(scene)} == {"unknown_schema_id"}
+        assert not replica.lines("partitions lost")
+
+
+def _reasons(scene: Scene) -> list[tuple[str]]:
+    with scene.connect() as connection:
+        return connection.execute("SELECT reason FROM visits.dead_letter").fetchall()

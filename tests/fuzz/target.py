@@ -4,16 +4,24 @@ import json
 from typing import Any
 
 from consumer.errors import BadMessageError
-from consumer.events import RAW_INGESTED, Decoder, WriterSchema, encode, parse_writer_schema, schema_text
-from consumer.model import Exposure, RawIngested
+from consumer.events import (
+    EXPOSURE_INGESTED,
+    RAW_INGESTED,
+    Decoder,
+    WriterSchema,
+    encode,
+    parse_writer_schema,
+    schema_text,
+)
+from consumer.model import Exposure, ExposureIngested, RawIngested
 
 MAX_DETAIL = 400
 MAX_MESSAGE_BYTES = 65_536
 """Smaller than the product's bound, so that the fuzzer finds it."""
 
 
-def _schema_with(*added: dict[str, Any]) -> WriterSchema:
-    schema = json.loads(schema_text("raw_ingested"))
+def _schema_with(*added: dict[str, Any], of: str = "raw_ingested") -> WriterSchema:
+    schema = json.loads(schema_text(of))
     schema["fields"] = [*added, *reversed(schema["fields"])]
     return parse_writer_schema(json.dumps(schema))
 
@@ -31,8 +39,10 @@ OTHER_SCHEMAS = (
     _schema_with({"name": "extra", "type": {"type": "array", "items": _INNER}}),
     _schema_with({"name": "extra", "type": {"type": "map", "values": ["null", "bytes", "double"]}}),
     _schema_with(),
+    EXPOSURE_INGESTED,
+    _schema_with({"name": "extra", "type": {"type": "array", "items": _INNER}}, of="exposure_ingested"),
 )
-"""Writer schemas that are not ours: their fields must be skipped, reordered and resolved."""
+"""Writer schemas besides that of raws: their fields must be skipped, reordered and resolved."""
 HEADERS = (RAW_INGESTED.single_object_header, *(schema.single_object_header for schema in OTHER_SCHEMAS))
 
 KNOWN = RawIngested(
@@ -47,6 +57,15 @@ KNOWN = RawIngested(
     detector=0, uri="s3://raws/a.fits", ingested_at=1649213960000000, naxis1=4072, naxis2=4000,
 )  # fmt: skip  # a line a field would be a page
 KNOWN_VALUE = encode(KNOWN)
+KNOWN_EXPOSURE_VALUE = encode(
+    ExposureIngested(
+        exposure=KNOWN.exposure,
+        detectors=frozenset({0, 1, 2, 94}),
+        expected_detectors=frozenset(range(205)),
+        uri="s3://raws/",
+        ingested_at=1649213960000000,
+    )
+)
 
 
 class _Registry:
@@ -82,7 +101,7 @@ def check(data: bytes) -> None:
         FAST.decode(KNOWN_VALUE)
         fast, plain = _outcome(FAST, value), _outcome(PLAIN, value)
         assert fast == plain, (fast, plain)
-        if isinstance(plain, RawIngested):
+        if isinstance(plain, RawIngested | ExposureIngested):
             assert PLAIN.decode(encode(plain)) == plain
     try:
         parse_writer_schema(data.decode("latin-1"))

@@ -47,6 +47,9 @@ def test_the_events_are_encoded_and_decoded() -> None:
     names: dict[str, object] = {}
     exec(example(INTERFACES, "events"), names)  # noqa: S102 -- the document's own text
     assert isinstance(names["value"], bytes)
+    names.clear()
+    exec(example(INTERFACES, "exposure events"), names)  # noqa: S102 -- the same
+    assert names["taken"] != names["stored"]
 
 
 def test_the_event_of_the_readme_becomes_a_visit_by_the_task() -> None:

@@ -108,6 +108,7 @@ def test_the_service_runs_as_the_writer_and_the_boards_as_the_reader(server: Pos
             names = tables(reader)
             assert len(names) > 10
             reader.execute("SELECT * FROM visits.obscore")
+            reader.execute("SELECT * FROM visits.missing_raw")
             for name in names:
                 table = sql.Identifier(name)
                 reader.execute(sql.SQL("SELECT * FROM visits.{} LIMIT 1").format(table))

@@ -7,7 +7,7 @@ from consumer.errors import BadMessageError, ConfigurationError, TransientError
 from consumer.events import Decoder
 from consumer.kafka.mock_cluster import EmbeddedBroker
 from consumer.kafka.night_producer import Pace, produce_night
-from consumer.model import RawIngested
+from consumer.model import Ingested
 from consumer.simulation import SimulationSettings, simulate_night
 
 NIGHT = SimulationSettings(instrument="LSSTComCam", exposures=40, duplicates=0.1, bad_messages=0.02, seed=5)
@@ -37,7 +37,7 @@ def read_all(bootstrap: str, topic: str, count: int) -> list[tuple[int, str, byt
     return found
 
 
-def decoded_or_none(decoder: Decoder, value: bytes) -> RawIngested | None:
+def decoded_or_none(decoder: Decoder, value: bytes) -> Ingested | None:
     try:
         return decoder.decode(value)
     except BadMessageError:

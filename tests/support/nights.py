@@ -19,7 +19,7 @@ from consumer.domain import Instrument
 from consumer.errors import TransientError
 from consumer.events import Decoder, encode
 from consumer.events.visit_defined import Announce
-from consumer.model import CloseReason, Exposure, LogPartition, Message, PartitionId, RawIngested
+from consumer.model import CloseReason, Exposure, Ingested, LogPartition, Message, PartitionId, RawIngested
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.migrate import migrate, store_visit_systems
@@ -56,7 +56,7 @@ class NightLog:
         """Make an empty topic."""
         return cls({PartitionId(TOPIC, number): [] for number in range(n_partitions)})
 
-    def append(self, raw: RawIngested | bytes, *, partition: int = 0, at_ms: int) -> None:
+    def append(self, raw: Ingested | bytes, *, partition: int = 0, at_ms: int) -> None:
         """Append an event, or bytes that are none."""
         where = PartitionId(TOPIC, partition)
         messages = self.partitions[where]
@@ -225,9 +225,9 @@ class Course:
 
 
 def feed(
-    dsn: str, rules: Rules, raws: Sequence[RawIngested], course: Course, *, spacing_ms: int = 1_000
+    dsn: str, rules: Rules, raws: Sequence[Ingested], course: Course, *, spacing_ms: int = 1_000
 ) -> list[tuple[str, CloseReason]]:
-    """Read raws in the given order, scattered over partitions and cut into batches at random; then close everything.
+    """Read events in the given order, scattered over partitions and cut into batches at random; then close everything.
 
     Parameters
     ----------

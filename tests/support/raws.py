@@ -1,11 +1,20 @@
-"""Raw-ingested events for tests, as objects and as bytes."""
+"""Events of raws and of exposures for tests, as objects and as bytes."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from consumer.errors import BadMessageError
-from consumer.events import RAW_INGESTED, Decoder, encode_record, parse_writer_schema, record_of, schema_text
-from consumer.model import Exposure, RawIngested
+from consumer.events import (
+    EXPOSURE_INGESTED,
+    RAW_INGESTED,
+    Decoder,
+    encode_record,
+    parse_writer_schema,
+    record_of,
+    schema_text,
+)
+from consumer.model import Exposure, ExposureIngested, Ingested, RawIngested
 from tests.support.exposures import exposure
 
 INGESTED_AT_US = 1_793_577_700_123_456
@@ -24,14 +33,31 @@ def raw_of(one: Exposure | None = None, detector: int = 94, /, **changes: Any) -
     return RawIngested(exposure=one, detector=detector, **(values | changes))
 
 
-def encode_changed(raw: RawIngested, /, **changes: Any) -> bytes:
+def exposure_event(
+    one: Exposure | None = None,
+    detectors: Collection[int] | None = None,
+    expected: Collection[int] | None = None,
+    /,
+    **changes: Any,
+) -> ExposureIngested:
+    """Make the event of a whole exposure."""
+    return ExposureIngested(
+        exposure=one or exposure(),
+        detectors=None if detectors is None else frozenset(detectors),
+        expected_detectors=None if expected is None else frozenset(expected),
+        **changes,
+    )
+
+
+def encode_changed(event: Ingested, /, **changes: Any) -> bytes:
     """Encode an event with some of its fields, by their names in the schema, changed to what no `Exposure` may be."""
-    return encode_record(record_of(raw) | changes, RAW_INGESTED)
+    schema = RAW_INGESTED if isinstance(event, RawIngested) else EXPOSURE_INGESTED
+    return encode_record(record_of(event) | changes, schema)
 
 
-def own_schema() -> dict[str, Any]:
-    """Load the schema of raw-ingested events, to derive other versions from."""
-    schema: dict[str, Any] = json.loads(schema_text("raw_ingested"))
+def own_schema(name: str = "raw_ingested") -> dict[str, Any]:
+    """Load a schema of events, to derive other versions from."""
+    schema: dict[str, Any] = json.loads(schema_text(name))
     return schema
 
 
@@ -40,7 +66,7 @@ def encode_with(schema: dict[str, Any], record: dict[str, Any]) -> bytes:
     return encode_record(record, parse_writer_schema(json.dumps(schema)))
 
 
-def outcome(decoder: Decoder, value: bytes | None) -> RawIngested | tuple[str, str | None]:
+def outcome(decoder: Decoder, value: bytes | None) -> Ingested | tuple[str, str | None]:
     """Decode, and give the event, or the reason and the instrument of its refusal."""
     try:
         return decoder.decode(value)

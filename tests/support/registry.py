@@ -128,6 +128,8 @@ class StubRegistry:
     def __init__(self) -> None:
         self._port = free_port()
         self._server: http.server.ThreadingHTTPServer | None = None
+        self.busy: set[int] = set()
+        """Ids that are answered with 503."""
 
     @property
     def url(self) -> str:
@@ -136,7 +138,7 @@ class StubRegistry:
 
     def start(self) -> None:
         """Listen, without any schema."""
-        handler = type("Handler", (_StubHandler,), {"schemas": [], "lock": threading.Lock()})
+        handler = type("Handler", (_StubHandler,), {"schemas": [], "lock": threading.Lock(), "busy": self.busy})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self._port), handler)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -164,6 +166,7 @@ class _StubHandler(http.server.BaseHTTPRequestHandler):
 
     schemas: ClassVar[list[str]]
     lock: ClassVar[threading.Lock]
+    busy: ClassVar[set[int]]
 
     def do_POST(self) -> None:
         """``POST /subjects/{subject}/versions`` registers, ``POST /subjects/{subject}`` asks what is registered."""
@@ -183,7 +186,9 @@ class _StubHandler(http.server.BaseHTTPRequestHandler):
         """``GET /schemas/ids/{id}``."""
         match = re.match(r"/schemas/ids/(\d+)", self.path)
         number = int(match[1]) if match else 0
-        if 1 <= number <= len(self.schemas):
+        if number in self.busy:
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error_code": 50003, "message": "busy"})
+        elif 1 <= number <= len(self.schemas):
             self._answer(HTTPStatus.OK, {"schema": self.schemas[number - 1]})
         else:
             self._answer(HTTPStatus.NOT_FOUND, {"error_code": 40403, "message": "Schema not found"})

@@ -257,6 +257,8 @@ class ScriptedSource:
 class _State:
     positions: dict[int, StoredPosition] = field(default_factory=dict)
     ids: dict[LogPartition, int] = field(default_factory=dict)
+    claimed: dict[int, int | None] = field(default_factory=dict)
+    """Where each position stood when it was claimed last."""
     exposures: dict[ExposureKey, KnownExposure] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
@@ -299,10 +301,13 @@ class MemoryStore:
         """Raise the epoch."""
         number = self.state.ids.setdefault(log, 10 + len(self.state.ids))
         known = self.state.positions.get(number, StoredPosition(number, 0, None, 0))
-        return self._put(known._replace(epoch=known.epoch + 1))
+        claims = known.claims + 1 if self.state.claimed.get(number) == known.next_offset is not None else 1
+        self.state.claimed[number] = known.next_offset
+        return self._put(known._replace(epoch=known.epoch + 1, claims=claims))
 
     def begin(self, position: StoredPosition, offset: int) -> StoredPosition:
         """Store where a partition starts."""
+        self.state.claimed[position.id] = offset
         return self._put(position._replace(next_offset=offset))
 
     def begin_topic(self, position: StoredPosition, log: LogPartition, ends: Mapping[int, int]) -> StoredPosition:

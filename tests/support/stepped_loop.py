@@ -1,23 +1,31 @@
 """The real loop, writer and reporter on a stepped runtime, a scripted source and a store in memory."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
 from consumer.config import Settings
+from consumer.errors import VisitConsumerError
 from consumer.events import Decoder, encode
+from consumer.isolation import ChildDiedError
 from consumer.metrics import Metrics
 from consumer.model import Message, PartitionId, RawIngested
 from consumer.service.batch import Batch
 from consumer.service.batch_builder import BatchBuilder
 from consumer.service.loop import ConsumerLoop
 from consumer.service.reporter import Reporter
+from consumer.service.trial_child import TrialRunner
+from consumer.service.trials import Trial, TrialResult
 from consumer.service.writer import Writer, Written
 from tests.support.exposures import exposure
 from tests.support.nights import rules_of
 from tests.support.service import settings_for
 from tests.support.stepped import START_S, MemoryStore, ScriptedSource, SteppedExecutor, SteppedRuntime
+
+Answer = TypeVar("Answer")
 
 TOPIC = "t"
 RULES = rules_of(
@@ -46,6 +54,43 @@ def good(number: int) -> bytes:
     return encode(RawIngested(exposure=exposure(number, can_see_sky=False), detector=0))
 
 
+def _new_builder() -> BatchBuilder:
+    return BatchBuilder(Decoder(), RULES, max_clock_skew_ms=60_000)
+
+
+class _AtOnce:
+    """A thread that has always worked off its calls."""
+
+    def submit(self, call: Callable[[], Answer]) -> Future[Answer]:
+        future: Future[Answer] = Future()
+        try:
+            future.set_result(call())
+        except VisitConsumerError as error:
+            future.set_exception(error)
+        return future
+
+    def end(self) -> None:
+        """Do nothing: there is no thread."""
+
+
+@dataclass(slots=True)
+class ScriptedTrials:
+    """The child process of a loop, without a process: it dies of the messages that are named."""
+
+    runner: TrialRunner
+    deaths: dict[bytes, int] = field(default_factory=dict)
+    """Signals by the value of the message that makes a child die."""
+    asked: list[Trial] = field(default_factory=list)
+
+    def ask(self, trial: Trial) -> TrialResult:
+        """Run the trial, or die."""
+        self.asked.append(trial)
+        for message in trial.messages:
+            if message.value in self.deaths:
+                raise ChildDiedError(self.deaths[message.value])
+        return self.runner.run(trial)
+
+
 @dataclass(slots=True)
 class SteppedLoop:
     """One replica whose every step the test takes."""
@@ -61,6 +106,7 @@ class SteppedLoop:
     metrics: Metrics = field(init=False)
     reporter: Reporter = field(init=False)
     builder: BatchBuilder = field(init=False)
+    trials: ScriptedTrials = field(init=False)
     loop: ConsumerLoop = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +115,7 @@ class SteppedLoop:
         self.source = ScriptedSource({partition(number): [] for number in range(self.n_partitions)})
         self.metrics = Metrics(CollectorRegistry(), instruments=RULES)
         self.reporter = Reporter(self.metrics, runtime, stalled_after_s=STALLED_AFTER_S)
-        self.builder = BatchBuilder(Decoder(), RULES, max_clock_skew_ms=60_000)
+        self.builder = _new_builder()
         writer = Writer(self.store, self.store, RULES, self.metrics, announce=None, retry_max_s=1.0, runtime=runtime)
         write = writer.write
 
@@ -78,6 +124,16 @@ class SteppedLoop:
             return write(batch)
 
         writer.write = noted  # type: ignore[method-assign] # a spy
+        child = Writer(
+            self.store,
+            self.store,
+            RULES,
+            Metrics(CollectorRegistry(), instruments=RULES),
+            announce=None,
+            retry_max_s=1.0,
+            runtime=replace(runtime, start_worker=lambda _: _AtOnce()),
+        )
+        self.trials = ScriptedTrials(TrialRunner(_new_builder, child))
         settings = Settings(
             **settings_for(
                 "nowhere:1",
@@ -97,6 +153,7 @@ class SteppedLoop:
             settings,
             runtime=runtime,
             prepare=lambda: self.prepared.append("schema"),
+            trial_child=self.trials,
         )
 
     @property

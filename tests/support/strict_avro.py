@@ -8,8 +8,8 @@ from typing import Any
 from consumer.events import schema_text
 
 
-def strict_fields(body: bytes) -> dict[str, Any]:  # noqa: C901 - one page, from the specification
-    """Read one event of our schema without framing; raises ValueError for what a strict reader refuses."""
+def strict_fields(body: bytes, schema: str = "raw_ingested") -> dict[str, Any]:  # noqa: C901 - one page, from the specification
+    """Read one event of a schema of ours without framing; raises ValueError for what a strict reader refuses."""
     rest = memoryview(body)
 
     def take(count: int) -> bytes:
@@ -40,7 +40,7 @@ def strict_fields(body: bytes) -> dict[str, Any]:  # noqa: C901 - one page, from
                 raise ValueError("no such branch")
             return value(kind[branch])
         if isinstance(kind, dict):
-            return value(kind["type"])
+            return array(kind["items"]) if kind["type"] == "array" else value(kind["type"])
         if kind == "boolean":
             (byte,) = take(1)
             if byte > 1:
@@ -56,7 +56,17 @@ def strict_fields(body: bytes) -> dict[str, Any]:  # noqa: C901 - one page, from
         }
         return readers[kind]()
 
-    fields = {each["name"]: value(each["type"]) for each in json.loads(schema_text("raw_ingested"))["fields"]}
+    def array(items: Any) -> list[Any]:
+        found: list[Any] = []
+        while count := integer(64):
+            length = integer(64) if count < 0 else None
+            before = len(rest)
+            found.extend(value(items) for _ in range(abs(count)))
+            if length is not None and before - len(rest) != length:
+                raise ValueError("a block of another length")
+        return found
+
+    fields = {each["name"]: value(each["type"]) for each in json.loads(schema_text(schema))["fields"]}
     if rest:
         raise ValueError("more bytes than the record has")
     return fields

@@ -17,7 +17,7 @@ from consumer.config import Settings
 from consumer.config.resolve import resolve_instruments
 from consumer.errors import BadMessageError
 from consumer.kafka.schema_registry import event_decoder
-from consumer.model import LogPartition, Message, PartitionId
+from consumer.model import LogPartition, Message, PartitionId, RawIngested
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database
 from consumer.postgres.migrate import store_visit_systems
@@ -35,7 +35,7 @@ TABLE_QUERIES = {
         SELECT instrument, id, obs_id, day_obs, "group", physical_filter, exposure_time, dark_time, observation_type,
             observation_reason, seq_num, seq_start, seq_end, target_name, science_program, tracking_ra, tracking_dec,
             sky_angle, azimuth, zenith_angle, has_simulated, can_see_sky, timespan_begin, timespan_end, group_size,
-            record_version, group_key, detectors::text
+            record_version, group_key, detectors::text, announced, expected_detectors::text, expected_version
         FROM visits.exposure ORDER BY instrument, id""",
     "visit": """
         SELECT instrument, id, day_obs, physical_filter, name, seq_num, exposure_time, target_name, observation_reason,
@@ -278,6 +278,8 @@ def assert_every_offset_is_explained(dsn: str, settings: Mapping[str, Any], logs
                 SELECT instrument, id, detector
                 FROM visits.exposure, unnest(detectors) AS span,
                     generate_series(lower(span), upper(span) - 1) AS detector
+                UNION ALL
+                SELECT instrument, id, NULL FROM visits.exposure WHERE announced
                 """
             )
         }
@@ -289,7 +291,9 @@ def assert_every_offset_is_explained(dsn: str, settings: Mapping[str, Any], logs
                 continue
             where = f"{each.partition.partition}/{each.offset}"
             try:
-                raw = decoder.decode(each.value)
+                event = decoder.decode(each.value)
             except BadMessageError as error:
                 raise AssertionError(f"offset {where} left no trace, though it is {error.reason}") from error
-            assert (raw.exposure.instrument, raw.exposure.id, raw.detector) in stored, f"offset {where} left no trace"
+            for detector in [event.detector] if isinstance(event, RawIngested) else [None, *(event.detectors or ())]:
+                key = (event.exposure.instrument, event.exposure.id, detector)
+                assert key in stored, f"offset {where} left no trace"

@@ -142,6 +142,25 @@ SELECT {exposure}
 FROM exposure
 WHERE (instrument, group_key) IN (SELECT * FROM unnest(%(instruments)s::text[], %(group_keys)s::text[]));
 
+-- name: few_group_members
+-- Of a group that has more than so many, one exposure stands for all: counting them, too, ends there.
+SELECT size.large, {exposure}
+FROM unnest(%(instruments)s::text[], %(group_keys)s::text[]) AS given (instrument, group_key)
+CROSS JOIN LATERAL (
+    SELECT EXISTS (
+        SELECT FROM exposure
+        WHERE instrument = given.instrument AND group_key = given.group_key
+        OFFSET %(most)s
+    ) AS large
+    OFFSET 0  -- once, not where it is used
+) AS size
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM exposure
+    WHERE instrument = given.instrument AND group_key = given.group_key
+    LIMIT CASE WHEN size.large THEN 1 END
+) AS exposure;
+
 -- name: store_groups
 -- Groups that stay open; their rows are locked, and so exist.
 UPDATE open_group AS stored

@@ -66,6 +66,7 @@ BEGIN
             VALUES
                 ('schema_version', 'SELECT'),
                 ('obscore', 'SELECT'),
+                ('missing_raw', 'SELECT'),
                 ('retired_visit', 'SELECT, INSERT, UPDATE'),
                 ('visit', 'SELECT, INSERT, UPDATE, DELETE'),
                 ('visit_definition', 'SELECT, INSERT, DELETE'),

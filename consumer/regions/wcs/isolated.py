@@ -8,27 +8,22 @@ The child is kept warm: the first header costs its start, about a second, and an
 than reading it here. It ends when this process does, however that ends.
 """
 
-import atexit
 import os
 import resource
 import signal
-import socket
-import subprocess
-import sys
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Pipe
 from threading import Lock
 from typing import cast
 
 from consumer.errors import TransientError
+from consumer.isolation import NOT_ITS_FAULT, ChildDiedError, ChildProcess, serve
 from consumer.regions.camera.geometry import Floats
 
 _ANSWER_S = 10.0
 """For so long an answer is waited for, which takes milliseconds: the machine may be busy."""
 _CPU_S = 2
 """What a header may cost that is read alone."""
-_NOT_ITS_FAULT = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""Deaths that come from outside: out of memory, a node that is drained."""
 _CHECKED_HEAP = {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3"}
 """Where the C library can look after its heap, a header that breaks it is found out always, and not by chance."""
 _BROKEN = "Internal error in wcslib"
@@ -40,9 +35,7 @@ class IsolatedWcs:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._connection: Connection | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._parent = 0
+        self._child = ChildProcess(_MODULE, _CHECKED_HEAP)
 
     def icrs_vectors(self, cards: str, pixels: Floats) -> Floats:
         """Do as `consumer.regions.wcs.astropy_wcs.icrs_vectors`, and survive it.
@@ -61,7 +54,7 @@ class IsolatedWcs:
                 answer = self._ask(cards, pixels, alone=True)
         if answer is None:
             raise TransientError("the process that reads headers does not answer")
-        if isinstance(answer, int) and answer in _NOT_ITS_FAULT:
+        if isinstance(answer, int) and answer in NOT_ITS_FAULT:
             raise TransientError(f"the process that reads headers was ended by {signal.Signals(answer).name}")
         # Whether it notices that its heap is broken or dies of it is chance.
         if isinstance(answer, int) or (isinstance(answer, str) and _BROKEN in answer):
@@ -70,51 +63,19 @@ class IsolatedWcs:
             raise ValueError(answer)  # noqa: TRY004 - the text of an error that was raised there
         return answer
 
-    def close(self) -> None:
-        """End the child; the next header starts another."""
-        if self._connection is not None:
-            self._connection.close()
-        if self._process is not None and self._parent == os.getpid():
-            self._process.kill()
-            self._process.wait()
-        self._connection = self._process = None
-
     def _ask(self, cards: str, pixels: Floats, *, alone: bool) -> Floats | str | int | None:
         """Return the vectors, the text of an error, the signal that ended the reading, or None without an answer."""
         try:
-            if self._connection is None or self._parent != os.getpid():
-                self._start()
-            connection = cast("Connection", self._connection)
-            connection.send((cards, pixels, alone))
-            if connection.poll(_ANSWER_S):
-                return cast("Floats | str | int", connection.recv())
-        except (EOFError, OSError):
-            pass  # it died, and what waited in its pipe is of no use; or the machine has no room for another process
-        self.close()
-        return None
-
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - this Python, this module
-                [sys.executable, "-m", _MODULE, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # wcslib and astropy print what they think of headers
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                env={**os.environ, **_CHECKED_HEAP},
-            )
-            self._connection = Connection(ours.detach())
-        self._parent = os.getpid()
+            return cast("Floats | str | int", self._child.ask((cards, pixels, alone), timeout_s=_ANSWER_S))
+        except ChildDiedError:
+            return None
 
 
 ISOLATED = IsolatedWcs()
 """The child of this process."""
-atexit.register(ISOLATED.close)
 
 
-def _serve(connection: Connection) -> None:
+def _serve() -> None:
     """Answer until the other end is gone."""
     # Only the child needs astropy's WCS.
     from consumer.regions.wcs.astropy_wcs import icrs_vectors  # noqa: PLC0415
@@ -138,12 +99,12 @@ def _serve(connection: Connection) -> None:
         _, status = os.waitpid(child, 0)
         return os.WTERMSIG(status) if status else found
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(EOFError):
-        while True:
-            cards, pixels, alone = connection.recv()
-            connection.send((answer_alone if alone else answer)(cards, pixels))
+    def answer_question(question: object) -> object:
+        cards, pixels, alone = cast("tuple[str, Floats, bool]", question)
+        return (answer_alone if alone else answer)(cards, pixels)
+
+    serve(answer_question)
 
 
 if __name__ == "__main__":
-    _serve(Connection(int(sys.argv[1])))
+    _serve()

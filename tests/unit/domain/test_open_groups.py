@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from consumer.domain import open_groups
 from consumer.domain.closing import ClosingPolicy, OpenGroup
 from consumer.domain.open_groups import ExposureChange, Member, OpenGroups
 from consumer.grouping import ByGroupMetadata, GroupingRule, OneToOne
@@ -320,3 +321,44 @@ def test_the_age_of_a_group_that_moved_is_counted_on_its_new_partition() -> None
     assert closed(buffer) == []
     buffer.advance(2, 500 + AGE_MS)
     assert [reason for _, reason, _ in closed(buffer)] == [CloseReason.AGE]
+
+
+def test_a_large_group_closes_by_idle_and_counts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 3 exposures it is complete, as its events say; but then it is large, and its members are not looked at."""
+    monkeypatch.setattr(open_groups, "MOST_COUNTED", 2)
+    buffer = a_buffer()
+    members = [exposure(n, group="A", group_size=3, seq_num=n) for n in range(1, 4)]
+    read(buffer, *(change(each, n) for n, each in enumerate(members)))
+    assert closed(buffer) == []
+    buffer.advance(1, 2 + IDLE_MS)
+    key = GroupKey(INSTRUMENT, "A")
+    assert closed(buffer) == [("A", CloseReason.IDLE, ())]
+    assert buffer.large_closed() == {key}
+    buffer.load_large({key: [Member(each, arrived=True) for each in members]})
+    assert closed(buffer) == [("A", CloseReason.IDLE, (1, 2, 3))]
+    assert buffer.last_closings()[0].last_ms == 2
+
+
+def test_a_large_group_is_not_superseded_and_its_new_exposures_are_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_groups, "MOST_COUNTED", 2)
+    key = GroupKey(INSTRUMENT, "A")
+    buffer = OpenGroups({INSTRUMENT: Rules()}, (), {}, {key})
+    late, corrected = exposure(9, group="A"), exposure(1, group="A", target_name="other")
+    read(buffer, change(late, 0), change(corrected, 1, known=True), change(exposure(10, group="B"), 2))
+    assert buffer.late == [late]
+    assert buffer.groups[key].latest_begin is None
+    assert buffer.groups[key].superseded_ms is None
+    assert [each.group.key.key for each in buffer.open_now()] == ["B"]
+    moved = exposure(1, group="B", target_name="other")
+    read(buffer, change(moved, 3, former="A"))
+    assert closed(buffer) == [], "others are left, though none of them is known here"
+
+
+def test_a_group_that_grows_large_forgets_that_it_was_superseded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_groups, "MOST_COUNTED", 1)
+    buffer = a_buffer()
+    read(buffer, change(exposure(1, group="A"), 0), change(exposure(5, group="B"), 1))
+    assert buffer.groups[GroupKey(INSTRUMENT, "A")].superseded_ms == 1
+    read(buffer, change(exposure(2, group="A"), 2))
+    buffer.advance(1, 2 + IDLE_MS - 1)
+    assert ("A", CloseReason.NEXT_GROUP) not in [each[:2] for each in closed(buffer)]

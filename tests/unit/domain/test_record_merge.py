@@ -1,12 +1,13 @@
 import random
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.domain.record_merge import Contradiction, merge_record
+from consumer.domain.record_merge import Contradiction, ExpectedDetectors, merge_expected, merge_record
 from consumer.model import DEFINING_FIELDS, EXPOSURE_FIELDS, Exposure
 from tests.support.exposures import exposure, varied
 
@@ -122,3 +123,21 @@ def test_order_and_repetition_do_not_show(records: list[Exposure], order: random
     for name in EXPOSURE_FIELDS:
         known = [value for r in newest if (value := getattr(r, name)) is not None]
         assert getattr(result, name) == (known[0] if known else None)
+
+
+SETS = st.none() | st.builds(ExpectedDetectors, st.integers(0, 2), st.integers(0, 0b1111))
+
+
+@given(st.lists(SETS, min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_expected_detectors_do_not_depend_on_the_order(
+    sets: list[ExpectedDetectors | None], chance: random.Random
+) -> None:
+    merged = reduce(merge_expected, sets)
+    known = [each for each in sets if each is not None]
+    latest = max((each.record_version for each in known), default=None)
+    named = [each.detectors for each in known if each.record_version == latest]
+    assert merged == (
+        None if latest is None else ExpectedDetectors(latest, reduce(lambda one, other: one | other, named))
+    )
+    chance.shuffle(sets)
+    assert reduce(merge_expected, [*sets, *sets[:2]]) == merged

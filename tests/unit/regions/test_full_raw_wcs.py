@@ -254,3 +254,5 @@ def test_regions_of_a_visit_are_those_of_its_raws() -> None:
     assert len(regions.htm7) > 0
     with pytest.raises(RegionError, match="no raw of exposures 5 of TestCam brought a WCS"):
         algorithm.compute([exposure_at(0.0, 0.0, 0.0, id_=5)], raws)
+    with pytest.raises(RegionError, match="more than 500 are not merged"):
+        algorithm.compute([exposure_at(0.0, 0.0, 0.0, id_=n) for n in range(501)], raws)

@@ -29,12 +29,12 @@ ORIGIN = np.zeros((1, 2))
 def isolated() -> Iterator[IsolatedWcs]:
     reader = IsolatedWcs()
     yield reader
-    reader.close()
+    reader._child.close()
 
 
 def pid(reader: IsolatedWcs) -> int:
-    assert reader._process is not None
-    return reader._process.pid
+    assert reader._child._process is not None
+    return reader._child._process.pid
 
 
 def test_a_header_that_aborts_its_reader_harms_no_other(isolated: IsolatedWcs) -> None:
@@ -71,7 +71,7 @@ def test_a_machine_without_room_for_another_process_is_a_reason_to_ask_again(
     def no_room(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("consumer.regions.wcs.isolated.subprocess.Popen", no_room)
+    monkeypatch.setattr("consumer.isolation.child.subprocess.Popen", no_room)
     with pytest.raises(TransientError, match="does not answer"):
         isolated.icrs_vectors(CARDS, ORIGIN)
     monkeypatch.undo()
@@ -85,7 +85,7 @@ import os, signal, numpy
 from pathlib import Path
 from consumer.regions.wcs.isolated import ISOLATED
 ISOLATED.icrs_vectors({CARDS!r}, numpy.zeros((1, 2)))
-Path({str(file)!r}).write_text(str(ISOLATED._process.pid))
+Path({str(file)!r}).write_text(str(ISOLATED._child._process.pid))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL

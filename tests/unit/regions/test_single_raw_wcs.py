@@ -236,3 +236,12 @@ def test_settings_that_cannot_work(settings: dict[str, int], names: str) -> None
         boresight_algorithm("lsstcam", **settings)
     with pytest.raises(ConfigurationError, match="needs a camera"):
         get_algorithm("single-raw-wcs", RegionSettings())
+
+
+def test_the_regions_of_too_many_exposures_are_not_merged() -> None:
+    exposures = [exposure_at(10.0, -20.0, 0.0, id_=n) for n in range(501)]
+    merging = boresight_algorithm("lsstcomcam", merge_exposures=True)
+    assert merging.compute(exposures[:500], []).visit
+    with pytest.raises(RegionError, match=r"of TestCam has 501 exposures on sky; .* more than 500"):
+        merging.compute(exposures, [])
+    assert boresight_algorithm("lsstcomcam").compute(exposures, []).visit

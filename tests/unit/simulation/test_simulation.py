@@ -8,7 +8,7 @@ import pytest
 
 from consumer.errors import BadMessageError, ConfigurationError
 from consumer.events import Decoder, encode
-from consumer.model import Exposure
+from consumer.model import Exposure, ExposureIngested, RawIngested
 from consumer.simulation import (
     INSTRUMENTS,
     Corruption,
@@ -146,10 +146,31 @@ def test_bad_messages_are_bad_in_every_way_and_cost_nothing() -> None:
     assert seen[Corruption.LONG_TEXT] == {"too_large"}
 
 
+def test_events_of_exposures_say_what_those_of_their_raws_would() -> None:
+    decoder = Decoder()
+    trouble = replace(COMCAM, corrections=0.2, duplicates=0.1, bad_messages=0.1)
+    raws: dict[Exposure, set[int]] = defaultdict(set)
+    for one in simulate_night(trouble):
+        raws[one.raw.exposure].add(one.raw.detector)
+    found: dict[Exposure, set[int]] = defaultdict(set)
+    kinds: Counter[type] = Counter()
+    for one in simulate_night(replace(trouble, exposure_events=0.5, corrections=1.0)):
+        if one.spoilt is None:
+            event = decoder.decode(message_value(one, None))
+            kinds[type(event)] += 1
+            if isinstance(event, ExposureIngested):
+                assert event.detectors == event.expected_detectors
+            found[event.exposure] |= {event.detector} if isinstance(event, RawIngested) else (event.detectors or set())
+    assert 30 < kinds[ExposureIngested] < 100 < kinds[RawIngested]
+    assert {one: detectors for one, detectors in found.items() if one in raws} == raws
+    assert all(detectors == set(range(9)) for detectors in found.values())
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"instrument": "HST"},
+        {"exposure_events": 1.01},
         {"day_obs": 20261332},
         {"duplicates": 1.5},
         {"exposures": -1},
