@@ -54,3 +54,11 @@ def visits_stored(dsn: str) -> list[int]:
     """Return the ids of the visits, in order."""
     with psycopg.connect(dsn) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM visits.visit ORDER BY id").fetchall()]
+
+
+def expected_stored(dsn: str) -> int:
+    """Count the exposures of which the tables know which raws they will have."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT count(expected_detectors) FROM visits.exposure").fetchone()
+    assert row is not None
+    return int(row[0])
