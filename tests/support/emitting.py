@@ -15,7 +15,7 @@ from consumer.metrics.source import SourceMetrics
 from consumer.sources.configured import compiled
 from consumer.sources.expected_sensors import ExpectedSensors, parse_expected_sensors
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.interfaces import FoundObject, Lister, Machine
+from consumer.sources.interfaces import DetectorIds, FoundObject, HeaderTranslator, Lister, Machine, ObjectReader
 from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason, SourceRecord
 from consumer.sources.outlet import Outlet, SourceTopics
@@ -100,7 +100,7 @@ class PlainTranslator:
         return SourceRecord(exposure=one, detector=DETECTORS[str(header["DETECTOR"])], uri=uri)
 
 
-def detector_ids(instrument: str, names: Iterable[str]) -> tuple[int, ...]:
+def plain_detector_ids(instrument: str, names: Iterable[str]) -> tuple[int, ...]:
     """Look names up."""
     try:
         return tuple(DETECTORS[name] for name in names)
@@ -111,7 +111,14 @@ def detector_ids(instrument: str, names: Iterable[str]) -> tuple[int, ...]:
 class Bench:
     """A pipeline with all that it needs, and what came of it."""
 
-    def __init__(self, *places: Place, by_exposure: bool = False, give_up_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        *places: Place,
+        by_exposure: bool = False,
+        reader: ObjectReader | None = None,
+        translator: HeaderTranslator | None = None,
+        detector_ids: DetectorIds | None = None,
+    ) -> None:
         self.now_ms = 1_793_577_700_000
         self.producer = MemoryProducer()
         self.store = MemoryObjects()
@@ -125,12 +132,12 @@ class Bench:
         outlet = Outlet(self.producer, TOPICS, self.metrics, by_exposure=by_exposure, wall_ms=lambda: self.now_ms)
         self.pipeline = LivePipeline(
             self.places,
-            self.store,
-            PlainTranslator(),
-            detector_ids,
+            reader or self.store,
+            translator or PlainTranslator(),
+            detector_ids or plain_detector_ids,
             outlet,
             self.metrics,
-            policy=RetryPolicy(first_s=1.0, max_s=8.0, give_up_s=give_up_s),
+            policy=RetryPolicy(first_s=1.0, max_s=8.0, give_up_s=60.0),
             machine=Machine(
                 wall_ms=lambda: self.now_ms,
                 stopwatch_s=lambda: self.now_ms / 1000,

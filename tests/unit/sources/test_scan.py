@@ -7,7 +7,7 @@ from consumer.read.raws import StoredDetectors
 from consumer.sources.object_stores import StoredObject
 from consumer.sources.places import Place
 from consumer.sources.scan import Scanner, ScanReport
-from tests.support.emitting import BUCKET, Bench, detector_ids, header, key_of, sensors_key
+from tests.support.emitting import BUCKET, Bench, header, key_of, plain_detector_ids, sensors_key
 
 DAY = 20261101
 
@@ -28,7 +28,9 @@ def scan(bench: Bench, tables: Tables, *keys: str, days: list[int] | None = None
     def list_objects(_: Place, __: Collection[int] | None) -> Iterator[StoredObject]:
         return (StoredObject(each, "a") for each in keys)
 
-    report = Scanner(list_objects, tables.find, detector_ids, bench.pipeline).scan([BUCKET], days, threading.Event())
+    report = Scanner(list_objects, tables.find, plain_detector_ids, bench.pipeline).scan(
+        [BUCKET], days, threading.Event()
+    )
     bench.run()
     return report
 
@@ -75,5 +77,7 @@ def test_a_scan_ends_when_the_process_does() -> None:
     bench = Bench()
     stopping = threading.Event()
     stopping.set()
-    scanner = Scanner(lambda *_: iter([StoredObject(key_of(1), "a")]), Tables().find, detector_ids, bench.pipeline)
+    scanner = Scanner(
+        lambda *_: iter([StoredObject(key_of(1), "a")]), Tables().find, plain_detector_ids, bench.pipeline
+    )
     assert scanner.scan([BUCKET], None, stopping).offered == 0
