@@ -224,7 +224,9 @@ def exposure_from_fields(record: Mapping[str, Any], *, most_days: int = 2) -> Ex
 _NS = 1_000_000_000
 _TEN_YEARS_IN_DAYS = 3650
 """In files that people write the day may be made up; a slipped unit is half a century."""
-_SLIPPED = 100.0
+_SLIPPED = {"exposure_time": 100.0, "dark_time": 700.0}
+"""How many times a timespan's length are another unit. A detector may integrate long before the shutter opens: Rubin's
+MC_C_20250425_000031 was dark for 1469.57 s and open for 2.77 s."""
 _DAY_S = 86400
 
 
@@ -242,9 +244,9 @@ def _refuse_slipped_units(values: Mapping[str, Any], most_days: int) -> None:
             raise invalid(name, values[name], rule)
     if begin is None or end is None:
         return
-    for name in ("exposure_time", "dark_time"):
+    for name, times in _SLIPPED.items():
         seconds = values[name]
-        if seconds is not None and seconds > _SLIPPED * (1.0 + (end - begin) / _NS):
+        if seconds is not None and seconds > times * (1.0 + (end - begin) / _NS):
             raise invalid(name, seconds, f"its timespan has {(end - begin) / _NS:g} s: is it in seconds?")
 
 

@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from consumer.errors import VisitConsumerError
 from consumer.model import Exposure, RawIngested
@@ -14,6 +15,9 @@ HeaderValue = bool | int | float | str | None
 """One card's value; None where the keyword stands without one."""
 Header = Mapping[str, HeaderValue]
 """Keyword to value, as a FITS header or a sidecar has them; keywords in upper case."""
+
+FILE_NAME: Final = "/FILE NAME"
+"""Stands for a keyword where the name of the file is read like a card; no keyword has a slash in front."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

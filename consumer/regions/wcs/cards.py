@@ -72,6 +72,11 @@ class RawWcs(NamedTuple):
             raise _bad(self.raw, str(error)) from error
 
 
+def places_pixels(keyword: str) -> bool:
+    """Whether a card says where on the sky a raw's pixels are: those are what ``wcs`` of an event needs."""
+    return bool(_CELESTIAL.fullmatch(keyword) or _LOOKUP_TABLE.fullmatch(keyword))
+
+
 def read_wcs(raw: RawIngested) -> RawWcs:
     """Read the cards that place a raw on the sky.
 

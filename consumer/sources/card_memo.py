@@ -1,0 +1,105 @@
+"""Remembers what was computed of a header, by the cards that were read for it.
+
+A computation that reads only cards takes the same way, and so gives the same result, for every header that has the same
+values in the cards that it read: that is how the 205 raws of an exposure share one translation, whatever a translator
+reads. A card that was asked for and was absent counts as read; whoever walks through all keywords has read them all.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Final, Generic, TypeVar
+
+from consumer.sources.model import Header, HeaderValue
+
+Result = TypeVar("Result")
+
+_ABSENT: Final = object()
+_MAX_WAYS: Final = 64
+"""Different sets of cards that computations read: a few for each translator."""
+
+
+class RecordingHeader(MutableMapping[str, HeaderValue]):
+    """A header that can be changed, and knows which cards were read and which were changed.
+
+    Parameters
+    ----------
+    cards
+        Not changed.
+    """
+
+    def __init__(self, cards: Header) -> None:
+        self._cards = cards
+        self.changed: dict[str, HeaderValue] = {}
+        self.read: dict[str, None] = {}
+        """Keywords in the order in which they were read first."""
+        self.walked = False
+        """Whether the keywords themselves were read."""
+
+    def __getitem__(self, keyword: str) -> HeaderValue:
+        if keyword in self.changed:
+            return self.changed[keyword]
+        self.read[keyword] = None
+        return self._cards[keyword]
+
+    def __contains__(self, keyword: object) -> bool:
+        if keyword in self.changed:
+            return True
+        if isinstance(keyword, str):
+            self.read[keyword] = None
+        return keyword in self._cards
+
+    def __setitem__(self, keyword: str, value: HeaderValue) -> None:
+        self.changed[keyword] = value
+
+    def __delitem__(self, keyword: str) -> None:
+        self.changed[keyword] = None  # to translators, a card without a value is none
+
+    def __iter__(self) -> Iterator[str]:
+        self.walked = True
+        return iter(dict.fromkeys([*self._cards, *self.changed]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class CardMemo(Generic[Result]):
+    """Computes results of headers, once for equal cards.
+
+    Parameters
+    ----------
+    compute
+        Depends on the header alone.
+    size
+        Results that are remembered; the least recently used is forgotten first.
+    """
+
+    def __init__(self, compute: Callable[[RecordingHeader], Result], *, size: int) -> None:
+        self._compute = compute
+        self._size = size
+        self._ways: OrderedDict[tuple[tuple[str, ...], bool], OrderedDict[tuple[object, ...], Result]] = OrderedDict()
+
+    def get(self, header: Header) -> Result:
+        """Return the result for a header; what the computation raises is not remembered."""
+        for way, results in self._ways.items():
+            values = _values(header, *way)
+            if values in results:
+                results.move_to_end(values)
+                self._ways.move_to_end(way, last=False)
+                return results[values]
+        recording = RecordingHeader(header)
+        result = self._compute(recording)
+        way = tuple(recording.read), recording.walked
+        results = self._ways.setdefault(way, OrderedDict())
+        self._ways.move_to_end(way, last=False)
+        results[_values(header, *way)] = result
+        if len(results) > self._size:
+            results.popitem(last=False)
+        if len(self._ways) > _MAX_WAYS:
+            self._ways.popitem()
+        return result
+
+
+def _values(header: Header, read: tuple[str, ...], walked: bool) -> tuple[object, ...]:  # our own
+    values = [header.get(keyword, _ABSENT) for keyword in read]
+    # 1, 1.0 and True are equal to Python, and different in a header.
+    return (*values, *map(type, values), tuple(header) if walked else None)

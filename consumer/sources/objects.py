@@ -1,0 +1,82 @@
+"""Lists objects: files, folders, globs and URLs of every file system that fsspec knows."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from consumer.errors import ConfigurationError
+from consumer.sources.model import SourceObject
+
+FITS_ENDINGS: Final = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz")
+SIDECAR_ENDINGS: Final = (".json", ".yaml", ".yml", ".json.gz")
+_GLOB: Final = frozenset("*?[")
+
+
+def file_system_of(uri: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of a path or a URL, and its path there.
+
+    Raises
+    ------
+    ConfigurationError
+        fsspec knows no such file system, or what it needs is not installed.
+    """
+    try:
+        filesystem, path = url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise ConfigurationError(
+            f"{public_uri(uri)}: {error}; give a path, or a URL such as s3://bucket/key"
+        ) from error
+    return filesystem, str(path)
+
+
+def list_objects(uris: Iterable[str]) -> Iterator[tuple[SourceObject, AbstractFileSystem]]:
+    """Yield the objects that paths and URLs name, each with its file system.
+
+    A folder stands for the raws and sidecars below it, by name; where a raw and its sidecar are both there, for the
+    raw. What is named itself is yielded whatever its name is, also where it does not exist.
+
+    Raises
+    ------
+    ConfigurationError
+        A URL cannot be understood.
+    """
+    for uri in uris:
+        filesystem, path = file_system_of(uri)
+        if _GLOB & set(path):
+            found = filesystem.glob(path, detail=True)
+        elif filesystem.isdir(path):
+            found = filesystem.find(path, detail=True)
+        else:
+            yield SourceObject(uri=_uri(filesystem, path)), filesystem
+            continue
+        yield from ((each, filesystem) for each in _raws(filesystem, found))
+
+
+def _raws(filesystem: AbstractFileSystem, found: dict[str, dict[str, Any]]) -> Iterator[SourceObject]:
+    names = {name for name, info in found.items() if info.get("type") == "file"}
+    stems = {stem for name in names if (stem := _stem(name, FITS_ENDINGS)) is not None}
+    for name in sorted(names):
+        if name.lower().endswith(FITS_ENDINGS) or _stem(name, SIDECAR_ENDINGS) not in {None, *stems}:
+            yield SourceObject(uri=_uri(filesystem, name), size=found[name].get("size"))
+
+
+def _stem(name: str, endings: tuple[str, ...]) -> str | None:
+    """Return a name without its ending; None if it has none of these."""
+    ending = next((each for each in sorted(endings, key=len, reverse=True) if name.lower().endswith(each)), None)
+    return None if ending is None else name[: -len(ending)]
+
+
+def _uri(filesystem: AbstractFileSystem, path: str) -> str:
+    return public_uri(str(filesystem.unstrip_protocol(path)))
+
+
+def public_uri(uri: str) -> str:
+    """Return a URI without the user, the password and, for HTTP, the signed query that it may carry."""
+    if "://" not in uri or uri.startswith(("file:", "s3:", "s3a:", "gs:", "gcs:", "memory:")):
+        return uri
+    parts = urlsplit(uri)
+    query = "" if parts.scheme in {"http", "https"} else parts.query
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment=""))
