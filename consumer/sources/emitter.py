@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from queue import SimpleQueue
-from time import monotonic, perf_counter, time
+from time import monotonic, perf_counter, time, time_ns
 from types import FrameType
 
 from prometheus_client import CollectorRegistry
@@ -22,17 +22,16 @@ from consumer.kafka.whole_topic import create_missing, read_topic
 from consumer.logs import get_logger
 from consumer.metrics.source import SourceMetrics
 from consumer.sources.detector_names import DetectorNames
-from consumer.sources.header_reader import HeaderLimits
 from consumer.sources.ignored import IgnoredReason
 from consumer.sources.interfaces import Lister, Machine
 from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.model import RejectReason
 from consumer.sources.object_stores import ObjectStores
 from consumer.sources.outlet import Outlet, SourceTopics
+from consumer.sources.pipeline import build_pipeline
 from consumer.sources.place_reader import PlaceReader
 from consumer.sources.places import Places
 from consumer.sources.retries import RetryPolicy
-from consumer.sources.translate import build_translator
 from consumer.sources.waiting import WaitingObject
 from consumer.web import Health, HttpServer, ServiceStatus, read_only_port
 
@@ -97,12 +96,13 @@ class Emitter:
             by_exposure=source.emits == "exposure",
             wall_ms=machine.wall_ms,
         )
+        headers = build_pipeline(settings, now_us=lambda: time_ns() // 1000)
         self.stores = ObjectStores(source.endpoint_url)
         self.detector_ids = DetectorNames(settings).ids
         self.pipeline = LivePipeline(
             places,
-            PlaceReader(self.stores, HeaderLimits(header_bytes=source.max_header_bytes)),
-            build_translator(settings),
+            PlaceReader(self.stores, headers.limits),
+            headers.translator,
             self.detector_ids,
             self._outlet,
             self.metrics,

@@ -237,7 +237,8 @@ class LivePipeline:
         except (NotReadableYetError, RejectedError) as error:
             return error
         except Exception as error:  # noqa: BLE001 -- the top of this object: whatever it does to a library, others go on
-            return RejectedError(RejectReason.FAILED, f"{type(error).__name__}: {error}", uri=task.found.uri)
+            _log.exception("an object could not be read", uri=task.found.uri)
+            return _failed(task, error)
         finally:
             self._metrics.read_duration.observe(self._machine.stopwatch_s() - began_s)
 
@@ -257,6 +258,9 @@ class LivePipeline:
             self._wait(task, error)
         except RejectedError as error:
             self._reject(task, error)
+        except Exception as error:
+            _log.exception("a header could not be translated", uri=task.found.uri)
+            self._reject(task, _failed(task, error))
 
     def _take_sensors(self, task: _Task, read: _Sensors) -> None:
         key = _Key(task.found.place.url, read.sensors.obs_id)
@@ -353,6 +357,10 @@ class LivePipeline:
             self._metrics.in_flight.set(self._in_flight)
             self._metrics.waiting.set(len(self._waiting))
             self._metrics.oldest_waiting.set((self._waiting.oldest_since_ms() or 0) / 1000)
+
+
+def _failed(task: _Task, error: Exception) -> RejectedError:
+    return RejectedError(RejectReason.FAILED, f"{type(error).__name__}: {error}", uri=task.found.uri)
 
 
 def _nothing() -> None:

@@ -7,9 +7,10 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, cached_property
-from typing import Any, BinaryIO, Final, NamedTuple
+from io import FileIO
+from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 from consumer.errors import TransientError
 from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
@@ -42,6 +43,13 @@ class ObjectStores:
     def __init__(self, endpoint_url: str | None = None) -> None:
         self._endpoint_url = endpoint_url
 
+    def open_raw(self, place: Place, key: str) -> AbstractContextManager[BinaryIO]:
+        """Open an object as `open` does, but raise what the store's library raises."""
+        opened: AbstractContextManager[BinaryIO] = (
+            _open_file(place, key) if place.is_folder else self._open_in_bucket(place, key)
+        )
+        return opened
+
     @contextmanager
     def open(self, place: Place, key: str) -> Iterator[BinaryIO]:
         """Open an object for reading; it can be sought in.
@@ -54,7 +62,7 @@ class ObjectStores:
             If it is no file, or lies outside of its folder.
         """
         try:
-            with _open_file(place, key) if place.is_folder else self._open_in_bucket(place, key) as stream:
+            with self.open_raw(place, key) as stream:
                 yield stream
         except FileNotFoundError as error:
             raise NotReadableYetError(RejectReason.MISSING, "it is not there", uri=place.uri(key)) from error
@@ -156,20 +164,28 @@ def _path(place: Place, key: str) -> str:
     return f"{place.url.removeprefix('s3://')}/{key}"
 
 
+class _SizedFile(FileIO):
+    """A file that knows its size, as those of fsspec do."""
+
+    size = 0
+
+
 @contextmanager
 def _open_file(place: Place, key: str) -> Iterator[BinaryIO]:
     # Without O_NONBLOCK a pipe would be waited for. The path is looked at once the file is open: no link changes it then;
     # not by pathlib, which takes longer for it than reading a sidecar does.
     handle = os.open(f"{place.url}/{key}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as stream:  # noqa: PTH123 -- of a handle
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+    with _SizedFile(handle) as stream:
+        status = os.fstat(handle)
+        stream.size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
             raise RejectedError(RejectReason.NOT_ALLOWED, "it is no regular file", uri=place.uri(key))
         path = os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 -- as above
         if not path.startswith(f"{place.url}/"):
             raise RejectedError(
                 RejectReason.NOT_ALLOWED, f"it is a symbolic link out of {place.url}", uri=place.uri(key)
             )
-        yield stream
+        yield cast("BinaryIO", stream)
 
 
 def _list_folder(place: Place, folder: str) -> tuple[list[str], list[StoredObject]]:

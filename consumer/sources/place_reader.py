@@ -13,7 +13,7 @@ _MAX_SIDE_FILE_BYTES: Final = 1_048_576
 
 
 class PlaceFiles:
-    """The one method of fsspec's file systems that reading a header needs, bound to a place.
+    """What reading a header asks of one of fsspec's file systems, bound to a place.
 
     Parameters
     ----------
@@ -27,11 +27,13 @@ class PlaceFiles:
         self._stores = stores
         self._place = place
 
-    def open(self, uri: str, mode: str = "rb") -> AbstractContextManager[BinaryIO]:
-        """Open an object of the place by its address."""
-        if mode != "rb":
-            raise ValueError(f"mode is {mode!r}: objects are only read")
-        return self._stores.open(self._place, uri.removeprefix(f"{self._place.url}/"))
+    def _strip_protocol(self, uri: str) -> str:
+        """Return the key of an address; fsspec's own name."""
+        return uri.removeprefix(f"{self._place.url}/")
+
+    def open(self, key: str, _mode: str, **_: object) -> AbstractContextManager[BinaryIO]:
+        """Open an object of the place; raises what its store does."""
+        return self._stores.open_raw(self._place, key)
 
 
 class PlaceReader:
