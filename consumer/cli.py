@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "breaker": "consumer.commands.breaker:breaker",
     "find": "consumer.commands.find:find",
     "camera": "consumer.commands.camera:camera",
+    "emit": "consumer.commands.emit:emit",
 }
 """Module and name of each command, in the order of the help text."""
 

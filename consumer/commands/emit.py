@@ -1,14 +1,214 @@
-"""DEV SHIM"""
+"""The commands ``emit``: from files to events."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import time_ns
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from consumer.commands.emit_live import listen, notifications, rejected, scan, watch
+from consumer.commands.options import (
+    EXIT_FAILED,
+    complain,
+    config_option,
+    examples,
+    output_option,
+    print_rows,
+    reports_errors,
+    tool_settings,
+)
+from consumer.commands.values import FILE_NAME, FilePath, printable
+from consumer.config import Settings
+from consumer.errors import TransientError
+from consumer.events import record_of
+from consumer.kafka.event_producer import EventProducer
+from consumer.kafka.properties import connection_properties
+from consumer.sources.emit_files import Listed, emit_files
+from consumer.sources.header_reader import read_header
+from consumer.sources.model import SourceError
+from consumer.sources.objects import list_objects
+from consumer.sources.pipeline import SourceEvent, SourcePipeline, build_pipeline
+
+_FLUSH_S = 60.0
+
+_header_map_option = click.option(
+    "--header-map",
+    "header_maps",
+    multiple=True,
+    type=FilePath(exists=True, path_type=Path),
+    help="Header map of an instrument, or a folder of them, beside source.header_maps; may be repeated.",
+)
+_corrections_option = click.option(
+    "--corrections",
+    multiple=True,
+    type=FilePath(exists=True, path_type=Path),
+    help="Corrections, a file or a folder, beside source.corrections; may be repeated.",
+)
 
 
 @click.group()
 def emit() -> None:
-    """Emit."""
+    """Turn files into events: read the headers of raws, translate them, announce the raws on Kafka."""
 
 
-from consumer.commands.emit_live import *
+@emit.command(
+    epilog=examples(
+        "visit-consumer emit files /data/raw/20251121 --config visits.yaml",
+        "visit-consumer emit files 's3://raws/LSSTCam/20251121/*/*.json' --config visits.yaml",
+        "visit-consumer emit files MC_O_20251121_000156_R44_SW0.json --dry-run",
+    )
+)
+@click.argument("paths", nargs=-1, required=True, type=FILE_NAME, metavar="PATH|URL...")
+@click.option("--dry-run", is_flag=True, help="Print events as JSON lines instead of sending them.")
+@_header_map_option
+@_corrections_option
+@config_option
+@reports_errors
+def files(
+    *,
+    paths: tuple[str, ...],
+    dry_run: bool,
+    header_maps: tuple[Path, ...],
+    corrections: tuple[Path, ...],
+    config: Path | None,
+) -> None:
+    """Announce the raws at PATH|URL...: FITS files, JSON and YAML sidecars, folders and globs of them.
 
-for c in (watch, notifications, listen, scan, rejected):
-    emit.add_command(c)
+    The exit code is 1 if an object was rejected; each is listed on standard error.
+    """
+    settings = tool_settings(config, kafka=not dry_run, database=False)
+    pipeline = _pipeline(settings, header_maps, corrections)
+    listed = list(list_objects(paths))
+    sender = _Printer() if dry_run else _Sender(EventProducer(connection_properties(settings.kafka)))
+    with _bar(len(listed)) as progress:
+        summary = emit_files(pipeline, listed, send=sender.send, reject=_reject, progress=progress)
+    sender.finish()
+    click.echo(f"{summary.objects} objects: {summary.events} events, {summary.rejected} rejected", err=True)
+    sys.exit(EXIT_FAILED if summary.rejected else 0)
+
+
+@emit.command(
+    epilog=examples(
+        "visit-consumer emit check MC_O_20251121_000156_R44_SW0.json",
+        "visit-consumer emit check raw.fits --header-map twincam-headers.yaml",
+    )
+)
+@click.argument("paths", nargs=-1, required=True, type=FILE_NAME, metavar="FILE...")
+@_header_map_option
+@_corrections_option
+@config_option
+@output_option
+@reports_errors
+def check(
+    *,
+    paths: tuple[str, ...],
+    header_maps: tuple[Path, ...],
+    corrections: tuple[Path, ...],
+    config: Path | None,
+    output: str,
+) -> None:
+    """Show, field by field, what the event of each FILE says and where each value comes from; nothing is sent.
+
+    The exit code is 1 if a file was rejected.
+    """
+    settings = tool_settings(config, kafka=False, database=False)
+    pipeline = _pipeline(settings, header_maps, corrections)
+    bad = False
+    for each in list_objects(paths):
+        try:
+            print_rows(_rows(pipeline, each), ("field", "value", "from"), output, title=printable(each[0].uri))
+        except SourceError as error:
+            bad = True
+            _reject(error)
+    sys.exit(EXIT_FAILED if bad else 0)
+
+
+class _Printer:
+    """Prints events as JSON lines."""
+
+    def send(self, event: SourceEvent) -> None:
+        click.echo(json.dumps(_fields(event), allow_nan=False))
+
+    def finish(self) -> None:
+        """Nothing is left."""
+
+
+class _Sender:
+    """Sends events, and counts what the brokers did not take."""
+
+    def __init__(self, producer: EventProducer) -> None:
+        self._producer = producer
+        self._failed: list[TransientError] = []
+
+    def send(self, event: SourceEvent) -> None:
+        self._producer.send(event.topic, event.key, event.value, self._delivered)
+
+    def finish(self) -> None:
+        """Wait until the brokers have every event.
+
+        Raises
+        ------
+        TransientError
+            They do not have all; sending again is harmless.
+        """
+        left = self._producer.flush(_FLUSH_S)
+        if self._failed or left:
+            reason = self._failed[0] if self._failed else f"no answer within {_FLUSH_S:.0f} s"
+            raise TransientError(f"{len(self._failed) + left} events were not acknowledged: {reason}; emit again")
+
+    def _delivered(self, error: TransientError | None) -> None:
+        if error is not None:
+            self._failed.append(error)
+
+
+def _pipeline(settings: Settings, header_maps: tuple[Path, ...], corrections: tuple[Path, ...]) -> SourcePipeline:
+    """Build the pipeline of the settings and of the options beside them."""
+    source = settings.source
+    source = source.model_copy(
+        update={
+            "header_maps": (*source.header_maps, *header_maps),
+            "corrections": (*source.corrections, *corrections),
+        }
+    )
+    return build_pipeline(settings.model_copy(update={"source": source}), now_us=lambda: time_ns() // 1000)
+
+
+def _reject(error: SourceError) -> None:
+    complain(f"rejected: {error}")
+
+
+def _rows(pipeline: SourcePipeline, listed: Listed) -> list[dict[str, object]]:
+    source, filesystem = listed
+    header = read_header(source, filesystem, pipeline.limits)
+    record = pipeline.translator.translate(header, source.uri, explain=True)
+    origins = {"exposure": record.provenance["id"], **record.provenance}
+    # A value as it is sent: a table would round it.
+    return [
+        {"field": name, "value": None if value is None else str(value), "from": origins.get(name, "")}
+        for name, value in _fields(pipeline.event(record)).items()
+    ]
+
+
+def _fields(event: SourceEvent) -> dict[str, object]:
+    """Return the fields of an event, its identity first."""
+    fields = record_of(event.event)
+    return {"instrument": fields["instrument"], "exposure": fields["exposure"], **fields}
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on standard error where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("objects"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("objects", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+for command in (watch, notifications, listen, scan, rejected):
+    emit.add_command(command)

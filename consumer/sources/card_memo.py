@@ -5,14 +5,15 @@ values in the cards that it read: that is how the 205 raws of an exposure share 
 reads. A card that was asked for and was absent counts as read; whoever walks through all keywords has read them all.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Final, Generic, TypeVar
 
 from consumer.sources.model import Header, HeaderValue
 
-Result = TypeVar("Result")
+Result = TypeVar("Result", bound=object)
 
+_Way = tuple[tuple[str, ...], bool]
+"""Cards that a computation reads, and whether it walks through all keywords."""
 _ABSENT: Final = object()
 _MAX_WAYS: Final = 64
 """Different sets of cards that computations read: a few for each translator."""
@@ -70,33 +71,37 @@ class CardMemo(Generic[Result]):
     compute
         Depends on the header alone.
     size
-        Results that are remembered; the least recently used is forgotten first.
+        Results that are remembered for each set of cards; the oldest is forgotten first.
     """
 
     def __init__(self, compute: Callable[[RecordingHeader], Result], *, size: int) -> None:
         self._compute = compute
         self._size = size
-        self._ways: OrderedDict[tuple[tuple[str, ...], bool], OrderedDict[tuple[object, ...], Result]] = OrderedDict()
+        self._ways: list[tuple[_Way, dict[tuple[object, ...], Result]]] = []
+        """Cards that computations read, and the results by their values; the last one used stands first."""
 
     def get(self, header: Header) -> Result:
         """Return the result for a header; what the computation raises is not remembered."""
-        for way, results in self._ways.items():
-            values = _values(header, *way)
-            if values in results:
-                results.move_to_end(values)
-                self._ways.move_to_end(way, last=False)
-                return results[values]
+        for place, (way, results) in enumerate(self._ways):
+            result = results.get(_values(header, *way))
+            if result is not None:
+                if place:
+                    self._ways.insert(0, self._ways.pop(place))
+                return result
         recording = RecordingHeader(header)
         result = self._compute(recording)
-        way = tuple(recording.read), recording.walked
-        results = self._ways.setdefault(way, OrderedDict())
-        self._ways.move_to_end(way, last=False)
-        results[_values(header, *way)] = result
-        if len(results) > self._size:
-            results.popitem(last=False)
-        if len(self._ways) > _MAX_WAYS:
-            self._ways.popitem()
+        self._remember((tuple(recording.read), recording.walked), header, result)
         return result
+
+    def _remember(self, way: _Way, header: Header, result: Result) -> None:
+        results = next((results for known, results in self._ways if known == way), None)
+        if results is None:
+            results = {}
+            self._ways.insert(0, (way, results))
+            del self._ways[_MAX_WAYS:]
+        if len(results) >= self._size:
+            del results[next(iter(results))]
+        results[_values(header, *way)] = result
 
 
 def _values(header: Header, read: tuple[str, ...], walked: bool) -> tuple[object, ...]:  # our own

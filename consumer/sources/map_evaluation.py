@@ -13,15 +13,11 @@ from consumer.events.validation import shown
 from consumer.model import EXPOSURE_FIELDS
 from consumer.sources.header_map import KINDS, HeaderMap, Kind, MappedField, card_text, holds
 from consumer.sources.map_values import day_of, read_time, to_kind
-from consumer.sources.model import FILE_NAME
+from consumer.sources.model import FILE_NAME, HeaderError, RejectReason
 from consumer.sources.observation import quiet_astropy
 
 _FROM_EVENT: Final = {"id": "exposure"}
 """Fields of the record that have another name in the event, and so in maps."""
-
-
-class MapError(Exception):
-    """A field cannot be made of a header; names the field, the keyword and the value."""
 
 
 class MapEvaluation:
@@ -47,7 +43,7 @@ class MapEvaluation:
 
         Raises
         ------
-        MapError
+        HeaderError
             A field that every exposure has is missing, or a value cannot be converted.
         """
         names = {name: _FROM_EVENT.get(name, name) for name in EXPOSURE_FIELDS}
@@ -55,7 +51,8 @@ class MapEvaluation:
         record |= {"instrument": self._map.instrument, "record_version": 0}
         for name in ("exposure", "day_obs", "timespan_begin"):
             if self._values[name] is None:
-                raise MapError(f"{name}: {', '.join(self._origins.get(name, [])) or 'its keyword is missing'}")
+                detail = ", ".join(self._origins.get(name, [])) or "its source has no value"
+                raise HeaderError(RejectReason.MISSING_KEYWORD, f"{name}: {detail}")
         self._fill(record)
         if record["tracking_ra"] is not None and record["tracking_dec"] is not None:
             record["tracking_ra"], record["tracking_dec"] = self._icrs(record["tracking_ra"], record["tracking_dec"])
@@ -66,7 +63,7 @@ class MapEvaluation:
         name = "detector" if "detector" in self._map.fields else "detector_name"
         value: int | str | None = self.get(name)
         if value is None and name in self._map.fields:
-            raise MapError(f"{name}: {self.origin(name)}")
+            raise HeaderError(RejectReason.MISSING_KEYWORD, f"{name}: {self.origin(name)}")
         return value
 
     def origin(self, name: str) -> str:
@@ -86,7 +83,7 @@ class MapEvaluation:
         if name in self._values or name not in self._map.fields:
             return self._values.setdefault(name, None)
         if name in self._open:
-            raise MapError(f"{name}: fields refer to each other in a circle: {' -> '.join([*self._open, name])}")
+            raise _wrong(f"{name}: fields refer to each other in a circle: {' -> '.join([*self._open, name])}")
         self._open.append(name)
         try:
             value = self._read(self._map.fields[name], KINDS[name], name)
@@ -115,7 +112,7 @@ class MapEvaluation:
                 return self._shifted(self._time(found, source, name), source, name)
             return to_kind(found, source, kind, name)
         except ValueError as error:
-            raise MapError(f"{name}: {', '.join(self._origins.get(name, []))}: {error}") from error
+            raise _wrong(f"{name}: {', '.join(self._origins.get(name, []))}: {error}") from error
 
     def _found(self, source: MappedField, kind: Kind, name: str) -> Any:
         """Return the value before it is converted; None where there is none."""
@@ -174,9 +171,7 @@ class MapEvaluation:
     def _part(self, pattern: str, value: Any, name: str) -> Any:
         found = re.search(pattern, str(value))
         if found is None:
-            raise MapError(
-                f"{name}: {', '.join(self._origins[name])} is {shown(value)}, where {pattern!r} finds nothing"
-            )
+            raise _wrong(f"{name}: {', '.join(self._origins[name])} is {shown(value)}, where {pattern!r} finds nothing")
         return found[1] if found.re.groups else found[0]
 
     def _mapped(self, source: MappedField, value: Any, name: str) -> Any:
@@ -189,7 +184,7 @@ class MapEvaluation:
             self._note(name, "otherwise")
             return source.otherwise
         known = ", ".join(source.map)
-        raise MapError(
+        raise _wrong(
             f"{name}: {', '.join(self._origins[name])} is {shown(value)}, which map does not list ({known}): add it, "
             "or write otherwise"
         )
@@ -210,7 +205,7 @@ class MapEvaluation:
             try:
                 parts.append(format(value, form or ""))
             except ValueError as error:
-                raise MapError(f"{name}: template {template!r}: {key} is {shown(value)}: {error}") from error
+                raise _wrong(f"{name}: template {template!r}: {key} is {shown(value)}: {error}") from error
         return "".join(parts)
 
     def _time(self, value: Any, source: MappedField, name: str) -> int:
@@ -250,7 +245,7 @@ class MapEvaluation:
         frames |= {"FK5": FK5(equinox=Time(equinox or 2000.0, format="jyear"))}
         frames |= {"FK4": FK4(equinox=Time(equinox or 1950.0, format="byear"))}
         if name not in frames:
-            raise MapError(
+            raise _wrong(
                 f"tracking_frame: {self.origin('tracking_frame')} is {name!r}, and none of {', '.join(frames)}"
             )
         if name == "ICRS":
@@ -259,7 +254,7 @@ class MapEvaluation:
             with quiet_astropy():
                 icrs = SkyCoord(ra_deg * u.deg, dec_deg * u.deg, frame=frames[name]).icrs
         except ValueError as error:
-            raise MapError(f"tracking_dec: {', '.join(self._origins['tracking_dec'])}: {error}") from error
+            raise _wrong(f"tracking_dec: {', '.join(self._origins['tracking_dec'])}: {error}") from error
         return float(icrs.ra.deg), float(icrs.dec.deg)
 
     def _note(self, name: str, origin: str) -> None:
@@ -276,3 +271,7 @@ _DEFAULTS: Final = {
     "timespan_end": "default: timespan_begin and exposure_time",
     "record_version": "default",
 }
+
+
+def _wrong(detail: str) -> HeaderError:
+    return HeaderError(RejectReason.INVALID_VALUE, detail)

@@ -146,3 +146,20 @@ class RejectedError(SourceError):
 
 class NotReadableYetError(SourceError):
     """The object may be good later (missing, still being written, no permission): try again, with growing pauses."""
+
+
+class HeaderError(Exception):
+    """A header gives no record, whichever object it is from.
+
+    Parameters
+    ----------
+    reason
+        The class of the fault.
+    detail
+        What is wrong, naming the field and the keyword.
+    """
+
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail

@@ -21,7 +21,7 @@ from astropy.utils.exceptions import AstropyWarning
 import consumer.sources.rubin  # noqa: F401  # registers Rubin's translators
 from consumer.logs import get_logger
 from consumer.sources.card_memo import RecordingHeader
-from consumer.sources.model import Header
+from consumer.sources.model import Header, HeaderError, RejectReason
 
 iers.conf.auto_download = False
 # astropy would fetch its list of sites, also where it has an empty one; translators have positions of their own.
@@ -67,10 +67,6 @@ _REQUIRED: Final = frozenset(
 """Without these there is no exposure."""
 
 
-class TranslationError(Exception):
-    """A header cannot be translated; the text names the property and the keyword."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translation:
     """What a translator makes of a header."""
@@ -106,7 +102,7 @@ def translate_header(
 
     Raises
     ------
-    TranslationError
+    HeaderError
         A property that every exposure has cannot be translated.
     """
     with quiet_astropy():
@@ -123,20 +119,22 @@ def detector_of(translation: Translation, header: Header) -> int | str | None:
 
     Raises
     ------
-    TranslationError
+    HeaderError
         The header has neither.
     """
     instance = translation.translator({**header, **translation.corrected} if translation.corrected else header)
-    failures = []
+    failures: list[HeaderError] = []
     for name in ("to_detector_num", "to_detector_unique_name"):
         try:
             value: int | str | None = getattr(instance, name)()
+        except NotImplementedError:
+            continue
         except Exception as error:  # noqa: BLE001  # translators of any origin raise anything
-            failures.append(_described(error))
+            failures.append(_failure("detector", error))
         else:
             if value is not None:
                 return value
-    raise TranslationError(f"detector: {'; '.join(dict.fromkeys(filter(None, failures)))}")
+    raise failures[0] if failures else HeaderError(RejectReason.MISSING_KEYWORD, "detector: the header names none")
 
 
 def cards_read(translation: Translation, header: Header, field: str) -> list[str]:
@@ -165,21 +163,22 @@ def _property(instance: Any, name: str) -> Any:  # a translator of the library, 
     try:
         value = getattr(instance, f"to_{name}")()
     except Exception as error:  # translators of any origin raise anything
+        failure = _failure(name, error)
         if name in _REQUIRED:
-            raise TranslationError(f"{name}: {_described(error)}") from error
-        _LOGGER.warning("property not translated", translator=instance.name, property=name, error=_described(error))
+            raise failure from error
+        _LOGGER.warning("property not translated", translator=instance.name, error=failure.detail)
         return None
     if value is None and name in _REQUIRED:
-        raise TranslationError(f"{name}: the header's keywords do not say it")
+        raise HeaderError(RejectReason.MISSING_KEYWORD, f"{name}: the header's keywords do not say it")
     return value
 
 
-def _described(error: Exception) -> str:
-    if isinstance(error, NotImplementedError):
-        return ""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+def _failure(name: str, error: Exception) -> HeaderError:
+    if not isinstance(error, KeyError):
+        return HeaderError(RejectReason.INVALID_VALUE, f"{name}: {str(error) or type(error).__name__}")
+    text = str(error.args[0]) if error.args else ""
     # A mapping's own KeyError has nothing but the keyword.
-    return f"{text} is missing" if isinstance(error, KeyError) and " " not in text else text
+    return HeaderError(RejectReason.MISSING_KEYWORD, f"{name}: {text}{'' if ' ' in text else ' is missing'}")
 
 
 def _record(info: Mapping[str, Any]) -> dict[str, Any]:

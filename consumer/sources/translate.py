@@ -14,11 +14,10 @@ from consumer.regions.wcs.cards import places_pixels
 from consumer.sources.card_memo import CardMemo, RecordingHeader
 from consumer.sources.corrections import Corrections
 from consumer.sources.header_map import HeaderMap
-from consumer.sources.map_evaluation import MapError, MapEvaluation
-from consumer.sources.model import FILE_NAME, Header, RejectedError, RejectReason, SourceRecord
+from consumer.sources.map_evaluation import MapEvaluation
+from consumer.sources.model import FILE_NAME, Header, HeaderError, RejectedError, RejectReason, SourceRecord
 from consumer.sources.observation import (
     Translation,
-    TranslationError,
     cards_read,
     detector_of,
     find_translator,
@@ -100,10 +99,8 @@ class Translator:
             detector = self._detector(shared, named)
         except _UnknownInstrumentError:
             raise _unknown_instrument(header, uri) from None
-        except (TranslationError, MapError) as error:
-            missing = "missing" in str(error)
-            reason = RejectReason.MISSING_KEYWORD if missing else RejectReason.INVALID_VALUE
-            raise RejectedError(reason, str(error), uri=uri) from error
+        except HeaderError as error:
+            raise RejectedError(error.reason, error.detail, uri=uri) from error
         except BadMessageError as error:
             raise RejectedError(RejectReason.INVALID_VALUE, error.detail, uri=uri) from error
         record = SourceRecord(exposure=shared.exposure, detector=detector, uri=uri)
@@ -140,10 +137,9 @@ class Translator:
             named, ids = detector_of(maker, header), self._detector_ids(instrument)
         if named is None or isinstance(named, int):
             return named
-        if not ids:
-            raise TranslationError(f"detector {named!r} has no id: name a camera file of {instrument}")
         if named not in ids:
-            raise TranslationError(f"detector {named!r} is not in the camera of {instrument}: {', '.join(ids)}"[:300])
+            where = f"the camera of {instrument} has {', '.join(ids)}" if ids else f"name a camera file of {instrument}"
+            raise HeaderError(RejectReason.UNKNOWN_DETECTOR, f"detector {named!r} has no id: {where}"[:300])
         return ids[named]
 
     def _provenance(self, shared: _Translated, header: Header) -> dict[str, str]:
@@ -162,7 +158,9 @@ def _origin(maker: Translation | HeaderMap, header: Header, name: str) -> str:
     """Describe where a field came from."""
     if isinstance(maker, HeaderMap):
         return MapEvaluation(maker, header).origin(name)
-    keywords = [*dict.fromkeys(cards_read(maker, header, name))]
+    if name in {"group_size", "record_version"}:
+        return "default"
+    keywords = cards_read(maker, header, name)
     there = [k for k in keywords if header.get(k) is not None]
     fixed = " (header correction)" if any(k in maker.corrected for k in keywords) else ""
     if there:
