@@ -243,9 +243,13 @@ class LivePipeline:
             self._metrics.read_duration.observe(self._machine.stopwatch_s() - began_s)
 
     def _take(self, task: _Task, result: Header | _Sensors | NotReadableYetError | RejectedError) -> None:
+        if isinstance(result, NotReadableYetError):
+            self._wait(task, result)
+            return
+        if isinstance(result, RejectedError):
+            self._reject(task, result)
+            return
         try:
-            if isinstance(result, NotReadableYetError | RejectedError):
-                raise result
             if isinstance(result, _Sensors):
                 self._take_sensors(task, result)
             else:
@@ -258,7 +262,7 @@ class LivePipeline:
             self._wait(task, error)
         except RejectedError as error:
             self._reject(task, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- as in `_read`
             _log.exception("a header could not be translated", uri=task.found.uri)
             self._reject(task, _failed(task, error))
 

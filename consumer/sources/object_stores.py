@@ -172,8 +172,8 @@ class _SizedFile(FileIO):
 
 @contextmanager
 def _open_file(place: Place, key: str) -> Iterator[BinaryIO]:
-    # Without O_NONBLOCK a pipe would be waited for. The path is looked at once the file is open: no link changes it then;
-    # not by pathlib, which takes longer for it than reading a sidecar does.
+    # Without O_NONBLOCK a pipe would be waited for. The path is looked at once the file is open: no link changes it
+    # then; not by pathlib, which takes longer for it than reading a sidecar does.
     handle = os.open(f"{place.url}/{key}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with _SizedFile(handle) as stream:
         status = os.fstat(handle)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from consumer.config import Settings
+from consumer.config import load_settings
 from consumer.sources.configured import configured_places
 from consumer.sources.detector_names import DetectorNames
 from consumer.sources.header_reader import HeaderLimits
@@ -34,7 +34,9 @@ class Store(Bench):
     """The pipeline on a real folder, with the real reader and the real translators."""
 
     def __init__(self, folder: Path) -> None:
-        settings = Settings(kafka={"bootstrap_servers": "unused:1"}, database={"conninfo": "dbname=unused"}, source={})
+        settings = load_settings(
+            None, {}, below={"kafka": {"bootstrap_servers": "unused:1"}, "database": {"conninfo": ""}}
+        )
         self.folder = folder
         (self.place,) = configured_places(settings.source, [folder]).places
         super().__init__(
@@ -186,9 +188,7 @@ CASES = [
     Case("a hidden file", ("ignored", "no_pattern"), lambda s: s.put("LSSTCam/.x.fits", fits(REAL))),
     Case("a picture", ("ignored", "no_pattern"), lambda s: s.put("LSSTCam/x.png", b"png")),
     Case("a path that leads out", ("ignored", "outside"), lambda s: s.offer_file("../secret.json")),
-    Case(
-        "a detector that no camera has", ("rejected", "invalid_value"), lambda s: s.put(BAD, sidecar(CCDSLOT="S99"))
-    ),
+    Case("a detector that no camera has", ("rejected", "invalid_value"), lambda s: s.put(BAD, sidecar(CCDSLOT="S99"))),
     Case("a text for a number", ("rejected", "invalid_value"), lambda s: s.put(BAD, sidecar(SEQNUM="seven"))),
     Case(
         "a number that is none",
