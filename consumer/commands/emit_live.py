@@ -88,7 +88,9 @@ def notifications(config: Path | None) -> None:
     emitter = _emitter(settings, _buckets(settings))
     intake = NotificationIntake(emitter.pipeline, emitter.places, emitter.metrics, Lister.NOTIFICATIONS)
     topic = settings.source.notifications
-    consumer = NotificationConsumer(emitter.connection, topic.topic, topic.group)
+    consumer = NotificationConsumer(
+        emitter.connection, topic.topic, topic.group, session_timeout_s=settings.kafka.session_timeout_s
+    )
     emitter.run(partial(read_notifications, consumer, intake, emitter.pipeline, emitter.stopping))
 
 

@@ -62,9 +62,11 @@ class NotificationConsumer:
         Properties of librdkafka; see `consumer.kafka.properties.connection_properties`.
     topic, group
         What to read, and under which name.
+    session_timeout_s
+        After so long without a sign of a member, its partitions are another's: also those of a process that was killed.
     """
 
-    def __init__(self, connection: Properties, topic: str, group: str) -> None:
+    def __init__(self, connection: Properties, topic: str, group: str, *, session_timeout_s: float) -> None:
         self._trackers: dict[PartitionId, OffsetTracker] = {}
         self._paused = False
         self.joined = False
@@ -74,6 +76,8 @@ class NotificationConsumer:
             {
                 **connection,
                 "group.id": group,
+                "session.timeout.ms": round(session_timeout_s * 1000),
+                "heartbeat.interval.ms": max(round(session_timeout_s * 1000 / 5), 100),
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",  # a notification too much is harmless
                 "isolation.level": "read_committed",

@@ -1,5 +1,6 @@
 """The composition root of an emitter: one pipeline, one producer, a port, and the lister that a command asks for."""
 
+import gc
 import os
 import random
 import signal
@@ -38,6 +39,7 @@ from consumer.web import Health, HttpServer, ServiceStatus, read_only_port
 _TURN_S = 0.2
 _STALLED_AFTER_S = 30.0
 _WATCHDOG_EXIT_CODE = 70
+_COLLECT_AFTER = 10_000
 
 _log = get_logger(__name__)
 
@@ -146,6 +148,9 @@ class Emitter:
             stack.enter_context(self._signals())
             if not once:
                 self.pipeline.restore(self._waiting_before())
+            gc.collect()
+            gc.freeze()  # what was loaded stays, and needs no search for cycles each time that some objects were made
+            gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
             thread = threading.Thread(target=self._list, args=(lister,), name="lister", daemon=True)
             thread.start()
             while not self.stopping.is_set() and not (once and self.pipeline.idle and not thread.is_alive()):

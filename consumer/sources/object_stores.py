@@ -169,6 +169,10 @@ class _SizedFile(FileIO):
 
     size = 0
 
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes; no memory is taken for what the file does not have, as 4 MB would be for a header."""
+        return super().read(size if size is None or size < 0 else min(size, self.size + 1))
+
 
 @contextmanager
 def _open_file(place: Place, key: str) -> Iterator[BinaryIO]:

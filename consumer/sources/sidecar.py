@@ -71,7 +71,9 @@ def _holds_only_cards(inside: Mapping[Any, Any]) -> bool:
         return False
     if "\n__" in "\n" + "\n".join(inside):
         return False
-    return all(map(math.isfinite, [value for value in inside.values() if type(value) is float]))
+    values = inside.values()
+    # What is no number is never equal to anything: JSON's constants are taken out when it is parsed.
+    return math.inf not in values and -math.inf not in values
 
 
 def _is_card(key: object, value: object) -> bool:
@@ -85,12 +87,16 @@ def _plain(value: Any) -> Any:
 
 def _from_json(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_none)
     except json.JSONDecodeError as error:
         at_end = error.pos >= len(text.rstrip()) or not text.rstrip().endswith("}")
         raise SidecarError(f"line {error.lineno}, column {error.colno}: {error.msg}", at_end=at_end) from None
     except (RecursionError, ValueError) as error:
         raise SidecarError(str(error) or "it is nested too deeply") from None
+
+
+def _none(_: str) -> None:
+    """Take NaN and the infinities for no value."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:

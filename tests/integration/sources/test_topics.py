@@ -97,7 +97,7 @@ class Group:
     """One member, and what it has read."""
 
     def __init__(self, broker: Broker, topic: str, group: str) -> None:
-        self.consumer = NotificationConsumer(properties(broker) | {"session.timeout.ms": 6000}, topic, group)
+        self.consumer = NotificationConsumer(properties(broker), topic, group, session_timeout_s=6)
         self.received: list[ReceivedNotification] = []
 
     def read(self, number: int, timeout_s: float = 30) -> None:
