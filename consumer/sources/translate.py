@@ -93,6 +93,9 @@ class Translator:
         RejectedError
             No translator knows the header, or a field cannot be made of it; names the keyword.
         """
+        if "INSTRUME" in header and not str(header["INSTRUME"] or "").strip():
+            # Some translators take a header whose INSTRUME has no value for their own.
+            header = {keyword: value for keyword, value in header.items() if keyword != "INSTRUME"}
         named = {**header, FILE_NAME: uri.rpartition("/")[2]} if self._maps else header
         try:
             shared = self._memo.get(named)
