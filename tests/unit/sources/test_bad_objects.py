@@ -188,7 +188,9 @@ CASES = [
     Case("a hidden file", ("ignored", "no_pattern"), lambda s: s.put("LSSTCam/.x.fits", fits(REAL))),
     Case("a picture", ("ignored", "no_pattern"), lambda s: s.put("LSSTCam/x.png", b"png")),
     Case("a path that leads out", ("ignored", "outside"), lambda s: s.offer_file("../secret.json")),
-    Case("a detector that no camera has", ("rejected", "unknown_detector"), lambda s: s.put(BAD, sidecar(CCDSLOT="S99"))),
+    Case(
+        "a detector that no camera has", ("rejected", "unknown_detector"), lambda s: s.put(BAD, sidecar(CCDSLOT="S99"))
+    ),
     Case("a text for a number", ("rejected", "invalid_value"), lambda s: s.put(BAD, sidecar(SEQNUM="seven"))),
     Case(
         "a number that is none",
