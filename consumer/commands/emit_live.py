@@ -50,9 +50,7 @@ _NOON_UTC = timedelta(hours=12)
 
 _log = get_logger(__name__)
 
-folders_argument = click.argument(
-    "folders", nargs=-1, metavar="[DIR]...", type=FilePath(exists=True, file_okay=False, path_type=Path)
-)
+folders_argument = click.argument("folders", nargs=-1, metavar="[DIR]...", type=FilePath(path_type=Path))
 
 
 @click.command(
@@ -72,6 +70,9 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
     places = configured_places(settings.source, folders or [each.path for each in settings.source.folders])
     if not places.places:
         raise ConfigurationError("source.folders: names no folder to watch, and none is given as DIR")
+    for each in places.places:
+        if not Path(each.url).is_dir():
+            raise ConfigurationError(f"{each.url}: is no folder that could be watched; create it first")
     emitter = _emitter(settings, places)
     watcher = FolderWatcher(
         places.places, emitter.pipeline, emitter.metrics, list_every_s=settings.source.list_every_s, wall_s=time
