@@ -22,7 +22,7 @@ def metrics_reference() -> str:
         "",
         "Written by `python -m deploy.reference.metrics`; do not edit.",
         "",
-        "Served at `/metrics`, those with `source_` by the emitters (`visit-consumer emit watch` and others). Times are",
+        "Served at `/metrics`, those with `source_` by emitters (`visit-consumer emit watch` and others). Times are",
         f"UTC seconds since the Unix epoch. The label `instrument` is a configured instrument or `{UNKNOWN}`.",
         "A partition's series exist while a replica has it; sum them over the replicas.",
         "",
