@@ -31,6 +31,8 @@ COMMANDS: Mapping[str, str] = {
     "emit": "consumer.commands.emit:emit",
 }
 """Module and name of each command, in the order of the help text."""
+_EXTRAS: Mapping[str, str] = {"emit": "sources"}
+"""Commands whose libraries are an extra of the distribution."""
 
 
 class LazyGroup(click.Group):
@@ -45,7 +47,12 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
-        command = getattr(import_module(module), name)
+        try:
+            command = getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            if cmd_name not in _EXTRAS:
+                raise
+            return _not_installed(cmd_name, str(error.name))
         if not isinstance(command, click.Command):
             raise TypeError(f"{COMMANDS[cmd_name]} is no command")
         return command
@@ -59,6 +66,17 @@ class LazyGroup(click.Group):
         """Parse the arguments of a command, and run it."""
         with _harmless_errors():
             return super().invoke(ctx)
+
+
+def _not_installed(command: str, missing: str) -> click.Command:
+    """Return a command that says what to install, so that the others and the help go on."""
+    advice = f"needs {missing}: pip install 'visit-consumer[{_EXTRAS[command]}]'"
+
+    def fail() -> None:
+        raise click.ClickException(f"{command} {advice}")
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    return click.Command(command, callback=fail, context_settings=settings, help=f"Not installed: {advice}.")
 
 
 @contextmanager

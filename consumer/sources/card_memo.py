@@ -2,7 +2,7 @@
 
 A computation that reads only cards takes the same way, and so gives the same result, for every header that has the same
 values in the cards that it read: that is how the 205 raws of an exposure share one translation, whatever a translator
-reads. A card that was asked for and was absent counts as read; whoever walks through all keywords has read them all.
+reads. A card that was asked for and was absent counts as read; a walk through all keywords reads them all.
 """
 
 from collections.abc import Callable, Iterator, MutableMapping

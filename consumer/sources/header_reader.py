@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 
 from astropy.io import fits
-from botocore.exceptions import BotoCoreError
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from consumer.sources.model import Header, HeaderValue, NotReadableYetError, RejectedError, RejectReason, SourceObject
+from consumer.sources.objects import STORE_ERRORS
 from consumer.sources.observation import quiet_astropy
 from consumer.sources.sidecar import SidecarError, parse_sidecar
 
@@ -79,7 +79,7 @@ def read_header(source: SourceObject, filesystem: AbstractFileSystem, limits: He
         if error.at_end:
             wait(RejectReason.TRUNCATED, f"the sidecar ends too early: {error}")
         reject(RejectReason.BAD_HEADER, str(error))
-    except (OSError, BotoCoreError) as error:
+    except STORE_ERRORS as error:
         wait(RejectReason.UNREACHABLE, f"its store does not answer: {type(error).__name__}: {error}")
 
 

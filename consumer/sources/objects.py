@@ -4,14 +4,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from botocore.exceptions import BotoCoreError
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
-from consumer.errors import ConfigurationError
+from consumer.errors import ConfigurationError, TransientError
 from consumer.sources.model import SourceObject
 
 FITS_ENDINGS: Final = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz")
 SIDECAR_ENDINGS: Final = (".json", ".yaml", ".yml", ".json.gz")
+STORE_ERRORS: Final = (OSError, BotoCoreError)
+"""What file systems raise; that of S3 passes some of its library's own errors on."""
 _GLOB: Final = frozenset("*?[")
 
 
@@ -42,17 +45,31 @@ def list_objects(uris: Iterable[str]) -> Iterator[tuple[SourceObject, AbstractFi
     ------
     ConfigurationError
         A URL cannot be understood.
+    TransientError
+        A store does not answer, or not to these credentials.
     """
     for uri in uris:
         filesystem, path = file_system_of(uri)
-        if _GLOB & set(path):
-            found = filesystem.glob(path, detail=True)
-        elif filesystem.isdir(path):
-            found = filesystem.find(path, detail=True)
-        else:
+        try:
+            found = _found(filesystem, path)
+        except STORE_ERRORS as error:
+            detail = f"{public_uri(uri)} cannot be listed: {type(error).__name__}: {error}"
+            raise TransientError(f"{detail}; check the address and the credentials") from error
+        if found is None:
             yield SourceObject(uri=_uri(filesystem, path)), filesystem
             continue
         yield from ((each, filesystem) for each in _raws(filesystem, found))
+
+
+def _found(filesystem: AbstractFileSystem, path: str) -> dict[str, dict[str, Any]] | None:
+    """Return what a glob or a folder stands for; None where the path is an object's own."""
+    if _GLOB & set(path) and not filesystem.exists(path):
+        globbed: dict[str, dict[str, Any]] = filesystem.glob(path, detail=True)
+        return globbed
+    if filesystem.isdir(path):
+        below: dict[str, dict[str, Any]] = filesystem.find(path, detail=True)
+        return below
+    return None
 
 
 def _raws(filesystem: AbstractFileSystem, found: dict[str, dict[str, Any]]) -> Iterator[SourceObject]:

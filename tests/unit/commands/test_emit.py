@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,11 @@ def test_wrong_files_of_settings_are_configuration_errors(twincam: Path) -> None
     arguments = ("emit", "files", "--dry-run", twincam / "night.json", "--corrections", twincam / "corrections.yaml")
     assert "corrections[0]: changes nothing" in invoke(*arguments, exit_code=78).stderr
     assert "unknown://x" in invoke("emit", "files", "--dry-run", "unknown://x", exit_code=78).stderr
+
+
+def test_without_its_extra_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    for name in [name for name in sys.modules if name.startswith(("consumer.sources", "consumer.commands.emit"))]:
+        monkeypatch.delitem(sys.modules, name)
+    assert "pip install 'visit-consumer[sources]'" in invoke("emit", "files", "--dry-run", "x", exit_code=1).stderr
+    assert "Not installed: needs fsspec" in invoke("--help").stdout

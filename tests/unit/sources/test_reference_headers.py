@@ -85,7 +85,7 @@ def test_the_observatorys_correction_of_one_exposure_is_data(tmp_path: Path) -> 
 HEADER = json.loads((FOLDER / "lsstCam-MC_O_20250609_000578_R01_S01.json").read_text())["header"]
 
 
-def exposure(**cards: object) -> Any:
+def exposure(**cards: Any) -> Any:
     return new_translator().translate({**HEADER, "DAYOBS": "20250901", **cards}, "x").exposure
 
 
@@ -168,7 +168,7 @@ def test_groups_simulation_elevation_and_end() -> None:
         ({"INSTRUME": None}, "INSTRUME"),
     ],
 )
-def test_a_rejection_names_the_keyword(cards: dict[str, object], keyword: str) -> None:
+def test_a_rejection_names_the_keyword(cards: dict[str, Any], keyword: str) -> None:
     with pytest.raises(RejectedError, match=keyword):
         exposure(**cards)
 
