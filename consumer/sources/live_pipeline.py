@@ -107,6 +107,7 @@ class LivePipeline:
         self._exposures: OrderedDict[_Key, Exposure] = OrderedDict()
         self._sensors_waiting: OrderedDict[_Key, str] = OrderedDict()
         """Addresses of files of expected sensors whose exposures have no header yet."""
+        self._objects = {each: metrics.objects.labels(each) for each in Lister}
         self._lock = Lock()
         self._in_flight = 0
         self._gauges_at_s = machine.stopwatch_s()
@@ -197,7 +198,7 @@ class LivePipeline:
 
     def _begin(self, found: FoundObject, waited: WaitingObject | None = None) -> None:
         if waited is None:
-            self._metrics.objects.labels(found.lister).inc()
+            self._objects[found.lister].inc()
         if not found.place.holds(found.key):
             self._ignore(found, IgnoredReason.OUTSIDE)
             return
@@ -284,7 +285,7 @@ class LivePipeline:
         key = _Key(place, exposure.obs_id)
         if key not in self._exposures:
             _remember(self._exposures, key, exposure, _EXPOSURES_REMEMBERED)
-        uri = self._sensors_waiting.pop(key, None)
+        uri = self._sensors_waiting.pop(key, None) if self._sensors_waiting else None
         entry = None if uri is None else self._waiting.get(uri)
         if entry is not None:
             self._enter(partial(self._begin_again, entry))

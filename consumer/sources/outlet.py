@@ -3,6 +3,7 @@
 With ``emits: exposure`` the raws of one exposure that one turn of the pipeline brought are one event.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -80,6 +81,8 @@ class Outlet:
         self._redaction = Redaction()
         self._turn: dict[Exposure, list[tuple[int | None, Delivered]]] = {}
         self._rejected_this_turn: list[Rejection] = []
+        self._delivered: Counter[str] = Counter()
+        """Events of this turn that the brokers have, by instrument."""
         self.undelivered = 0
         """Messages that the brokers have not acknowledged yet."""
         self.rejections = 0
@@ -168,14 +171,17 @@ class Outlet:
             )
             self._rejected_this_turn.clear()
         self._producer.poll(0)
+        for instrument, events in self._delivered.items():
+            self._metrics.events.labels(self._metrics.instrument(instrument)).inc(events)
+            self._metrics.last_event.set(self._wall_ms() / 1000)
+        self._delivered.clear()
 
     def _without_credentials(self, notification: str | None) -> str | None:
         return None if notification is None else self._redaction.text(notification)[:_MAX_NOTIFICATION]
 
     def _send_event(self, exposure: Exposure, value: bytes, waiting: Sequence[Delivered]) -> None:
         def delivered() -> None:
-            self._metrics.events.labels(self._metrics.instrument(exposure.instrument)).inc()
-            self._metrics.last_event.set(self._wall_ms() / 1000)
+            self._delivered[exposure.instrument] += 1
             for each in waiting:
                 each()
 

@@ -57,7 +57,7 @@ def parse_sidecar(content: bytes, *, is_yaml: bool) -> Header | None:
     if document.get("__CONTENT__") == "translated":
         raise SidecarError("the sidecar holds translated properties: write one with the header (content: metadata)")
     inside = next((document[key] for key in _INSIDE if isinstance(document.get(key), dict)), document)
-    if _holds_only_cards(inside):
+    if text.startswith("{") and _holds_only_cards(inside, text):
         return inside
     header = {str(key): _plain(value) for key, value in inside.items() if _is_card(key, value)}
     if not header:
@@ -65,15 +65,12 @@ def parse_sidecar(content: bytes, *, is_yaml: bool) -> Header | None:
     return header
 
 
-def _holds_only_cards(inside: Mapping[Any, Any]) -> bool:
-    """Whether a mapping is a header as it is: seen in a tenth of the time that going through it takes."""
-    if not inside or not {*map(type, inside)} <= {str} or not {*map(type, inside.values())} <= _PLAIN_TYPES:
-        return False
-    if "\n__" in "\n" + "\n".join(inside):
-        return False
-    values = inside.values()
-    # What is no number is never equal to anything: JSON's constants are taken out when it is parsed.
-    return math.inf not in values and -math.inf not in values
+def _holds_only_cards(inside: Mapping[str, Any], text: str) -> bool:
+    """Whether a mapping of a JSON text is a header as it is: seen in a tenth of the time that going through it takes.
+
+    What overflows a float is then infinite, and refused where a field is made of it.
+    """
+    return bool(inside) and '"__' not in text and {*map(type, inside.values())} <= _PLAIN_TYPES
 
 
 def _is_card(key: object, value: object) -> bool:

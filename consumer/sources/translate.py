@@ -75,6 +75,8 @@ class Translator:
         self._detector_ids = cache(detector_ids)
         self._needs_wcs = needs_wcs
         self._memo: CardMemo[_Translated] = CardMemo(self._translate, size=_REMEMBERED)
+        self._detectors: dict[tuple[object, str], CardMemo[int | None]] = {}
+        """By translator and instrument."""
 
     def translate(self, header: Header, uri: str, *, explain: bool = False) -> SourceRecord:
         """Make the record of one raw.
@@ -99,7 +101,7 @@ class Translator:
         named = {**header, FILE_NAME: uri.rpartition("/")[2]} if self._maps else header
         try:
             shared = self._memo.get(named)
-            detector = self._detector(shared, named)
+            detector = self._remembered_detector(shared, named)
         except _UnknownInstrumentError:
             raise _unknown_instrument(header, uri) from None
         except HeaderError as error:
@@ -130,6 +132,17 @@ class Translator:
         except BadMessageError as error:
             raise BadMessageError(error.reason, self._with_keywords(error.detail, maker, header)) from error
         return _Translated(exposure=exposure, maker=maker, corrected=corrected.origins)
+
+    def _remembered_detector(self, shared: _Translated, header: Header) -> int | None:
+        """Return the detector's id, from the few cards that name it where they were seen before."""
+        maker = shared.maker
+        if isinstance(maker, HeaderMap) or maker.corrected:
+            return self._detector(shared, header)
+        memo = self._detectors.get((maker.translator, shared.exposure.instrument))
+        if memo is None:
+            memo = CardMemo(lambda cards: self._detector(shared, cards), size=_REMEMBERED)
+            self._detectors[maker.translator, shared.exposure.instrument] = memo
+        return memo.get(header)
 
     def _detector(self, shared: _Translated, header: Header) -> int | None:
         """Return the detector's id; a name becomes one by the camera."""

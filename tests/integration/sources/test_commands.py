@@ -1,6 +1,7 @@
-"""The commands of emitters against real parts, with buckets of moto: notifications, scan, rejections, probes, signals."""
+"""The commands of emitters on real parts and buckets of moto: notifications, scan, rejections, probes, signals."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
