@@ -2,6 +2,7 @@
 
 from consumer.events.decoder import MAX_EXPOSURES_REMEMBERED, MAX_MESSAGE_BYTES, Decoder, SchemaSource
 from consumer.events.encoder import (
+    RawEncoder,
     confluent_header,
     encode,
     encode_body,
@@ -28,6 +29,7 @@ __all__ = [
     "RAW_REJECTED",
     "VISIT_DEFINED",
     "Decoder",
+    "RawEncoder",
     "SchemaSource",
     "WriterSchema",
     "confluent_header",

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastavro import schemaless_writer
 
-from consumer.events.writer_schemas import EXPOSURE_INGESTED, RAW_INGESTED, WriterSchema
-from consumer.model import EXPOSURE_FIELDS, ExposureIngested, Ingested, RawIngested
+from consumer.events.writer_schemas import EXPOSURE_INGESTED, RAW_INGESTED, WriterSchema, section
+from consumer.model import EXPOSURE_FIELDS, Exposure, ExposureIngested, Ingested, RawIngested
 
 
 def encode(event: Ingested) -> bytes:
@@ -20,6 +20,35 @@ def encode(event: Ingested) -> bytes:
         A field has a value that its Avro type does not hold.
     """
     return encode_record(record_of(event), _schema_of(event))
+
+
+class RawEncoder:
+    """Encodes raws as `encode` does; the fields of an exposure once for all its raws that share one object."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Exposure, bytes, bytes]] = {}
+
+    def encode(self, raw: RawIngested) -> bytes:
+        """Encode one event in Avro single-object encoding.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A field has a value that its Avro type does not hold.
+        """
+        exposure = raw.exposure
+        known = self._known.get(id(exposure))
+        if known is None:
+            record = record_of(raw)
+            head = RAW_INGESTED.single_object_header + encode_fields(record, _IDENTITY)
+            known = exposure, head, encode_fields(record, _RECORD)  # it is kept, and so its id stays its own
+            if len(self._known) >= _EXPOSURES_KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[id(exposure)] = known
+        _, head, record_bytes = known
+        detector = encode_fields({"detector": raw.detector}, _DETECTOR)
+        own = {"uri": raw.uri, "ingested_at": raw.ingested_at, "wcs": raw.wcs, "naxis1": raw.naxis1}
+        return head + detector + record_bytes + encode_fields(own | {"naxis2": raw.naxis2}, _OWN)
 
 
 def encode_confluent(event: Ingested, schema_id: int) -> bytes:
@@ -61,6 +90,13 @@ _OWN_FIELDS = {
     kind: tuple(each.name for each in fields(kind) if each.name != "exposure")
     for kind in (RawIngested, ExposureIngested)
 }
+
+
+_EXPOSURES_KEPT = 64
+_IDENTITY = section(RAW_INGESTED, "instrument", "exposure")
+_DETECTOR = section(RAW_INGESTED, "detector", "detector")
+_RECORD = section(RAW_INGESTED, "obs_id", "record_version")
+_OWN = section(RAW_INGESTED, "uri", "naxis2")
 
 
 def _schema_of(event: Ingested) -> WriterSchema:

@@ -148,9 +148,7 @@ class Emitter:
             stack.enter_context(self._signals())
             if not once:
                 self.pipeline.restore(self._waiting_before())
-            gc.collect()
-            gc.freeze()  # what was loaded stays, and needs no search for cycles each time that some objects were made
-            gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
+            tune_interpreter()
             thread = threading.Thread(target=self._list, args=(lister,), name="lister", daemon=True)
             thread.start()
             while not self.stopping.is_set() and not (once and self.pipeline.idle and not thread.is_alive()):
@@ -243,6 +241,13 @@ class Emitter:
             watchdog.cancel()
             for number, handler in former.items():
                 signal.signal(number, handler)
+
+
+def tune_interpreter() -> None:
+    """Search seldom for cycles of objects, and never in what was loaded: a raw makes many objects and no cycle."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
 
 
 class _ReaderThreads:

@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from consumer.sources.model import Header, HeaderValue, NotReadableYetError, RejectedError, RejectReason, SourceObject
-from consumer.sources.objects import STORE_ERRORS
+from consumer.sources.objects import SIDECAR_ENDINGS, STORE_ERRORS
 from consumer.sources.observation import quiet_astropy
 from consumer.sources.sidecar import SidecarError, parse_sidecar
 
@@ -62,11 +62,11 @@ def read_header(source: SourceObject, filesystem: AbstractFileSystem, limits: He
     path = filesystem._strip_protocol(source.uri)  # noqa: SLF001  # fsspec's documented way from a URL to its path
     wait, reject = _not_yet(source), _reject(source)
     try:
-        if isinstance(filesystem, LocalFileSystem) and not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  # a text
-            reject(RejectReason.UNKNOWN_FORMAT, "it is no regular file")
-        with filesystem.open(path, "rb", block_size=_READ_AHEAD) as file:
-            size = getattr(file, "size", None) or source.size
-            return _Reading(source, _Counted(file, limits, source), limits, size).header()
+        with _opened(filesystem, path) as file:
+            size = file.size if hasattr(file, "size") else os.fstat(file.fileno()).st_size
+            return _Reading(source, _Counted(file, limits, source), limits, size or source.size).header()
+    except _NotRegularError:
+        reject(RejectReason.UNKNOWN_FORMAT, "it is no regular file")
     except FileNotFoundError:
         wait(RejectReason.MISSING, "it is not there")
     except PermissionError:
@@ -81,6 +81,18 @@ def read_header(source: SourceObject, filesystem: AbstractFileSystem, limits: He
         reject(RejectReason.BAD_HEADER, str(error))
     except STORE_ERRORS as error:
         wait(RejectReason.UNREACHABLE, f"its store does not answer: {type(error).__name__}: {error}")
+
+
+class _NotRegularError(Exception):
+    """The path is a folder, a pipe or a device: opening it could wait for ever."""
+
+
+def _opened(filesystem: AbstractFileSystem, path: str) -> Any:  # a binary file, which may know its size
+    if not isinstance(filesystem, LocalFileSystem):
+        return filesystem.open(path, "rb", block_size=_READ_AHEAD)
+    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  # a text, as fsspec has it
+        raise _NotRegularError
+    return open(path, "rb")  # noqa: PTH123  # the same; the caller closes it
 
 
 class _File(Protocol):
@@ -137,7 +149,10 @@ class _Reading:
         self._wait = _not_yet(source)
 
     def header(self) -> Header:
-        first = self._file.read(_BLOCK)
+        name = self._source.uri.lower()
+        is_sidecar = name.endswith(SIDECAR_ENDINGS)
+        # A sidecar is read at once.
+        first = self._file.read(_BLOCK if self._size is None or not is_sidecar else self._size + 1)
         if first.startswith(_GZIP):
             self._file.file.seek(0)
             # The seekable file stays below: only what comes out is bounded.
@@ -148,12 +163,9 @@ class _Reading:
             self._wait(RejectReason.EMPTY, "it is empty")
         if first.startswith(b"SIMPLE  ="):
             with quiet_astropy():
-                return self._fits(first)
-        content = first
-        if len(first) == _BLOCK:
-            content += self._file.read(self._limits.header_bytes)
-        name = self._source.uri.lower().removesuffix(".gz")
-        header = parse_sidecar(content, is_yaml=name.endswith((".yaml", ".yml")))
+                return self._fits(first[:_BLOCK])
+        content = first + self._file.read(self._limits.header_bytes)
+        header = parse_sidecar(content, is_yaml=name.removesuffix(".gz").endswith((".yaml", ".yml")))
         if header is None:
             self._reject(RejectReason.UNKNOWN_FORMAT, "it is neither FITS nor a JSON or YAML sidecar")
         return header

@@ -4,15 +4,14 @@ With ``emits: exposure`` the raws of one exposure that one turn of the pipeline 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from consumer.events import RAW_REJECTED, encode_record
+from consumer.events import RAW_REJECTED, RawEncoder, encode, encode_record
 from consumer.logs import Redaction, get_logger
 from consumer.metrics.source import SourceMetrics
-from consumer.model import Exposure
-from consumer.sources.event_encoding import EventEncoder
+from consumer.model import Exposure, ExposureIngested
 from consumer.sources.interfaces import Lister, MessageProducer
 from consumer.sources.model import RejectedError, RejectReason, SourceRecord
 from consumer.sources.waiting import WaitingObject
@@ -77,7 +76,7 @@ class Outlet:
         self._metrics = metrics
         self._by_exposure = by_exposure
         self._wall_ms = wall_ms
-        self._encoder = EventEncoder()
+        self._encoder = RawEncoder()
         self._redaction = Redaction()
         self._turn: dict[Exposure, list[tuple[int | None, Delivered]]] = {}
         self._rejected_this_turn: list[Rejection] = []
@@ -99,7 +98,7 @@ class Outlet:
         if self._by_exposure:
             self._turn.setdefault(record.exposure, []).append((record.detector, delivered))
         else:
-            value = self._encoder.encode_raw(record.raw(self._wall_ms() * 1000))
+            value = self._encoder.encode(record.raw(self._wall_ms() * 1000))
             if len(value) > _MAX_EVENT_BYTES:
                 detail = f"its event would have {len(value)} bytes, the limit is {_MAX_EVENT_BYTES}"
                 raise RejectedError(RejectReason.TOO_LARGE, detail, uri=record.uri)
@@ -107,7 +106,7 @@ class Outlet:
 
     def send_expected(self, exposure: Exposure, detectors: Sequence[int], delivered: Delivered) -> None:
         """Send which detectors will bring a raw of an exposure."""
-        self._send_event(exposure, self._encoder.encode_exposure(exposure, expected=detectors), [delivered])
+        self._send_event(exposure, self._encode_exposure(exposure, expected=detectors), [delivered])
 
     def send_rejection(self, rejection: Rejection, delivered: Delivered) -> None:
         """Send a rejection, without any credentials."""
@@ -156,8 +155,8 @@ class Outlet:
             When the producer cannot go on.
         """
         for exposure, raws in self._turn.items():
-            detectors = sorted({detector for detector, _ in raws if detector is not None})
-            value = self._encoder.encode_exposure(exposure, detectors=detectors or None)
+            detectors = {detector for detector, _ in raws if detector is not None}
+            value = self._encode_exposure(exposure, detectors=detectors or None)
             self._send_event(exposure, value, [delivered for _, delivered in raws])
         self._turn.clear()
         if self._rejected_this_turn:
@@ -178,6 +177,18 @@ class Outlet:
 
     def _without_credentials(self, notification: str | None) -> str | None:
         return None if notification is None else self._redaction.text(notification)[:_MAX_NOTIFICATION]
+
+    def _encode_exposure(
+        self, exposure: Exposure, *, detectors: Iterable[int] | None = None, expected: Iterable[int] | None = None
+    ) -> bytes:
+        return encode(
+            ExposureIngested(
+                exposure=exposure,
+                detectors=None if detectors is None else frozenset(detectors),
+                expected_detectors=None if expected is None else frozenset(expected),
+                ingested_at=self._wall_ms() * 1000,
+            )
+        )
 
     def _send_event(self, exposure: Exposure, value: bytes, waiting: Sequence[Delivered]) -> None:
         def delivered() -> None:

@@ -7,7 +7,7 @@ from fsspec import AbstractFileSystem
 
 from consumer.config import Settings
 from consumer.config.instruments import KNOWN_INSTRUMENTS, InstrumentSettings
-from consumer.events import encode
+from consumer.events import RawEncoder, encode
 from consumer.model import Exposure, ExposureIngested, Ingested
 from consumer.regions import camera_set
 from consumer.sources.corrections import Corrections
@@ -25,12 +25,9 @@ class SourceEvent:
     topic: str
     key: str
     """``instrument/group``."""
+    value: bytes
+    """The event in Avro single-object encoding."""
     event: Ingested
-
-    @property
-    def value(self) -> bytes:
-        """The event in Avro single-object encoding."""
-        return encode(self.event)
 
 
 class SourcePipeline:
@@ -64,6 +61,7 @@ class SourcePipeline:
         self.topic = topic
         self.emits_exposures = emits_exposures
         self._now_us = now_us
+        self._encoder = RawEncoder()
 
     def read(self, source: SourceObject, filesystem: AbstractFileSystem | None = None) -> SourceRecord:
         """Return the record of one object.
@@ -96,7 +94,8 @@ class SourcePipeline:
         if self.emits_exposures:
             detectors = None if record.detector is None else (record.detector,)
             return self.exposure_event(record.exposure, detectors)
-        return self._addressed(record.exposure, record.raw(self._now_us()))
+        raw = record.raw(self._now_us())
+        return self._addressed(record.exposure, raw, self._encoder.encode(raw))
 
     def exposure_event(
         self, exposure: Exposure, detectors: Iterable[int] | None = None, expected: Iterable[int] | None = None
@@ -118,10 +117,11 @@ class SourcePipeline:
             expected_detectors=None if expected is None else frozenset(expected),
             ingested_at=self._now_us(),
         )
-        return self._addressed(exposure, event)
+        return self._addressed(exposure, event, encode(event))
 
-    def _addressed(self, exposure: Exposure, event: Ingested) -> SourceEvent:
-        return SourceEvent(topic=self.topic, key=f"{exposure.instrument}/{exposure.group}", event=event)
+    def _addressed(self, exposure: Exposure, event: Ingested, value: bytes) -> SourceEvent:
+        key = f"{exposure.instrument}/{exposure.group}"
+        return SourceEvent(topic=self.topic, key=key, value=value, event=event)
 
 
 def build_pipeline(settings: Settings, *, now_us: Callable[[], int]) -> SourcePipeline:

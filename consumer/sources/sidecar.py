@@ -1,18 +1,19 @@
 """Sidecars: headers as JSON or YAML, ``{"KEYWORD": value}`` or with such a mapping inside under ``header``."""
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, Final
+
+from pydantic_core import from_json
 
 from consumer.sources.model import Header
 from consumer.sources.plain_yaml import PlainYamlError, parse_yaml
 
 _MAX_YAML: Final = 512 * 1024
 """Characters: PyYAML needs a second for these."""
-_PLAIN_TYPES: Final = frozenset({bool, int, float, str, type(None)})
 _INSIDE: Final = ("header", "metadata")
 """Keys under which a sidecar may have its header."""
+_SCALARS: Final = frozenset({bool, int, float, str, type(None)})
 
 
 class SidecarError(ValueError):
@@ -45,55 +46,60 @@ def parse_sidecar(content: bytes, *, is_yaml: bool) -> Header | None:
         It is a sidecar and cannot be parsed.
     """
     stripped = content.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not stripped.startswith(b"{") and not is_yaml:
+    is_json = stripped.startswith(b"{")
+    if not is_json and not is_yaml:
         return None
-    try:
-        text = stripped.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise SidecarError(f"the sidecar is no UTF-8 text: {error.reason}") from None
-    document = _from_yaml(text) if is_yaml and not text.startswith("{") else _from_json(text)
+    document = _fast_json(stripped) if is_json else None
+    if document is None:
+        try:
+            text = stripped.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise SidecarError(f"the sidecar is no UTF-8 text: {error.reason}") from None
+        document = _strict_json(text) if is_json else _from_yaml(text)
     if not isinstance(document, dict):
         raise SidecarError("the sidecar is no mapping of keywords to values", at_end=document is None)
     if document.get("__CONTENT__") == "translated":
         raise SidecarError("the sidecar holds translated properties: write one with the header (content: metadata)")
-    inside = next((document[key] for key in _INSIDE if isinstance(document.get(key), dict)), document)
-    if text.startswith("{") and _holds_only_cards(inside, text):
-        return inside
-    header = {str(key): _plain(value) for key, value in inside.items() if _is_card(key, value)}
+    if _SCALARS.issuperset(map(type, document.values())):
+        header = document
+    else:
+        inside = next((document[key] for key in _INSIDE if isinstance(document.get(key), dict)), document)
+        # Comments are lists, and no cards.
+        header = {key: value for key, value in inside.items() if type(value) in _SCALARS}
+    header.pop("__CONTENT__", None)  # what the writer says of the file itself
     if not header:
         raise SidecarError("the sidecar has no keyword with a value")
     return header
 
 
-def _holds_only_cards(inside: Mapping[str, Any], text: str) -> bool:
-    """Whether a mapping of a JSON text is a header as it is: seen in a tenth of the time that going through it takes.
+def _fast_json(content: bytes) -> dict[str, Any] | None:
+    """Parse JSON in a third of the time; None where it is broken, or where a key may stand twice in it.
 
-    What overflows a float is then infinite, and refused where a field is made of it.
+    Where no colon follows a blank, every key is followed by ``":``. Where these are no more than there are keys, none
+    stands twice.
     """
-    return bool(inside) and '"__' not in text and {*map(type, inside.values())} <= _PLAIN_TYPES
-
-
-def _is_card(key: object, value: object) -> bool:
-    """Whether an entry is a card: comments, which are lists, and what the writer says of the file itself are none."""
-    return isinstance(value, bool | int | float | str | None) and not str(key).startswith("__")
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _from_json(text: str) -> Any:
+    if any(blank in content and blank + b":" in content for blank in (b" ", b"\t", b"\n", b"\r")):
+        return None
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_none)
+        document = from_json(content, allow_inf_nan=False, cache_strings="keys")
+    except ValueError:
+        return None
+    if not isinstance(document, dict):
+        return None
+    keys = content.count(b'":')
+    if keys != len(document):
+        keys -= sum(len(each) for each in document.values() if isinstance(each, dict))
+    return document if keys == len(document) else None
+
+
+def _strict_json(text: str) -> Any:
+    try:
+        return _JSON.decode(text)
     except json.JSONDecodeError as error:
         at_end = error.pos >= len(text.rstrip()) or not text.rstrip().endswith("}")
         raise SidecarError(f"line {error.lineno}, column {error.colno}: {error.msg}", at_end=at_end) from None
     except (RecursionError, ValueError) as error:
         raise SidecarError(str(error) or "it is nested too deeply") from None
-
-
-def _none(_: str) -> None:
-    """Take NaN and the infinities for no value."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
@@ -103,6 +109,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise SidecarError(f"key {twice[:80]!r} stands twice")
     return mapping
+
+
+_JSON: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=lambda _: None)
+"""Takes NaN and infinities for no value."""
 
 
 def _from_yaml(text: str) -> Any:

@@ -222,6 +222,7 @@ def test_what_is_not_there_not_allowed_or_no_file(tmp_path: Path, monkeypatch: p
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(LocalFileSystem, "open", refuse)
+    file = sidecar(tmp_path / "a.json", json.dumps({"A": 1}))
+    monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(NotReadableYetError, match="no_access"):
-        read(sidecar(tmp_path / "a.json", json.dumps({"A": 1})))
+        read(file)
