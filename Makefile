@@ -12,7 +12,7 @@ PARALLEL = $(BIN)/pytest -n $(WORKERS)
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-.PHONY: help venv demo check check-code check-unit format test durations test-tools faults faults-long mutations fuzz bench bench-quick bench-long deploy-check source-check constraints clean
+.PHONY: help venv demo check check-code check-unit format test durations test-tools faults faults-long chaos mutations fuzz bench bench-quick bench-long deploy-check source-check constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,11 @@ faults: venv test-tools ## The faults, one line each: what it cost and what was 
 
 faults-long: venv test-tools ## The faults that take minutes each
 	$(BIN)/pytest -m long tests/faults
+
+# MINUTES=20 for longer, SEED=n for the actions of an earlier run
+MINUTES ?= 5
+chaos: venv test-tools ## Five minutes of kills, restarts, broken networks and operators, then a replay of the log
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 mutations: venv test-tools ## Take out each rule of the ledger: a test must fail for each; two minutes
 	$(BIN)/python -m tests.mutations

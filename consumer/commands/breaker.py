@@ -33,7 +33,8 @@ def show(*, config: Path | None, dsn: str | None, output: str) -> None:
         {"topic": each.topic, "partition": each.partition, "next_offset": each.next_offset, "detail": each.breaker}
         for each in tripped(tool_settings(config, dsn))
     ]
-    print_rows(rows, ["topic", "partition", "next_offset", "detail"], output)
+    empty = "No partition is stopped. One that was reset is read again within 15 s."
+    print_rows(rows, ["topic", "partition", "next_offset", "detail"], output, empty=empty)
 
 
 @breaker.command(
@@ -60,4 +61,4 @@ def reset_(*, accept: bool, dry_run: bool, config: Path | None, dsn: str | None,
         }
         for each in reset(tool_settings(config, dsn, kafka=accept), accept=accept, dry_run=dry_run)
     ]
-    print_rows(rows, ["topic", "partition", "accept_until", "detail"], output)
+    print_rows(rows, ["topic", "partition", "accept_until", "detail"], output, empty="No partition is stopped.")

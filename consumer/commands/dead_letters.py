@@ -35,7 +35,19 @@ from consumer.read.dead_letters import list_dead_letters
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-_COLUMNS = ("id", "status", "reason", "instrument", "exposure", "group_key", "topic", "partition", "offset", "detail")
+_COLUMNS = (
+    "id",
+    "recorded_at",
+    "status",
+    "reason",
+    "instrument",
+    "exposure",
+    "group_key",
+    "topic",
+    "partition",
+    "offset",
+    "detail",
+)
 _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f"])
 
 
@@ -117,11 +129,10 @@ def list_(*, limit: int | None, config: Path | None, dsn: str | None, output: st
     choice = _choice(chosen)
     with open_database(tool_settings(config, dsn)) as database:
         letters = list_dead_letters(database, choice, limit=limit)
-    print_rows([_row(each) for each in letters], _COLUMNS, output)
-    if output != JSON:
+    print_rows([_row(each) for each in letters], _COLUMNS, output, empty="No dead letters of this choice.")
+    if output != JSON and letters:
         counts = Counter(each.reason for each in letters)
-        lines = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-        click.echo(lines or "No dead letters of this choice.", err=True)
+        click.echo(", ".join(f"{count} {reason}" for reason, count in counts.most_common()), err=True)
 
 
 @dead_letters.command(epilog=examples("visit-consumer dead-letters show 17 --config visits.yaml"))
@@ -187,7 +198,9 @@ def replay_(
     visit-consumer-replay-of holds the original place of each message.
     """
     choice = _choice(chosen, everything=everything)
-    _print_results(replay(tool_settings(config, dsn, kafka=not dry_run), choice, dry_run=dry_run), output)
+    _print_results(
+        replay(tool_settings(config, dsn, kafka=not dry_run), choice, dry_run=dry_run), output, dry_run=dry_run
+    )
 
 
 @dead_letters.command(
@@ -209,7 +222,7 @@ def discard_(
 ) -> None:
     """Mark dead letters as discarded; the service removes them after the retention time."""
     choice = _choice(chosen, everything=everything)
-    _print_results(discard(tool_settings(config, dsn), choice, dry_run=dry_run), output)
+    _print_results(discard(tool_settings(config, dsn), choice, dry_run=dry_run), output, dry_run=dry_run)
 
 
 def _choice(chosen: dict[str, Any], *, everything: bool | None = None) -> DeadLetterFilter:
@@ -243,12 +256,13 @@ def _bytes_of(letter: StoredDeadLetter) -> dict[str, bytes | None]:
     return {"key": letter.key, "value": letter.value}
 
 
-def _print_results(outcomes: Sequence[DeadLetterResult], output: str) -> None:
+def _print_results(outcomes: Sequence[DeadLetterResult], output: str, *, dry_run: bool) -> None:
     """Print the outcome of each, and exit with 1 if one was neither replayed nor discarded."""
     rows = [{**_row(each.letter), "outcome": each.outcome, "done": each.done} for each in outcomes]
     print_rows(rows, ("id", "reason", "topic", "partition", "offset", "outcome"), output)
     failed = sum(not each.done for each in outcomes)
     if output != JSON:
-        click.echo(f"{len(outcomes) - failed} done, {failed} not", err=True)
+        done = "would be done" if dry_run else "done"
+        click.echo(f"{len(outcomes) - failed} {done}, {failed} not", err=True)
     if failed:
         sys.exit(EXIT_FAILED)

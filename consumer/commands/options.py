@@ -127,7 +127,9 @@ def print_json(value: object) -> None:
     click.echo()
 
 
-def print_rows(rows: Sequence[Row], columns: Sequence[str], output: str, *, title: str = "") -> None:
+def print_rows(
+    rows: Sequence[Row], columns: Sequence[str], output: str, *, title: str = "", empty: str = "Nothing to show."
+) -> None:
     """Print rows as a JSON array with every key, or as a table of some columns.
 
     Parameters
@@ -140,9 +142,14 @@ def print_rows(rows: Sequence[Row], columns: Sequence[str], output: str, *, titl
         ``json`` or ``table``.
     title
         Of the table.
+    empty
+        Said in its place, beside the output, where there are no rows.
     """
     if output == JSON:
         print_json(list(rows))
+        return
+    if not rows:
+        click.echo(empty, err=True)
         return
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
     for name in columns:

@@ -140,6 +140,7 @@ class MappedField(DataPart):
     offset: float = 0.0
     wrap: Literal[180, 360] | None = None
     format: Literal["iso", "mjd", "jd", "unix"] | None = None
+    date_format: str | None = None
     time_scale: Literal["utc", "tai", "tt", "tdb", "tcb", "tcg", "ut1"] = "utc"
     time_scale_keyword: str | None = None
     time_keyword: str | None = None

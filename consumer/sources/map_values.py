@@ -36,7 +36,7 @@ def to_kind(value: Any, source: MappedField, kind: Kind, name: str) -> Any:
         case "text":
             return _text(value)
         case "integer":
-            return _day(value) if name == "day_obs" else _whole(_linear(value, source))
+            return _day(_dated(_text(value), source)) if name == "day_obs" else _whole(_linear(value, source))
         case "boolean":
             return _boolean(value)
         case "number" | "seconds":
@@ -82,10 +82,11 @@ def _whole(value: Any) -> int:
     raise ValueError(f"{shown(value)} is no whole number: take digits (digits: true), a part (pattern), or use map")
 
 
-def _day(value: Any) -> int:
-    found = _DAY.fullmatch(_text(value))
+def _day(value: str) -> int:
+    found = _DAY.fullmatch(value)
     if found is None:
-        raise ValueError(f"{shown(value)} is no day: it must be YYYYMMDD or YYYY-MM-DD; take a part with pattern")
+        advice = "write its date_format, or take a part with pattern"
+        raise ValueError(f"{shown(value)} is no day: it must be YYYYMMDD or YYYY-MM-DD; {advice}")
     return int("".join(found.groups()))
 
 
@@ -135,23 +136,35 @@ def read_time(value: Any, source: MappedField, clock: Any, scale: str) -> int:
     if form is None:
         raise ValueError(f"{shown(value)} is a number: write format: mjd, jd or unix")
     with quiet_astropy():
-        if form != "iso":
-            # A text keeps all its digits.
-            exact = value.strip() if isinstance(value, str) else float(value)
-            time = Time(float(exact), format=form, scale="utc" if form == "unix" else scale)
-            return tai_ns(time - source.utc_offset_h * u.hour)
-        text = _text(value).removesuffix("Z").replace(" ", "T")
-        text = text if clock is None else f"{text[:10]}T{_text(clock).removesuffix('Z')}"
-        if "T" not in text:
-            raise ValueError(f"{shown(value)} has no time of day: name the keyword that has it as time_keyword")
-        try:
-            time = Time(text.replace("/", "-"), format="isot", scale=scale)
-        except ValueError as error:
-            raise ValueError(f"{shown(text)} is no time such as 2025-11-22T03:26:01.475") from error
+        if form == "iso":
+            time = _iso_time(value, source, clock, scale)
+        else:
+            time = Time(_number(value), format=form, scale="utc" if form == "unix" else scale)
         if source.time_zone is not None:
-            local = time.to_datetime().replace(tzinfo=ZoneInfo(source.time_zone))
-            time = time - _seconds(local.utcoffset()) * u.s
+            offset = time.to_datetime().replace(tzinfo=ZoneInfo(source.time_zone)).utcoffset() or timedelta()
+            time = time - offset.total_seconds() * u.s
         return tai_ns(time - source.utc_offset_h * u.hour)
+
+
+def _iso_time(value: Any, source: MappedField, clock: Any, scale: str) -> Time:
+    text = _dated(_text(value), source).removesuffix("Z").replace(" ", "T").replace("/", "-")
+    text = text if clock is None else f"{text[:10]}T{_text(clock).removesuffix('Z')}"
+    if "T" not in text:
+        raise ValueError(f"{shown(value)} has no time of day: name the keyword that has it as time_keyword")
+    try:
+        return Time(text, format="isot", scale=scale)
+    except ValueError as error:
+        raise ValueError(f"{shown(text)} is no time such as 2025-11-22T03:26:01.475") from error
+
+
+def _dated(text: str, source: MappedField) -> str:
+    """Return a date in ISO's form."""
+    if source.date_format is None:
+        return text
+    try:
+        return datetime.strptime(text, source.date_format).isoformat()  # noqa: DTZ007  # the map says which clock
+    except ValueError as error:
+        raise ValueError(f"{shown(text)} is no date of the form date_format, {source.date_format}") from error
 
 
 def day_of(begin_ns: int, source: MappedField) -> int:
@@ -164,7 +177,3 @@ def day_of(begin_ns: int, source: MappedField) -> int:
     zone = timezone(timedelta(hours=source.utc_offset_h)) if source.time_zone is None else ZoneInfo(source.time_zone)
     local: datetime = utc.astimezone(zone) - timedelta(hours=source.day_begins_h)
     return int(local.strftime("%Y%m%d"))
-
-
-def _seconds(offset: timedelta | None) -> float:
-    return 0.0 if offset is None else offset.total_seconds()

@@ -189,12 +189,12 @@ def _record(info: Mapping[str, Any]) -> dict[str, Any]:
     radec, altaz = info["tracking_radec"], info["altaz_begin"]
     angle = info["boresight_rotation_angle"]
     if radec is not None:
-        radec = radec.transform_to("icrs")
+        radec = radec if radec.frame.name == "icrs" else radec.transform_to("icrs")
         record |= {"tracking_ra": float(radec.ra.degree), "tracking_dec": float(radec.dec.degree)}
     known = radec is not None and angle is not None and info["boresight_rotation_coord"] == "sky"
     record["sky_angle"] = float(angle.to_value("deg")) if known else None
     if altaz is not None:
-        record |= {"azimuth": float(altaz.az.degree), "zenith_angle": float(altaz.zen.degree)}
+        record |= {"azimuth": float(altaz.az.degree), "zenith_angle": 90.0 - float(altaz.alt.degree)}
     begin, end = tai_ns(info["datetime_begin"]), tai_ns(info["datetime_end"])
     return record | {"timespan_begin": begin, "timespan_end": max(begin, end), "group_size": None, "record_version": 0}
 

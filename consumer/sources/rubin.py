@@ -127,9 +127,7 @@ class RubinTranslator(FitsTranslator):
     @cache_translation
     def to_physical_filter(self) -> str:
         """Return the filters in the beam, joined."""
-        found = [value for key in ("FILTER", "FILTER1", "FILTER2") if (value := self._first(key)) is not None]
-        names = [name.lower() if name.upper() == "NONE" else name for name in map(str, found)]
-        return _FILTER_DELIMITER.join(names) or "unknown"
+        return self._joined("FILTER", "FILTER1", "FILTER2") or "unknown"
 
     @cache_translation
     def to_exposure_time(self) -> u.Quantity:
@@ -223,6 +221,10 @@ class RubinTranslator(FitsTranslator):
             raise ValueError(f"CONTRLLR is {controller!r}, and none of {', '.join(_CONTROLLERS)}")
         return controller
 
+    def _joined(self, *keys: str) -> str:
+        found = [str(value) for key in keys if (value := self._first(key)) is not None]
+        return _FILTER_DELIMITER.join("none" if name.upper() == "NONE" else name for name in found)
+
     def _first(self, *keys: str) -> Any:  # a card's value
         """Return the first value that is there and not blank."""
         values = (self._header.get(key) for key in keys)
@@ -239,11 +241,9 @@ class _LsstCam(RubinTranslator):
     """The main camera."""
 
     def to_physical_filter(self) -> str:
-        """Return the filter, and what stands before it in the laboratory; nothing where no FILTER stands."""
-        if self._first("FILTER") is None and self._first("FILTER1") is None:
-            return "unknown"
-        joined = super().to_physical_filter()
-        return re.sub(rf"({_FILTER_DELIMITER}empty)+$", "", joined, flags=re.IGNORECASE)
+        """Return the filters in the beam; a FILTER2 without FILTER is none, and an empty place at the end neither."""
+        joined = self._joined("FILTER", "FILTER1", *(["FILTER2"] if self._first("FILTER") is not None else []))
+        return re.sub(rf"({_FILTER_DELIMITER}empty)+$", "", joined, flags=re.IGNORECASE) or "unknown"
 
     def _on_mountain(self) -> bool:
         return self.to_observing_day() >= _ON_MOUNTAIN or self._controller() == "H"

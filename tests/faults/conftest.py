@@ -9,7 +9,6 @@ its line by the fixture `faults_table`.
 
 import contextlib
 import itertools
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +18,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.brokers import skips_without_kafka
 from tests.support.exposures import exposure
 from tests.support.faults_table import FaultsTable
-from tests.support.jars import JarsUnavailableError
 from tests.support.kafka_broker import KafkaCluster
 from tests.support.postgres import PostgresServer, wheel_binaries
 from tests.support.proxy import Proxy
 from tests.support.service import INSTRUMENTS, Replica, Wire, prepare_database, produce, raws_of, settings_for
-from tests.support.summary import note, note_missing_kafka
+from tests.support.summary import note
 from tests.support.tables import (
     Log,
     assert_every_offset_is_explained,
@@ -210,13 +209,8 @@ class Scene:
 @pytest.fixture(scope="session")
 def proxied_kafka(request: pytest.FixtureRequest) -> Iterator[tuple[KafkaCluster, Proxy]]:
     """One broker of the faults' own, with a listener that is only reached through a proxy."""
-    try:
+    with skips_without_kafka(request.config):
         cluster = KafkaCluster(1, listeners={"PROXIED": "PLAINTEXT"})
-    except JarsUnavailableError as error:
-        note_missing_kafka(request.config, str(error))
-        if os.environ.get("REQUIRE_APACHE_KAFKA") == "1":
-            pytest.fail(f"REQUIRE_APACHE_KAFKA=1, but: {error}")
-        pytest.skip(f"no Apache Kafka: {error}")
     with Proxy(cluster.brokers[0].ports["PROXIED"]) as proxy:
         cluster.brokers[0].advertised["PROXIED"] = f"127.0.0.1:{proxy.port}"
         with cluster:

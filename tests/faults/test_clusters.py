@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +14,14 @@ from consumer.kafka.log_inspector import LogInspector
 from consumer.kafka.properties import Properties
 from consumer.model import PartitionId
 from tests.faults.conftest import Scene, night, refusals, set_scene
+from tests.support.brokers import skips_without_kafka
 from tests.support.commands import invoke_json
 from tests.support.faults_table import FaultsTable
-from tests.support.jars import JarsUnavailableError
 from tests.support.kafka_broker import KafkaBroker, KafkaCluster
 from tests.support.load import Load
 from tests.support.postgres import PostgresServer
 from tests.support.service import Replica, Wire
-from tests.support.summary import note, note_missing_kafka
+from tests.support.summary import note
 from tests.support.tables import assert_every_offset_is_explained, moves, read_log, snapshot, stored_positions
 
 pytestmark = pytest.mark.kafka
@@ -38,13 +37,8 @@ PROPERTIES = {
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[KafkaCluster]:
     """Three brokers; what is acknowledged by all is on two of them at least."""
-    try:
+    with skips_without_kafka(request.config):
         cluster = KafkaCluster(3, properties=PROPERTIES)
-    except JarsUnavailableError as error:
-        note_missing_kafka(request.config, str(error))
-        if os.environ.get("REQUIRE_APACHE_KAFKA") == "1":
-            pytest.fail(f"REQUIRE_APACHE_KAFKA=1, but: {error}")
-        pytest.skip(f"no Apache Kafka: {error}")
     with cluster:
         note(request.config, "brokers", f"Apache Kafka {cluster.version}")
         yield cluster

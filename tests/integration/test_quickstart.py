@@ -21,7 +21,8 @@ from tests.support.postgres import PostgresServer, wheel_binaries
 
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 GUIDE = ROOT / "deploy" / "README.md"
-PASSWORDS_NEEDED = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+PASSWORDS_NEEDED = "host all all 127.0.0.1/32 scram-sha-256\n"
+SUPERUSER = "of-the-superuser"
 
 
 class Newcomer:
@@ -53,6 +54,7 @@ class Newcomer:
             "PGHOST": "127.0.0.1",
             "PGPORT": str(server.port),
             "PGUSER": "postgres",
+            "PGPASSWORD": SUPERUSER,
         }
 
     def text(self, name: str, document: Path = QUICKSTART) -> str:
@@ -116,9 +118,12 @@ class Newcomer:
 
 
 @pytest.fixture
-def newcomer(kafka: KafkaCluster, tmp_path: Path) -> Iterator[Newcomer]:
-    """Start a server of the test's own, since roles belong to a server; all but the superuser need a password."""
+def newcomer(kafka: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Newcomer]:
+    """Start a server of the test's own, since roles belong to a server; everybody needs a password."""
     with PostgresServer(wheel_binaries(), fast=True) as server:
+        with server.connect() as superuser:
+            superuser.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(SUPERUSER)))
+        monkeypatch.setenv("PGPASSWORD", SUPERUSER)
         (server.data_directory / "pg_hba.conf").write_text(PASSWORDS_NEEDED)
         server.reload()
         yield Newcomer(tmp_path, kafka.bootstrap, server)
@@ -137,7 +142,9 @@ def test_the_quickstart_leads_to_a_visit(newcomer: Newcomer) -> None:
         service.wait_until(newcomer.sees_readiness, what="/readyz", timeout_s=30)
         subprocess.run([sys.executable, "produce.py"], check=True, cwd=newcomer.folder, timeout=60)
         service.wait_until(lambda: "(1 row)" in newcomer.type("look"), what="the visit", timeout_s=30)
-        assert "2026110100042 | MC_O_20261101_000042 | 20261101 | r_57            |       205" in newcomer.type("look")
+        assert "2026110100042 | MC_O_20261101_000042 | 20261101 | r_57            |              205" in newcomer.type(
+            "look"
+        )
         answers = newcomer.type("ask")
         assert answers.count("2026110100042") >= 2
         assert "MC_O_20261101_000042" in answers

@@ -1,5 +1,6 @@
 """Fixtures: Apache Kafka, librdkafka's mock cluster, and both in turn under one contract."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Protocol
@@ -49,16 +50,23 @@ class MockBroker:
         self._host.create_topic(name)
 
 
-@pytest.fixture(scope="session")
-def kafka(request: pytest.FixtureRequest) -> Iterator[KafkaCluster]:
-    """Apache Kafka with one broker, for the whole run. Tests that harm a broker make a `KafkaCluster` of their own."""
+@contextlib.contextmanager
+def skips_without_kafka(config: pytest.Config) -> Iterator[None]:
+    """Skip what needs Kafka's jars where these cannot be had; with ``REQUIRE_APACHE_KAFKA=1`` that is a failure."""
     try:
-        cluster = KafkaCluster()
+        yield
     except JarsUnavailableError as error:
-        note_missing_kafka(request.config, str(error))
+        note_missing_kafka(config, str(error))
         if os.environ.get("REQUIRE_APACHE_KAFKA") == "1":
             pytest.fail(f"REQUIRE_APACHE_KAFKA=1, but: {error}")
         pytest.skip(f"no Apache Kafka: {error}")
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> Iterator[KafkaCluster]:
+    """Apache Kafka with one broker, for the whole run. Tests that harm a broker make a `KafkaCluster` of their own."""
+    with skips_without_kafka(request.config):
+        cluster = KafkaCluster()
     with cluster:
         note(request.config, "brokers", f"Apache Kafka {cluster.version}")
         yield cluster

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported, but not in __all__
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from tests.support import jars
 from tests.support.children import Child, ServerError, free_port
@@ -378,6 +378,12 @@ class KafkaCluster:
         topic = NewTopic(name, num_partitions=partitions, config=dict(config or {}), **where)
         admin.create_topics([topic])[name].result(_ADMIN_TIMEOUT_S)
         self._wait_for_leaders(admin, name, partitions)
+
+    def add_partitions(self, name: str, total: int) -> None:
+        """Raise the number of a topic's partitions to a total, and wait until every one has a leader."""
+        admin = self._admin()
+        admin.create_partitions([NewPartitions(name, total)])[name].result(_ADMIN_TIMEOUT_S)
+        self._wait_for_leaders(admin, name, total)
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic and wait until no broker lists it, so that it can be created again under the same name."""

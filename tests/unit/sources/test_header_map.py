@@ -28,6 +28,7 @@ HEADER: dict[str, Any] = {
     "DATE-OBS": "2026-11-03T01:02:03.5",
     "EXPTIME": 20.0,
 }
+DATED = {"keyword": "D", "date_format": "%d/%m/%y", "time_keyword": "T"}
 TAI_TEXT = "2026-11-03T01:02:40.5"
 BEGIN = tai_ns(Time("2026-11-03T01:02:03.5", scale="utc"))
 
@@ -115,6 +116,8 @@ def test_what_is_not_mapped_follows_from_the_rest() -> None:
         ("timespan_begin", {"keyword": "D", "time_scale_keyword": "S"}, {"D": TAI_TEXT, "S": "TAI"}, BEGIN),
         ("timespan_begin", {"keyword": "D", "utc_offset_h": -3}, {"D": "2026-11-02T22:02:03.5"}, BEGIN),
         ("timespan_begin", {"keyword": "D", "time_zone": "America/Santiago"}, {"D": "2026-11-02T22:02:03.5"}, BEGIN),
+        ("timespan_begin", DATED, {"D": "03/11/26", "T": "01:02:03.5"}, BEGIN),
+        ("day_obs", {"keyword": "NIGHT", "date_format": "%d.%m.%Y"}, {"NIGHT": "02.11.2026"}, 20261102),
         ("timespan_begin", {"keyword": "U", "format": "unix"}, {"U": 1793667723.5}, BEGIN),
         ("timespan_begin", {"keyword": "D", "plus": "exposure_time"}, {"D": TAI_TEXT}, None),
         ("timespan_end", {"field": "timespan_begin"}, {}, BEGIN),
@@ -166,6 +169,12 @@ def test_pointings_become_icrs(frame: str | None, equinox: float | None, expecte
         ("exposure_time", "E", {"E": "long"}, "E: 'long' is no number"),
         ("can_see_sky", "D", {"D": "OPEN"}, "'OPEN' is neither true nor false"),
         ("zenith_angle", {"keyword": "X", "convert": "airmass"}, {"X": 0.0}, "X: 0.0 is no airmass"),
+        (
+            "timespan_begin",
+            {"keyword": "D", "date_format": "%d/%m/%y"},
+            {"D": "2026"},
+            "no date of the form date_format",
+        ),
         ("timespan_begin", "M", {"M": 60000.5}, "write format: mjd, jd or unix"),
         ("timespan_begin", "D", {"D": "2026-11-03"}, "name the keyword that has it as time_keyword"),
         ("timespan_begin", "D", {"D": "noonTtime"}, "is no time such as"),

@@ -1,13 +1,17 @@
 """The pipeline: one event for a raw, nothing acknowledged too early, nothing blocked by what waits."""
 
+from dataclasses import replace
+
 import pytest
 
 from consumer.sources.interfaces import Lister
-from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
+from consumer.sources.live_pipeline import MAX_IN_FLIGHT
+from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason, SourceRecord
 from consumer.sources.waiting import WaitingObject
 from tests.support.emitting import (
     FOLDER,
     Bench,
+    PlainTranslator,
     decode,
     header,
     key_of,
@@ -302,3 +306,57 @@ def test_the_oldest_that_waits_is_shown(bench: Bench) -> None:
         bench.run(passing_s=1)
     assert bench.count("oldest_waiting_timestamp_seconds") == began_s
     assert bench.count("waiting_objects") == 2
+
+
+class BrokenTranslator:
+    """Fails on one header as a library may, and translates the others."""
+
+    def translate(self, header: Header, uri: str) -> SourceRecord:
+        if header["SEQNUM"] == 1:
+            raise ZeroDivisionError("division by zero")
+        return PlainTranslator().translate(header, uri)
+
+
+def test_a_translator_that_fails_on_one_header_harms_no_other() -> None:
+    bench = Bench(translator=BrokenTranslator())
+    for number in (1, 2):
+        bench.store.objects[key_of(number)] = header(number)
+        bench.offer(key_of(number))
+    bench.run()
+    assert [(each["reason"], each["detail"]) for each in bench.rejections()] == [
+        ("failed", "ZeroDivisionError: division by zero")
+    ]
+    assert bench.raws() == [(EXPOSURE + 1, 94)]
+    assert bench.done == {key_of(1): 1, key_of(2): 1}
+
+
+class WordyTranslator:
+    """Makes records that fill a message."""
+
+    def translate(self, header: Header, uri: str) -> SourceRecord:
+        return replace(PlainTranslator().translate(header, uri), wcs="x" * 1_000_000)
+
+
+def test_an_event_that_brokers_would_refuse_is_rejected() -> None:
+    bench = Bench(translator=WordyTranslator())
+    bench.store.objects[key_of()] = header()
+    bench.offer(key_of())
+    bench.run()
+    assert [each["reason"] for each in bench.rejections()] == ["too_large"]
+    assert bench.raws() == []
+
+
+def test_listers_are_told_when_there_is_no_room(bench: Bench) -> None:
+    bench.producer.answering = False
+    for number in range(MAX_IN_FLIGHT):
+        assert bench.pipeline.has_room
+        bench.offer("preview.png" if number else key_of(), place=FOLDER)
+    assert not bench.pipeline.has_room
+    for _ in range(20):
+        bench.run()
+    assert bench.pipeline.has_room
+
+
+def test_an_entry_of_another_release_is_none() -> None:
+    with pytest.raises(ValueError, match="no entry of waiting objects"):
+        WaitingObject.decode(b'{"uri": "x"}')

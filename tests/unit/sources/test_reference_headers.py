@@ -82,6 +82,17 @@ def test_the_observatorys_correction_of_one_exposure_is_data(tmp_path: Path) -> 
     assert record.exposure.record_version == 3
 
 
+def test_header_corrections_in_the_librarys_way_are_applied(tmp_path: Path) -> None:
+    document = json.loads((FOLDER / "latiss-AT_O_20230705_000379_R00_S00.json").read_text())
+    (tmp_path / "LATISS-AT_O_20230705_000379.yaml").write_text("EXPTIME: 31.5\nGROUPID: corrected\n")
+    translator = Translator(corrections=Corrections(), detector_ids=detector_ids, search_path=[str(tmp_path)])
+    record = translator.translate(document["header"], "x", explain=True)
+    assert (record.exposure.exposure_time, record.exposure.group) == (31.5, "corrected")
+    assert record.provenance["exposure_time"] == "EXPTIME (header correction)"
+    assert record.provenance["dark_time"] == "DARKTIME"
+    assert document["header"]["EXPTIME"] == 30.0
+
+
 HEADER = json.loads((FOLDER / "lsstCam-MC_O_20250609_000578_R01_S01.json").read_text())["header"]
 
 
