@@ -12,7 +12,7 @@ PARALLEL = $(BIN)/pytest -n $(WORKERS)
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-.PHONY: help venv demo check check-code check-unit format test durations test-tools faults faults-long chaos mutations fuzz bench bench-quick bench-long deploy-check constraints clean
+.PHONY: help venv demo check check-code check-unit format test durations test-tools faults faults-long chaos mutations fuzz bench bench-quick bench-long deploy-check source-check constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,10 +83,14 @@ bench-long: venv test-tools ## Growth, scaling, catch-up, soak: an hour or two
 deploy-check: venv ## Image, chart, Compose, dashboards, alerts, interface: a line for each check
 	REQUIRE_DEPLOY_TOOLS=1 REQUIRE_PROMETHEUS=1 $(BIN)/pytest -p no:randomly -v tests/deploy
 
+source-check: venv test-tools ## Emitters on a real Ceph and Kafka, killed again and again: ten minutes
+	REQUIRE_CEPH=1 REQUIRE_APACHE_KAFKA=1 $(BIN)/pytest -p no:randomly -v tests/integration/sources -m ''
+
 # Without these the tests run on less, and say so in their last lines; REQUIRE_APACHE_KAFKA=1 makes that a failure
 test-tools:
 	@command -v java >/dev/null || echo "missing: java, version 17 or later (Debian: default-jre-headless): no Apache Kafka" >&2
 	@command -v mvn >/dev/null || echo "missing: mvn (Debian: maven): no Apache Kafka, unless its jars are in the cache" >&2
+	@command -v radosgw >/dev/null || echo "missing: radosgw (Debian: ceph-mon ceph-osd radosgw ceph-common): no Ceph" >&2
 	@test -x /usr/lib/postgresql/15/bin/postgres || echo "missing: PostgreSQL 15 (Debian: postgresql-15): only 18" >&2
 
 constraints: ## Take up the newest versions that pyproject.toml allows: writes constraints.txt

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from consumer.commands.emit_live import listen, notifications, rejected, scan, watch
 from consumer.commands.options import (
     EXIT_FAILED,
     complain,
@@ -212,3 +213,7 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("objects", total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+for command in (watch, notifications, listen, scan, rejected):
+    emit.add_command(command)

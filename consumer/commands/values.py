@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from typing import Any, cast
 
 import click
@@ -12,6 +13,7 @@ from consumer.events.validation import INT32_MAX, INT64_MAX, observing_day, show
 ID = click.IntRange(0, INT64_MAX)
 """Of an exposure, a visit or a row."""
 PARTITION = click.IntRange(0, INT32_MAX)
+_LONGEST_S = 7 * 86400.0
 COUNT = click.IntRange(1, INT64_MAX)
 
 
@@ -37,6 +39,22 @@ class ObservingDay(click.ParamType):  # type: ignore[type-arg] # generic in late
             return cast("int", observing_day("day_obs", int(str(value))))
         except (ValueError, BadMessageError):
             self.fail(f"{shown(value)} is no date: write YYYYMMDD", param, ctx)
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg] # as above
+    """A time, written with its unit: 30s, 10m, 1.5h; seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the time in seconds."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh])", str(value), re.ASCII)
+        duration_s = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+        if not 0 < duration_s <= _LONGEST_S:
+            self.fail(f"{shown(value)} is no time: write 30s, 10m or 1.5h, up to a week", param, ctx)
+        return duration_s
 
 
 class Name(click.ParamType):  # type: ignore[type-arg] # as above
@@ -88,6 +106,7 @@ class TextFile(click.File):
         return super().convert(value, param, ctx)
 
 
+DURATION = Duration()
 DAY_OBS = ObservingDay()
 NAME = Name(256)
 FILE_NAME = Name(4096)

@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from consumer.config.sections import Section, TopicName
+from consumer.config.sections import TopicName
+from consumer.config.source_places import ListerSettings
 
 
-class SourceSettings(Section):
+class SourceSettings(ListerSettings):
     """From files to events."""
 
     emits: Literal["raw", "exposure"] = "raw"

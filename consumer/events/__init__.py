@@ -15,6 +15,7 @@ from consumer.events.validation import exposure_from_json, raw_from_fields
 from consumer.events.writer_schemas import (
     EXPOSURE_INGESTED,
     RAW_INGESTED,
+    RAW_REJECTED,
     VISIT_DEFINED,
     WriterSchema,
     parse_writer_schema,
@@ -25,6 +26,7 @@ __all__ = [
     "MAX_EXPOSURES_REMEMBERED",
     "MAX_MESSAGE_BYTES",
     "RAW_INGESTED",
+    "RAW_REJECTED",
     "VISIT_DEFINED",
     "Decoder",
     "RawEncoder",

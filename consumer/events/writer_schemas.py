@@ -229,3 +229,5 @@ EXPOSURE_INGESTED = parse_writer_schema(schema_text("exposure_ingested"))
 """Our own schema of ``exposure-ingested`` events."""
 VISIT_DEFINED = parse_writer_schema(schema_text("visit_defined"))
 """Our own schema of ``visit-defined`` events."""
+RAW_REJECTED = parse_writer_schema(schema_text("raw_rejected"))
+"""Our own schema of rejected objects."""

@@ -5,21 +5,19 @@ values: never an exposure, a visit, a group or a day. What is known beforehand s
 shows. A module without I/O: the caller says what happened, and a registry of its choice holds it.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from consumer.errors import DeadLetterReason
+from consumer.metrics.described import DescribedCollectors
 from consumer.metrics.labels import (
     BATCH_BUCKETS,
     DB_ERROR_CLASSES,
     LATENCY_BUCKETS_S,
-    NAMESPACE,
     STAGE_BUCKETS_S,
     UNKNOWN,
     EventOutcome,
@@ -30,17 +28,7 @@ from consumer.metrics.labels import (
 from consumer.model import CloseReason, PartitionId, SkipReason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricDescription:
-    """One line of the reference."""
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    meaning: str
-
-
-class Metrics:
+class Metrics(DescribedCollectors):
     """The collectors of the service.
 
     Parameters
@@ -54,8 +42,7 @@ class Metrics:
     """
 
     def __init__(self, registry: CollectorRegistry, *, instruments: Iterable[str] = (), process: bool = False) -> None:
-        self.registry = registry
-        self.descriptions: list[MetricDescription] = []
+        super().__init__(registry)
         self._instruments = (*sorted(instruments), UNKNOWN)
         self._define_event_metrics()
         self._define_visit_metrics()
@@ -222,34 +209,3 @@ class Metrics:
             self.open_groups,
             self.oldest_open_group,
         )
-
-    def _counter(self, name: str, meaning: str, **labels: Iterable[str]) -> Counter:
-        counter = Counter(
-            self._described(name, "counter", meaning, labels), meaning, list(labels), registry=self.registry
-        )
-        for values in _combinations(labels):
-            counter.labels(*values)
-        return counter
-
-    def _gauge(self, name: str, meaning: str, **labels: Iterable[str]) -> Gauge:
-        gauge = Gauge(self._described(name, "gauge", meaning, labels), meaning, list(labels), registry=self.registry)
-        for values in _combinations(labels):
-            gauge.labels(*values)
-        return gauge
-
-    def _histogram(self, name: str, meaning: str, buckets: Sequence[float], **labels: Iterable[str]) -> Histogram:
-        full = self._described(name, "histogram", meaning, labels)
-        histogram = Histogram(full, meaning, list(labels), registry=self.registry, buckets=buckets)
-        for values in _combinations(labels):
-            histogram.labels(*values)
-        return histogram
-
-    def _described(self, name: str, kind: str, meaning: str, labels: Iterable[str]) -> str:
-        full = f"{NAMESPACE}_{name}"
-        self.descriptions.append(MetricDescription(name=full, kind=kind, labels=tuple(labels), meaning=meaning))
-        return full
-
-
-def _combinations(labels: dict[str, Iterable[str]]) -> Iterable[tuple[str, ...]]:
-    """Return the label values that are known beforehand; none where one of the labels has none."""
-    return product(*([str(value) for value in values] for values in labels.values())) if labels else ()

@@ -112,6 +112,14 @@ class RejectReason(StrEnum):
     """A keyword has a value that the field cannot have."""
     UNKNOWN_DETECTOR = "unknown_detector"
     """The camera has no detector of the header's name."""
+    NO_HEADER = "no_header"
+    """A file of expected sensors of whose exposure no raw has come."""
+    BAD_EXPECTED_SENSORS = "bad_expected_sensors"
+    """A file of expected sensors that is of another kind."""
+    BAD_NOTIFICATION = "bad_notification"
+    """What a store, or something else, sent is no notification of an object."""
+    FAILED = "failed"
+    """A library failed on it in a way that is not known."""
 
 
 class SourceError(VisitConsumerError):

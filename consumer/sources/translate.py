@@ -72,9 +72,12 @@ class Translator:
         self._corrections = corrections
         self._maps = header_maps
         self._search_path = tuple(search_path)
-        self._detector_ids = cache(detector_ids)
+        self.detector_ids = cache(detector_ids)
+        """Ids of an instrument's detectors by their names."""
         self._needs_wcs = needs_wcs
         self._memo: CardMemo[_Translated] = CardMemo(self._translate, size=_REMEMBERED)
+        self._detectors: dict[tuple[object, str], CardMemo[int | None]] = {}
+        """By translator and instrument."""
 
     def translate(self, header: Header, uri: str, *, explain: bool = False) -> SourceRecord:
         """Make the record of one raw.
@@ -99,7 +102,7 @@ class Translator:
         named = {**header, FILE_NAME: uri.rpartition("/")[2]} if self._maps else header
         try:
             shared = self._memo.get(named)
-            detector = self._detector(shared, named)
+            detector = self._remembered_detector(shared, named)
         except _UnknownInstrumentError:
             raise _unknown_instrument(header, uri) from None
         except HeaderError as error:
@@ -131,13 +134,24 @@ class Translator:
             raise BadMessageError(error.reason, self._with_keywords(error.detail, maker, header)) from error
         return _Translated(exposure=exposure, maker=maker, corrected=corrected.origins)
 
+    def _remembered_detector(self, shared: _Translated, header: Header) -> int | None:
+        """Return the detector's id, from the few cards that name it where they were seen before."""
+        maker = shared.maker
+        if isinstance(maker, HeaderMap) or maker.corrected:
+            return self._detector(shared, header)
+        memo = self._detectors.get((maker.translator, shared.exposure.instrument))
+        if memo is None:
+            memo = CardMemo(lambda cards: self._detector(shared, cards), size=_REMEMBERED)
+            self._detectors[maker.translator, shared.exposure.instrument] = memo
+        return memo.get(header)
+
     def _detector(self, shared: _Translated, header: Header) -> int | None:
         """Return the detector's id; a name becomes one by the camera."""
         maker, instrument = shared.maker, shared.exposure.instrument
         if isinstance(maker, HeaderMap):
             named, ids = MapEvaluation(maker, header).detector(), maker.detector_ids
         else:
-            named, ids = detector_of(maker, header), self._detector_ids(instrument)
+            named, ids = detector_of(maker, header), self.detector_ids(instrument)
         if named is None or isinstance(named, int):
             return named
         if named not in ids:

@@ -93,6 +93,10 @@ class HttpServer:
         Where to listen; port 0 takes a free one, see `address`.
     app
         What it serves.
+    setting
+        Where the address is set, for an error's message.
+    purpose
+        What it does, for the log.
 
     Raises
     ------
@@ -100,13 +104,15 @@ class HttpServer:
         If the address cannot be listened on.
     """
 
-    def __init__(self, host: str, port: int, app: ASGIApp) -> None:
+    def __init__(
+        self, host: str, port: int, app: ASGIApp, *, setting: str = "http.host, http.port", purpose: str = "listening"
+    ) -> None:
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         except OSError as error:
             raise ConfigurationError(
-                f"http.host, http.port: cannot listen on {host} port {port} ({error.strerror}); choose another address"
+                f"{setting}: cannot listen on {host} port {port} ({error.strerror}); choose another address"
             ) from error
         self._server = _Server(
             Config(
@@ -125,6 +131,7 @@ class HttpServer:
                 access_log=False,
             )
         )
+        self._purpose = purpose
         self._thread: Thread | None = None
         bound_host, bound_port = self._socket.getsockname()[:2]
         self._address = (str(bound_host), int(bound_port))
@@ -145,7 +152,7 @@ class HttpServer:
         """Answer, from a thread that does not keep the process alive."""
         self._thread = Thread(target=self._serve, name="http", daemon=True)
         self._thread.start()
-        _log.info("listening", url=self.url)
+        _log.info(self._purpose, url=self.url)
         return self
 
     def stop(self, timeout_s: float = 2.0) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from consumer import __version__
 from consumer.config import KafkaSettings
+from consumer.config.source import SourceSettings
 from consumer.events.schema_files import schema_text
 
 AVRO = "application/vnd.apache.avro+json;version=1.9.0"
@@ -41,6 +42,10 @@ _DELIVERY = {
         "Sent at least once, after the visit's rows can be read, in order of revision for each visit. Keep the highest "
         "revision seen for (instrument, visit), and ignore a message whose revision is not above it."
     ),
+    "raw_rejected": (
+        "Sent at least once by the commands `emit`. Of the messages of one object the latest counts; one without a "
+        "value says that the object became an event later."
+    ),
 }
 
 _BY_GROUP = (
@@ -50,15 +55,20 @@ _KEYS = {
     "raw_ingested": _BY_GROUP,
     "exposure_ingested": _BY_GROUP,
     "visit_defined": "instrument/visit as UTF-8, so that a visit's revisions share a partition.",
+    "raw_rejected": "The object's address as UTF-8; empty where a notification names none.",
 }
 
 
-_CHANNELS = {"raw_ingested": ("raw_ingested", "exposure_ingested"), "visit_defined": ("visit_defined",)}
+_CHANNELS = {
+    "raw_ingested": ("raw_ingested", "exposure_ingested"),
+    "visit_defined": ("visit_defined",),
+    "raw_rejected": ("raw_rejected",),
+}
 """The schemas of each topic's messages."""
 
 
 def asyncapi_document() -> dict[str, Any]:
-    """Return the document for both topics, under the default names of the topics.
+    """Return the document for all topics, under the default names of the topics.
 
     Raises
     ------
@@ -66,7 +76,8 @@ def asyncapi_document() -> dict[str, Any]:
         When a schema is missing from package and checkout.
     """
     settings = KafkaSettings(bootstrap_servers="unused")
-    addresses = dict(zip(_CHANNELS, (settings.topics[0], ANNOUNCE_TOPIC), strict=True))
+    rejected_topic = SourceSettings().rejected_topic
+    addresses = dict(zip(_CHANNELS, (settings.topics[0], ANNOUNCE_TOPIC, rejected_topic), strict=True))
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -86,6 +97,9 @@ def asyncapi_document() -> dict[str, Any]:
             ),
             "sendVisitDefined": _operation(
                 "send", "visit_defined", "Announce each revision of a visit.", {"bindingVersion": "0.5.0"}
+            ),
+            "sendRawRejected": _operation(
+                "send", "raw_rejected", "Report each object that becomes no event.", {"bindingVersion": "0.5.0"}
             ),
         },
         "components": {

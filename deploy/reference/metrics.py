@@ -8,7 +8,11 @@ from prometheus_client import CollectorRegistry
 from consumer.errors import DeadLetterReason
 from consumer.metrics.collectors import Metrics
 from consumer.metrics.labels import DB_ERROR_CLASSES, UNKNOWN, EventOutcome, Rebalance, Stage, VisitResult
+from consumer.metrics.source import SourceMetrics
 from consumer.model import CloseReason, SkipReason
+from consumer.sources.ignored import IgnoredReason
+from consumer.sources.interfaces import Lister
+from consumer.sources.model import RejectReason
 
 
 def metrics_reference() -> str:
@@ -18,13 +22,14 @@ def metrics_reference() -> str:
         "",
         "Written by `python -m deploy.reference.metrics`; do not edit.",
         "",
-        "Served at `/metrics`. Times are UTC seconds since the Unix epoch. The label `instrument` is a configured",
-        f"instrument or `{UNKNOWN}`. A partition's series exist while a replica has it; sum them over the replicas.",
+        "Served at `/metrics`, those with `source_` by emitters (`visit-consumer emit watch` and others). Times are",
+        f"UTC seconds since the Unix epoch. The label `instrument` is a configured instrument or `{UNKNOWN}`.",
+        "A partition's series exist while a replica has it; sum them over the replicas.",
         "",
         "| metric | type | labels | meaning |",
         "|---|---|---|---|",
     ]
-    described = Metrics(CollectorRegistry()).descriptions
+    described = [*Metrics(CollectorRegistry()).descriptions, *SourceMetrics(CollectorRegistry()).descriptions]
     for each in sorted(described, key=lambda description: description.name):
         labels = ", ".join(f"`{label}`" for label in each.labels)
         lines.append(f"| `{each.name}` | {each.kind} | {labels} | {each.meaning} |")
@@ -37,6 +42,9 @@ def metrics_reference() -> str:
         ("visits_written_total", "result", VisitResult),
         ("stage_duration_seconds", "stage", Stage),
         ("rebalances_total", "event", Rebalance),
+        ("source_objects_total", "lister", Lister),
+        ("source_ignored_total", "reason", IgnoredReason),
+        ("source_rejected_total", "reason", RejectReason),
     ):
         lines.append(
             f"| `{metric}{{{label}}}` | {', '.join(f'`{value}`' for value in values)} | {_first_line(values)} |"

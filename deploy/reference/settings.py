@@ -13,6 +13,7 @@ from consumer.config.instruments import InstrumentSettings
 from consumer.config.keys import Key, is_secret, section_of, variable
 from consumer.config.sections import Scalar
 from consumer.config.settings import Settings
+from consumer.config.source_places import BucketSettings, FolderSettings
 
 _HEAD = """# Settings
 
@@ -34,6 +35,8 @@ def settings_reference() -> str:
     lines = [_HEAD]
     lines.extend(_section("", Settings, ()))
     lines.extend(_section("instruments.NAME", InstrumentSettings, ("instruments", "NAME")))
+    lines.extend(_section("source.buckets.NAME", BucketSettings, ("source", "buckets", "NAME")))
+    lines.extend(_section("source.folders[]", FolderSettings, ("source", "folders[]")))
     return "\n".join(lines).rstrip() + "\n"
 
 

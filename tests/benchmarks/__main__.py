@@ -26,6 +26,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
         "stages": lambda servers: short_runs.stages(servers, exposures=300),
         "latency": lambda servers: short_runs.latency(servers, seconds=120),
         "define": lambda servers: short_runs.define(servers, exposures=2000),
+        "sources": lambda servers: short_runs.sources(servers, exposures=20, rounds=5),
     },
     "long": {
         "growth": lambda servers: long_runs.growth(

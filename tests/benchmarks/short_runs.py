@@ -20,6 +20,7 @@ from tests.benchmarks import stages as stages_benchmark
 from tests.benchmarks.latency import measure as measure_latency
 from tests.benchmarks.report import rounded, show
 from tests.benchmarks.servers import DETECTORS, Servers, night
+from tests.benchmarks.sources import measure as measure_sources
 from tests.benchmarks.throughput import Throughput, flat_out
 
 PARTITIONS = 4
@@ -125,6 +126,16 @@ def define(_: Servers, *, exposures: int) -> dict[str, Any]:
         "visits_per_s_with_start_and_output": rounded(exposures / whole_s),
     }
     show(f"define --processes 2: {exposures} exposures of {DETECTORS} detectors", [figures])
+    return {"exposures": exposures, **figures}
+
+
+def sources(_: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:
+    """How fast one emitter is, against reading and parsing the same sidecars; without brokers and database."""
+    measured = [measure_sources(exposures) for _ in range(rounds)]
+    figures = {name: rounded(median(each[name] for each in measured)) for name in measured[0]}
+    figures["ratio_to_read"] = rounded(median(each["emitted_per_s"] / each["read_per_s"] for each in measured))
+    figures["ratio_to_parsed"] = rounded(median(each["emitted_per_s"] / each["parsed_per_s"] for each in measured))
+    show(f"Sources: {exposures} exposures of {DETECTORS} sidecars, {rounds} rounds, one thread", [figures])
     return {"exposures": exposures, **figures}
 
 

@@ -48,7 +48,7 @@ def test_the_asyncapi_document_is_valid_by_asyncapis_schema() -> None:
 def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
     document = asyncapi_document()
     found = list(references(document))
-    assert len(found) == 8
+    assert len(found) == 11
     for reference in found:
         node: Any = document
         for part in reference.removeprefix("#/").split("/"):

@@ -73,6 +73,8 @@ class Replica:
         Tells several replicas of one folder apart.
     environment
         Additional environment variables.
+    command
+        Of ``visit-consumer``: the service, or an emitter.
 
     Attributes
     ----------
@@ -87,7 +89,9 @@ class Replica:
         *,
         name: str = "replica",
         environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = ("run",),
     ) -> None:
+        self._command = command
         self.config = folder / f"{name}.yaml"
         self.config.write_text(yaml.safe_dump(json.loads(json.dumps(settings))))
         self._log = folder / f"{name}.log"
@@ -115,7 +119,7 @@ class Replica:
         if self.running:
             raise ServerError("the replica runs already")
         self._begin = self._log.stat().st_size if self._log.exists() else 0
-        command = [sys.executable, "-m", "consumer", "run", "--config", str(self.config)]
+        command = [sys.executable, "-m", "consumer", *self._command, "--config", str(self.config)]
         self._child = Child(command, self._log, environment=self._environment)
 
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:

@@ -49,3 +49,10 @@ SELECT
 
 -- name: dead_letters
 SELECT reason, status, count(*) FROM dead_letter GROUP BY reason, status ORDER BY reason, status;
+
+-- name: detectors_of_exposures
+-- By day where it is known: there is an index for it, and none by obs_id.
+SELECT obs_id, instrument, detectors::text
+FROM exposure
+WHERE obs_id = ANY(%(obs_ids)s::text[])
+    AND (%(days)s::integer[] IS NULL OR day_obs = ANY(%(days)s::integer[]));

@@ -1,0 +1,272 @@
+"""The composition root of an emitter: one pipeline, one producer, a port, and the lister that a command asks for."""
+
+import faulthandler
+import gc
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from time import monotonic, perf_counter, time, time_ns
+from types import FrameType
+
+from prometheus_client import CollectorRegistry
+
+from consumer import __version__
+from consumer.config import Settings
+from consumer.errors import VisitConsumerError
+from consumer.kafka.delivery import DeliveringProducer
+from consumer.kafka.properties import connection_properties
+from consumer.kafka.whole_topic import create_missing, read_topic
+from consumer.logs import get_logger
+from consumer.metrics.source import SourceMetrics
+from consumer.sources.detector_names import DetectorNames
+from consumer.sources.ignored import IgnoredReason
+from consumer.sources.interfaces import Lister, Machine
+from consumer.sources.live_pipeline import LivePipeline
+from consumer.sources.model import RejectReason
+from consumer.sources.object_stores import ObjectStores
+from consumer.sources.outlet import Outlet, SourceTopics
+from consumer.sources.pipeline import build_pipeline
+from consumer.sources.place_reader import PlaceReader
+from consumer.sources.places import Places
+from consumer.sources.retries import RetryPolicy
+from consumer.sources.waiting import WaitingObject
+from consumer.web import Health, HttpServer, ServiceStatus, read_only_port
+
+_TURN_S = 0.2
+_STALLED_AFTER_S = 30.0
+_WATCHDOG_EXIT_CODE = 70
+_COLLECT_AFTER = 10_000
+
+_log = get_logger(__name__)
+
+
+class Emitter:
+    """One process that turns objects into events.
+
+    Parameters
+    ----------
+    settings
+        Validated.
+    places
+        What it may read.
+    policy
+        When to try again.
+
+    Raises
+    ------
+    ConfigurationError
+        When a header map, a file of corrections or a property of librdkafka is wrong.
+    """
+
+    def __init__(self, settings: Settings, places: Places, *, policy: RetryPolicy) -> None:
+        source = settings.source
+        self._settings = settings
+        self.places = places
+        self.connection = connection_properties(settings.kafka)
+        self.topics = SourceTopics(
+            events=source.topic or settings.kafka.topics[0],
+            rejected=source.rejected_topic,
+            waiting=source.waiting_topic,
+        )
+        self.metrics = SourceMetrics(
+            CollectorRegistry(),
+            instruments=settings.instruments,
+            listers=Lister,
+            ignored=IgnoredReason,
+            rejected=RejectReason,
+            process=True,
+        )
+        self._producer = DeliveringProducer(self.connection)
+        self.stopping = threading.Event()
+        self._failure: VisitConsumerError | None = None
+        self._turned_at_s = monotonic()
+        self._started_at = datetime.now(UTC)
+        machine = Machine(
+            wall_ms=lambda: int(time() * 1000),
+            stopwatch_s=perf_counter,
+            random=random.random,
+            read_elsewhere=_ReaderThreads(source.readers),
+        )
+        self._outlet = Outlet(
+            self._producer,
+            self.topics,
+            self.metrics,
+            by_exposure=source.emits == "exposure",
+            wall_ms=machine.wall_ms,
+        )
+        headers = build_pipeline(settings, now_us=lambda: time_ns() // 1000)
+        self.stores = ObjectStores(source.endpoint_url)
+        self.detector_ids = DetectorNames(headers.translator.detector_ids).ids
+        self.pipeline = LivePipeline(
+            places,
+            PlaceReader(self.stores, headers.limits),
+            headers.translator,
+            self.detector_ids,
+            self._outlet,
+            self.metrics,
+            policy=policy,
+            machine=machine,
+        )
+
+    @property
+    def rejections(self) -> int:
+        """How many objects and notifications were rejected."""
+        return self._outlet.rejections
+
+    def brokers_away(self) -> bool:
+        """Return whether the brokers do not answer; any thread may ask."""
+        return self._producer.away
+
+    def run(self, lister: Callable[[], None], *, once: bool = False) -> None:
+        """Emit until SIGTERM or SIGINT.
+
+        Parameters
+        ----------
+        lister
+            Offers objects, in a thread of its own, until `stopping` is set.
+        once
+            Whether to end once the lister has, and nothing of what it offered is left. What waited when a former
+            process ended is then left to an emitter that goes on.
+
+        Raises
+        ------
+        VisitConsumerError
+            What the lister or the producer failed with.
+        """
+        create_missing(self.connection, {self.topics.waiting: {"cleanup.policy": "compact"}, self.topics.rejected: {}})
+        with ExitStack() as stack:
+            http = self._settings.http
+            if http.enabled and not once:
+                port = read_only_port(self.metrics.registry, self)
+                server = HttpServer(http.host, self._settings.source.http_port, port, setting="source.http_port")
+                stack.callback(server.stop)
+                server.start()
+            stack.enter_context(self._signals())
+            if not once:
+                self.pipeline.restore(self._waiting_before())
+            tune_interpreter()
+            thread = threading.Thread(target=self._list, args=(lister,), name="lister", daemon=True)
+            thread.start()
+            while not self.stopping.is_set() and not (once and self.pipeline.idle and not thread.is_alive()):
+                self._turn(_TURN_S)
+            self.stopping.set()
+            self._drain(thread)
+        if self._failure is not None:
+            raise self._failure
+
+    def alive(self) -> Health:
+        """Whether the pipeline has turned recently."""
+        silent_s = monotonic() - self._turned_at_s
+        ok = silent_s < _STALLED_AFTER_S
+        return Health(ok=ok, reasons=() if ok else (f"the pipeline has not turned for {silent_s:.0f} s",))
+
+    def ready(self) -> Health:
+        """Whether the brokers take events."""
+        reasons = []
+        if self._producer.away or self._producer.last_error is not None:
+            reasons.append(f"the brokers take no events: {self._producer.last_error or 'no answer'}")
+        if not self.pipeline.has_room:
+            reasons.append("too many objects are not acknowledged yet")
+        return Health(ok=not reasons, reasons=tuple(reasons))
+
+    def status(self) -> ServiceStatus:
+        """Return what the status page shows."""
+        return ServiceStatus(
+            version=__version__,
+            state="stopping" if self.stopping.is_set() else "running",
+            started_at=self._started_at,
+            counts={"objects in flight": self.pipeline.in_flight, "objects waiting": self.pipeline.waiting},
+        )
+
+    def _list(self, lister: Callable[[], None]) -> None:
+        try:
+            lister()
+        except VisitConsumerError as error:
+            self._failure = error
+            self.stopping.set()
+        except Exception as error:  # noqa: BLE001 -- the top of this thread, whose end must be that of the process
+            _log.exception("lister failed")
+            self._failure = VisitConsumerError(f"the lister failed: {type(error).__name__}: {error}")
+            self.stopping.set()
+
+    def _waiting_before(self) -> Iterator[WaitingObject]:
+        latest = {each.key: each.value for each in read_topic(self.connection, self.topics.waiting)}
+        for value in latest.values():
+            if value is not None:
+                try:
+                    yield WaitingObject.decode(value)
+                except ValueError as error:
+                    _log.warning(
+                        "an entry of waiting objects cannot be read", topic=self.topics.waiting, error=str(error)
+                    )
+
+    def _turn(self, timeout_s: float) -> None:
+        self.pipeline.step(timeout_s)
+        self._turned_at_s = monotonic()
+        self.metrics.last_turn.set(time())
+        if self._producer.errors:
+            self.metrics.delivery_errors.inc(self._producer.errors)
+            self._producer.errors = 0
+
+    def _drain(self, lister: threading.Thread) -> None:
+        """Acknowledge what can be: what is left is found, or sent, again after a restart."""
+        end_s = monotonic() + self._settings.shutdown.timeout_s / 2
+        while (self.pipeline.in_flight or lister.is_alive()) and not self._producer.away and monotonic() < end_s:
+            self._turn(0.02)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and SIGINT, by force where it takes too long."""
+
+        def stop(number: int, _: FrameType | None) -> None:
+            self.stopping.set()
+            if watchdog.ident is None:
+                watchdog.start()
+            _log.info("asked to stop", signal=signal.Signals(number).name)
+
+        def exit_now() -> None:
+            _log.error("the shutdown hangs, ended by force", timeout_s=self._settings.shutdown.timeout_s)
+            faulthandler.dump_traceback()  # to standard error: where each thread is
+            os._exit(_WATCHDOG_EXIT_CODE)
+
+        watchdog = threading.Timer(self._settings.shutdown.timeout_s, exit_now)
+        watchdog.daemon = True
+        former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+def tune_interpreter() -> None:
+    """Search seldom for cycles of objects, and never in what was loaded: a raw makes many objects and no cycle."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
+
+
+class _ReaderThreads:
+    """Runs reads in threads that do not keep the process alive: a store that hangs must not outlive a shutdown."""
+
+    def __init__(self, number: int) -> None:
+        self._reads: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._number = number
+        self._started = False
+
+    def __call__(self, read: Callable[[], None]) -> None:
+        if not self._started:
+            self._started = True
+            for number in range(self._number):
+                threading.Thread(target=self._work, name=f"reader {number}", daemon=True).start()
+        self._reads.put(read)
+
+    def _work(self) -> None:
+        while True:
+            self._reads.get()()

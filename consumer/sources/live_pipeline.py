@@ -1,0 +1,353 @@
+"""The one pipeline of all listers: an object is found, read, translated, produced, and then acknowledged.
+
+Delivery: at least once. An object is acknowledged once the brokers have its event, its rejection, or its entry in the
+topic of waiting objects; an object of no interest at once. What waits, or is slow to read, blocks nothing behind it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Lock
+from typing import NamedTuple, TypeVar
+
+from consumer.metrics.source import SourceMetrics
+from consumer.model import Exposure
+from consumer.sources.ignored import IgnoredReason
+from consumer.sources.interfaces import DetectorIds, FoundObject, HeaderTranslator, Lister, Machine, ObjectReader
+from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
+from consumer.sources.outlet import Outlet, Rejection
+from consumer.sources.places import ObjectIdentity, Places
+from consumer.sources.reading import ReadResult, SensorsRead, failed, read_object
+from consumer.sources.retries import RetryPolicy
+from consumer.sources.waiting import WaitingObject, WaitingObjects
+
+MAX_IN_FLIGHT = 5000
+"""Offers that are not acknowledged; with notifications, some 10 MB."""
+_AT_ONCE = 500
+"""Pieces of work in one turn, after which deliveries are reported."""
+_RAWS_REMEMBERED = 100_000
+"""So many raws back, the second object of a raw is known to be one, and is not read."""
+_EXPOSURES_REMEMBERED = 10_000
+_LOOK_FOR_DELIVERIES_S = 0.005
+_GAUGES_EVERY_S = 1.0
+
+Value = TypeVar("Value")
+
+
+class _Task(NamedTuple):
+    found: FoundObject
+    identity: ObjectIdentity
+    waited: WaitingObject | None
+    """Its entry in the topic of waiting objects."""
+
+    @property
+    def key(self) -> "_Key":
+        return _Key(self.found.place.url, self.identity.name)
+
+
+class _Key(NamedTuple):
+    place: str
+    name: str
+    """Of a raw (see `ObjectIdentity.name`) or of an exposure (its obs_id)."""
+
+
+class LivePipeline:
+    """Takes objects from listers, in any order and as often as they like.
+
+    Parameters
+    ----------
+    places
+        Where objects may be read.
+    reader, translator, detector_ids
+        Read and translate headers, and look up the detectors of side files.
+    outlet
+        Sends what comes of them.
+    metrics
+        Count it all.
+    policy
+        When to try again.
+    machine
+        Clocks, random numbers, threads.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        reader: ObjectReader,
+        translator: HeaderTranslator,
+        detector_ids: DetectorIds,
+        outlet: Outlet,
+        metrics: SourceMetrics,
+        *,
+        policy: RetryPolicy,
+        machine: Machine,
+    ) -> None:
+        self._places = places
+        self._reader = reader
+        self._translator = translator
+        self._detector_ids = detector_ids
+        self._outlet = outlet
+        self._metrics = metrics
+        self._policy = policy
+        self._machine = machine
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._waiting = WaitingObjects()
+        self._active: dict[_Key, list[_Task]] = {}
+        """Raws that are being read or sent; each with the further objects of it that have come meanwhile."""
+        self._finished: OrderedDict[_Key, tuple[str, str]] = OrderedDict()
+        """Raws that the brokers have: address and tag of the object that was read."""
+        self._exposures: OrderedDict[_Key, Exposure] = OrderedDict()
+        self._sensors_waiting: OrderedDict[_Key, str] = OrderedDict()
+        """Addresses of files of expected sensors whose exposures have no header yet."""
+        self._objects = {each: metrics.objects.labels(each) for each in Lister}
+        self._lock = Lock()
+        self._in_flight = 0
+        self._gauges_at_s = machine.stopwatch_s()
+
+    @property
+    def in_flight(self) -> int:
+        """How many offers are not acknowledged yet; any thread may ask, here and below."""
+        return self._in_flight
+
+    @property
+    def has_room(self) -> bool:
+        """Whether listers may offer more: memory is bounded by their asking."""
+        return self._in_flight < MAX_IN_FLIGHT
+
+    @property
+    def waiting(self) -> int:
+        """How many objects cannot be read yet."""
+        return len(self._waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left of what was offered, and nothing waits."""
+        return self._in_flight == 0 and not len(self._waiting) and not self._outlet.undelivered
+
+    def offer(self, found: FoundObject) -> None:
+        """Take an object, from any thread."""
+        self._enter(partial(self._begin, found))
+
+    def offer_rejection(
+        self, error: RejectedError, lister: Lister, notification: str | None, done: Callable[[], None]
+    ) -> None:
+        """Take what is no notification of an object, from any thread; ``done`` as in `FoundObject`."""
+
+        def reject() -> None:
+            rejection = Rejection(error=error, uri=None, lister=lister, notification=notification, attempts=0)
+            self._outlet.send_rejection(rejection, partial(self._acknowledge, done))
+
+        self._enter(reject)
+
+    def restore(self, entries: Iterable[WaitingObject]) -> None:
+        """Take up what waited when a former process ended; what lies elsewhere waits for another emitter."""
+        for each in entries:
+            if self._places.locate(each.uri) is not None:
+                self._waiting.add(each)
+
+    def step(self, timeout_s: float) -> None:
+        """Do what is there to do; wait so long for something, at most.
+
+        Raises
+        ------
+        FatalError
+            When the producer cannot go on.
+        """
+        for entry in self._waiting.due(self._machine.wall_ms()):
+            self._metrics.retries.inc()
+            self._enter(partial(self._begin_again, entry))
+        wait_s = min(timeout_s, _LOOK_FOR_DELIVERIES_S) if self._outlet.undelivered else timeout_s
+        next_ms = self._waiting.next_due_ms()
+        if next_ms is not None:
+            wait_s = min(wait_s, max(next_ms - self._machine.wall_ms(), 0) / 1000)
+        try:
+            self._inbox.get(timeout=wait_s)()
+            for _ in range(_AT_ONCE - 1):
+                self._inbox.get_nowait()()
+        except Empty:
+            pass
+        self._outlet.flush()
+        self._set_gauges()
+
+    def _enter(self, work: Callable[[], None]) -> None:
+        with self._lock:
+            self._in_flight += 1
+        self._inbox.put(work)
+
+    def _begin_again(self, entry: WaitingObject) -> None:
+        located = self._places.locate(entry.uri)
+        if located is None:
+            raise AssertionError(f"{entry.uri} waits, but no place holds it")  # `restore` takes no such entry
+        found = FoundObject(
+            place=located[0],
+            key=located[1],
+            tag=entry.tag,
+            lister=Lister(entry.lister),
+            notification=entry.notification,
+            done=_nothing,
+        )
+        self._begin(found, entry)
+
+    def _begin(self, found: FoundObject, waited: WaitingObject | None = None) -> None:
+        if waited is None:
+            self._objects[found.lister].inc()
+        if not found.place.holds(found.key):
+            self._ignore(found, IgnoredReason.OUTSIDE)
+            return
+        identity = found.place.patterns.identify(found.key)
+        if identity is None:
+            self._ignore(found, IgnoredReason.NO_PATTERN)
+            return
+        self._start(_Task(found, identity, waited or self._waiting.get(found.uri)))
+
+    def _start(self, task: _Task) -> None:
+        key = task.key
+        finished = self._finished.get(key)
+        if finished is not None and (finished[0] != task.found.uri or finished[1] == task.found.tag):
+            self._metrics.ignored.labels(IgnoredReason.DUPLICATE).inc()
+            self._end(task)
+        elif key in self._active:
+            self._active[key].append(task)
+        else:
+            self._active[key] = []
+            if task.found.place.is_folder:
+                self._take(task, self._read(task))
+            else:
+                self._machine.read_elsewhere(lambda: self._inbox.put(partial(self._take, task, self._read(task))))
+
+    def _read(self, task: _Task) -> ReadResult:
+        """Read one object, in whatever thread this is."""
+        began_s = self._machine.stopwatch_s()
+        result = read_object(self._reader, task.found, task.identity.role, look_beside=task.waited is not None)
+        self._metrics.read_duration.observe(self._machine.stopwatch_s() - began_s)
+        return result
+
+    def _take(self, task: _Task, result: ReadResult) -> None:
+        if isinstance(result, NotReadableYetError):
+            self._wait(task, result)
+            return
+        if isinstance(result, RejectedError):
+            self._reject(task, result)
+            return
+        try:
+            if isinstance(result, SensorsRead):
+                self._take_sensors(task, result)
+            else:
+                began_s = self._machine.stopwatch_s()
+                record = self._translator.translate(result, task.found.uri)
+                self._metrics.translation_duration.observe(self._machine.stopwatch_s() - began_s)
+                self._outlet.send_record(record, partial(self._finish, task))
+                self._remember_exposure(task.found.place.url, record.exposure)
+        except NotReadableYetError as error:
+            self._wait(task, error)
+        except RejectedError as error:
+            self._reject(task, error)
+        except Exception as error:  # noqa: BLE001 -- as in `read_object`
+            self._reject(task, failed(task.found, error))
+
+    def _take_sensors(self, task: _Task, read: SensorsRead) -> None:
+        key = _Key(task.found.place.url, read.sensors.obs_id)
+        exposure = self._exposures.get(key)
+        if exposure is None and read.beside is not None:
+            beside = self._translator.translate(read.beside, task.found.uri).exposure
+            exposure = beside if beside.obs_id == read.sensors.obs_id else None
+        if exposure is None:
+            _remember(self._sensors_waiting, key, task.found.uri, _EXPOSURES_REMEMBERED)
+            raise NotReadableYetError(
+                RejectReason.NO_HEADER, f"no raw of exposure {key.name} has come yet", uri=task.found.uri
+            )
+        detectors = self._detector_ids(exposure.instrument, read.sensors.detectors)
+        self._outlet.send_expected(exposure, detectors, partial(self._finish, task))
+
+    def _remember_exposure(self, place: str, exposure: Exposure) -> None:
+        key = _Key(place, exposure.obs_id)
+        if key not in self._exposures:
+            _remember(self._exposures, key, exposure, _EXPOSURES_REMEMBERED)
+        uri = self._sensors_waiting.pop(key, None) if self._sensors_waiting else None
+        entry = None if uri is None else self._waiting.get(uri)
+        if entry is not None:
+            self._enter(partial(self._begin_again, entry))
+
+    def _wait(self, task: _Task, error: NotReadableYetError) -> None:
+        now_ms = self._machine.wall_ms()
+        found = task.found
+        # Content that changed is a new beginning: a large file may be written for longer than anything is waited for.
+        waited = task.waited if task.waited is not None and task.waited.tag == task.found.tag else None
+        attempts = 1 if waited is None else waited.attempts + 1
+        since_ms = now_ms if waited is None else waited.since_ms
+        if now_ms - since_ms >= self._policy.give_up_s * 1000:
+            self._reject(task, RejectedError(error.reason, error.detail, uri=found.uri))
+            return
+        pause_s = self._policy.pause_s(attempts, self._machine.random)
+        entry = WaitingObject(
+            uri=found.uri,
+            tag=found.tag,
+            lister=found.lister,
+            attempts=attempts,
+            since_ms=since_ms,
+            next_try_ms=now_ms + round(pause_s * 1000),
+            reason=error.reason,
+            detail=error.detail,
+            notification=found.notification,
+        )
+        self._waiting.add(entry)
+        self._outlet.send_waiting(entry, partial(self._acknowledge, found.done))
+        self._go_on(task)
+
+    def _reject(self, task: _Task, error: RejectedError) -> None:
+        found = task.found
+        rejection = Rejection(
+            error=error,
+            uri=found.uri,
+            lister=found.lister,
+            notification=found.notification,
+            attempts=1 if task.waited is None else task.waited.attempts + 1,
+        )
+        self._outlet.send_rejection(rejection, partial(self._end, task))
+        self._go_on(task)
+
+    def _finish(self, task: _Task) -> None:
+        _remember(self._finished, task.key, (task.found.uri, task.found.tag), _RAWS_REMEMBERED)
+        if task.found.lister is Lister.RETRY:
+            self._outlet.send_no_longer_rejected(task.found.uri)
+        self._end(task)
+        self._go_on(task)
+
+    def _go_on(self, task: _Task) -> None:
+        """Turn to the further objects of a raw."""
+        for each in self._active.pop(task.key):
+            self._start(each)
+
+    def _ignore(self, found: FoundObject, reason: IgnoredReason) -> None:
+        self._metrics.ignored.labels(reason).inc()
+        self._acknowledge(found.done)
+
+    def _end(self, task: _Task) -> None:
+        if task.waited is not None:
+            self._waiting.remove(task.found.uri)
+            self._outlet.send_no_longer_waiting(task.waited)
+        self._acknowledge(task.found.done)
+
+    def _acknowledge(self, done: Callable[[], None]) -> None:
+        done()
+        with self._lock:
+            self._in_flight -= 1
+
+    def _set_gauges(self) -> None:
+        now_s = self._machine.stopwatch_s()
+        if now_s - self._gauges_at_s >= _GAUGES_EVERY_S:
+            self._gauges_at_s = now_s
+            self._metrics.in_flight.set(self._in_flight)
+            self._metrics.waiting.set(len(self._waiting))
+            self._metrics.oldest_waiting.set((self._waiting.oldest_since_ms() or 0) / 1000)
+
+
+def _nothing() -> None:
+    """Acknowledge nothing: what waited was acknowledged when it began to wait."""
+
+
+def _remember(memory: OrderedDict[_Key, Value], key: _Key, value: Value, most: int) -> None:
+    memory[key] = value
+    if len(memory) > most:
+        memory.popitem(last=False)
