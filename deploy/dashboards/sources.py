@@ -64,8 +64,8 @@ def source_panels() -> list[PanelBuilder]:
                     "oldest waiting object",
                 ),
                 over_time(
-                    f"max by (instance) (time() - ({metric('source_last_turn_timestamp_seconds')} > 0))",
-                    "last turn of {{instance}}",
+                    f"max by (lister, instance) (time() - ({metric('source_last_turn_timestamp_seconds')} > 0))",
+                    "last turn of {{lister}} {{instance}}",
                     ref="B",
                 ),
                 over_time(
