@@ -103,7 +103,7 @@ class Emitter:
         )
         headers = build_pipeline(settings, now_us=lambda: time_ns() // 1000)
         self.stores = ObjectStores(source.endpoint_url)
-        self.detector_ids = DetectorNames(settings).ids
+        self.detector_ids = DetectorNames(headers.translator.detector_ids).ids
         self.pipeline = LivePipeline(
             places,
             PlaceReader(self.stores, headers.limits),

@@ -11,15 +11,14 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import NamedTuple, TypeVar
 
-from consumer.logs import get_logger
 from consumer.metrics.source import SourceMetrics
 from consumer.model import Exposure
-from consumer.sources.expected_sensors import ExpectedSensors
 from consumer.sources.ignored import IgnoredReason
 from consumer.sources.interfaces import DetectorIds, FoundObject, HeaderTranslator, Lister, Machine, ObjectReader
-from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason
+from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
 from consumer.sources.outlet import Outlet, Rejection
-from consumer.sources.places import ObjectIdentity, ObjectRole, Places
+from consumer.sources.places import ObjectIdentity, Places
+from consumer.sources.reading import ReadResult, SensorsRead, failed, read_object
 from consumer.sources.retries import RetryPolicy
 from consumer.sources.waiting import WaitingObject, WaitingObjects
 
@@ -33,7 +32,6 @@ _EXPOSURES_REMEMBERED = 10_000
 _LOOK_FOR_DELIVERIES_S = 0.005
 _GAUGES_EVERY_S = 1.0
 
-_log = get_logger(__name__)
 Value = TypeVar("Value")
 
 
@@ -52,11 +50,6 @@ class _Key(NamedTuple):
     place: str
     name: str
     """Of a raw (see `ObjectIdentity.name`) or of an exposure (its obs_id)."""
-
-
-class _Sensors(NamedTuple):
-    sensors: ExpectedSensors
-    beside: Header | None
 
 
 class LivePipeline:
@@ -223,27 +216,14 @@ class LivePipeline:
             else:
                 self._machine.read_elsewhere(lambda: self._inbox.put(partial(self._take, task, self._read(task))))
 
-    def _read(self, task: _Task) -> Header | _Sensors | NotReadableYetError | RejectedError:
+    def _read(self, task: _Task) -> ReadResult:
         """Read one object, in whatever thread this is."""
-        place, key = task.found.place, task.found.key
         began_s = self._machine.stopwatch_s()
-        try:
-            if task.identity.role is not ObjectRole.EXPECTED_SENSORS:
-                return self._reader.read_raw(place, key)
-            sensors = self._reader.read_expected_sensors(place, key)
-            # At first the header is on its way; later it may have come to a former process.
-            if task.waited is None:
-                return _Sensors(sensors, None)
-            return _Sensors(sensors, self._reader.read_raw_beside(place, key, sensors.obs_id))
-        except (NotReadableYetError, RejectedError) as error:
-            return error
-        except Exception as error:  # noqa: BLE001 -- the top of this object: whatever it does to a library, others go on
-            _log.exception("an object could not be read", uri=task.found.uri)
-            return _failed(task, error)
-        finally:
-            self._metrics.read_duration.observe(self._machine.stopwatch_s() - began_s)
+        result = read_object(self._reader, task.found, task.identity.role, look_beside=task.waited is not None)
+        self._metrics.read_duration.observe(self._machine.stopwatch_s() - began_s)
+        return result
 
-    def _take(self, task: _Task, result: Header | _Sensors | NotReadableYetError | RejectedError) -> None:
+    def _take(self, task: _Task, result: ReadResult) -> None:
         if isinstance(result, NotReadableYetError):
             self._wait(task, result)
             return
@@ -251,7 +231,7 @@ class LivePipeline:
             self._reject(task, result)
             return
         try:
-            if isinstance(result, _Sensors):
+            if isinstance(result, SensorsRead):
                 self._take_sensors(task, result)
             else:
                 began_s = self._machine.stopwatch_s()
@@ -263,11 +243,10 @@ class LivePipeline:
             self._wait(task, error)
         except RejectedError as error:
             self._reject(task, error)
-        except Exception as error:  # noqa: BLE001 -- as in `_read`
-            _log.exception("a header could not be translated", uri=task.found.uri)
-            self._reject(task, _failed(task, error))
+        except Exception as error:  # noqa: BLE001 -- as in `read_object`
+            self._reject(task, failed(task.found, error))
 
-    def _take_sensors(self, task: _Task, read: _Sensors) -> None:
+    def _take_sensors(self, task: _Task, read: SensorsRead) -> None:
         key = _Key(task.found.place.url, read.sensors.obs_id)
         exposure = self._exposures.get(key)
         if exposure is None and read.beside is not None:
@@ -362,10 +341,6 @@ class LivePipeline:
             self._metrics.in_flight.set(self._in_flight)
             self._metrics.waiting.set(len(self._waiting))
             self._metrics.oldest_waiting.set((self._waiting.oldest_since_ms() or 0) / 1000)
-
-
-def _failed(task: _Task, error: Exception) -> RejectedError:
-    return RejectedError(RejectReason.FAILED, f"{type(error).__name__}: {error}", uri=task.found.uri)
 
 
 def _nothing() -> None:

@@ -72,7 +72,8 @@ class Translator:
         self._corrections = corrections
         self._maps = header_maps
         self._search_path = tuple(search_path)
-        self._detector_ids = cache(detector_ids)
+        self.detector_ids = cache(detector_ids)
+        """Ids of an instrument's detectors by their names."""
         self._needs_wcs = needs_wcs
         self._memo: CardMemo[_Translated] = CardMemo(self._translate, size=_REMEMBERED)
         self._detectors: dict[tuple[object, str], CardMemo[int | None]] = {}
@@ -150,7 +151,7 @@ class Translator:
         if isinstance(maker, HeaderMap):
             named, ids = MapEvaluation(maker, header).detector(), maker.detector_ids
         else:
-            named, ids = detector_of(maker, header), self._detector_ids(instrument)
+            named, ids = detector_of(maker, header), self.detector_ids(instrument)
         if named is None or isinstance(named, int):
             return named
         if named not in ids:

@@ -61,7 +61,7 @@ def _emit(settings: Settings, place: Place, keys: Sequence[str]) -> None:
         place,
         reader=PlaceReader(ObjectStores(), headers.limits),
         translator=headers.translator,
-        detector_ids=DetectorNames(settings).ids,
+        detector_ids=DetectorNames(headers.translator.detector_ids).ids,
     )
     for start in range(0, len(keys), _AT_ONCE):
         for key in keys[start : start + _AT_ONCE]:

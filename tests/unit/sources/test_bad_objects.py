@@ -37,13 +37,14 @@ class Store(Bench):
         settings = load_settings(
             None, {}, below={"kafka": {"bootstrap_servers": "unused:1"}, "database": {"conninfo": ""}}
         )
+        translator = build_pipeline(settings, now_us=lambda: 0).translator
         self.folder = folder
         (self.place,) = configured_places(settings.source, [folder]).places
         super().__init__(
             self.place,
             reader=PlaceReader(ObjectStores(), SMALL),
-            translator=build_pipeline(settings, now_us=lambda: 0).translator,
-            detector_ids=DetectorNames(settings).ids,
+            translator=translator,
+            detector_ids=DetectorNames(translator.detector_ids).ids,
         )
 
     def put(self, key: str, content: bytes) -> None:
