@@ -1,5 +1,6 @@
 """The composition root of an emitter: one pipeline, one producer, a port, and the lister that a command asks for."""
 
+import faulthandler
 import gc
 import os
 import random
@@ -218,7 +219,7 @@ class Emitter:
     def _drain(self, lister: threading.Thread) -> None:
         """Acknowledge what can be: what is left is found, or sent, again after a restart."""
         end_s = monotonic() + self._settings.shutdown.timeout_s / 2
-        while (self.pipeline.in_flight or lister.is_alive()) and monotonic() < end_s:
+        while (self.pipeline.in_flight or lister.is_alive()) and not self._producer.away and monotonic() < end_s:
             self._turn(0.02)
 
     @contextmanager
@@ -233,6 +234,7 @@ class Emitter:
 
         def exit_now() -> None:
             _log.error("the shutdown hangs, ended by force", timeout_s=self._settings.shutdown.timeout_s)
+            faulthandler.dump_traceback()  # to standard error: where each thread is
             os._exit(_WATCHDOG_EXIT_CODE)
 
         watchdog = threading.Timer(self._settings.shutdown.timeout_s, exit_now)
