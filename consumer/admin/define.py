@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
 
+from pydantic import ValidationError
+
 from consumer.admin.exposure_files import ExposureList
 from consumer.config import DatabaseSettings, InstrumentSettings, Settings, known_instruments
 from consumer.config.resolve import task_config
@@ -31,6 +33,8 @@ class DefineSummary:
     visits: tuple[VisitRecords, ...]
     """As they are stored now: those that the exposures define, in order of their ids."""
     visit_systems: tuple[VisitSystem, ...]
+    off_sky: tuple[int, ...]
+    """Ids of the given exposures that define no visit."""
     seconds: float
     """Time of the task's ``run`` alone."""
 
@@ -62,8 +66,12 @@ def instrument_settings(settings: Settings, name: str, overrides: Mapping[str, A
     base["regions"] = base.get("regions", {}) | regions
     try:
         return InstrumentSettings(**base)
-    except ValueError as error:
-        raise ConfigurationError(f"instrument {name}: {error}") from error
+    except ValidationError as error:
+        faults = (
+            ".".join(map(str, each["loc"])) + ": " * bool(each["loc"]) + each["msg"].removeprefix("Value error, ")
+            for each in error.errors()
+        )
+        raise ConfigurationError(f"instrument {name}: {'; '.join(faults)}") from error
 
 
 def define_visits(
@@ -142,6 +150,7 @@ def _run(
         result=result,
         visits=tuple(stored[visit] for visit in sorted(stored)),
         visit_systems=rule.visit_systems,
+        off_sky=tuple(sorted(e.id for e in exposures if e.off_sky_reason is not None)),
         seconds=seconds,
     )
 

@@ -11,6 +11,8 @@ from consumer.demo.plots import plot_focal_plane
 from consumer.regions import find_or_load
 from consumer.regions.camera.check import Severity, check_camera
 
+_PICTURES = (".png", ".pdf", ".svg")
+
 
 @click.group()
 def camera() -> None:
@@ -21,7 +23,7 @@ def camera() -> None:
 @click.argument("files", nargs=-1, required=True, type=FilePath(exists=True, dir_okay=False, path_type=Path))
 @reports_errors
 def check(files: tuple[Path, ...]) -> None:
-    """Check camera FILES; the exit code is 1 if one of them has an error."""
+    """Check camera FILES; the exit code is 1 if one of them has an error. The first error of each file is shown."""
     bad = False
     for file in files:
         problems = check_camera(file)
@@ -43,8 +45,13 @@ def check(files: tuple[Path, ...]) -> None:
 @click.argument("picture", required=False, type=FilePath(dir_okay=False, path_type=Path))
 @reports_errors
 def plot(name: str, picture: Path | None) -> None:
-    """Draw the focal plane of a camera, a built-in NAME or a file, into PICTURE (.png, .pdf, .svg)."""
+    """Draw the focal plane of a camera, a built-in NAME or a file, into PICTURE (.png, .pdf, .svg).
+
+    Without PICTURE the file is called as the camera, with .png, in this folder.
+    """
     found = find_or_load(name)
     target = picture or Path(f"{found.name.lower()}.png")
+    if target.suffix.lower() not in _PICTURES:
+        raise click.UsageError(printable(f"{target}: a picture ends with one of {', '.join(_PICTURES)}"))
     plot_focal_plane(found, target)
     click.echo(printable(f"{found.name}: {len(found.detectors)} detectors drawn in {target}"))

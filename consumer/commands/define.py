@@ -33,6 +33,8 @@ from consumer.task.butler_rows import visit_tables
 from consumer.task.define import DefineOptions
 from consumer.task.define_visits import Progress
 
+_SHOWN = 10
+"""Exposures off sky that are named."""
 _STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter", "check_detector_regions")
 
 
@@ -51,9 +53,17 @@ _STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter"
     metavar="FILE",
     help="Geometry: a file or the name of a built-in camera; may be repeated.",
 )
-@click.option("--group-exposures", metavar="RULE", help="Grouping rule, such as one-to-one or by-group-metadata.")
+@click.option(
+    "--group-exposures",
+    metavar="RULE",
+    help="Grouping rule, such as one-to-one or by-group-metadata; default: the instrument's.",
+)
 @click.option("--group-id", type=click.Choice(["digits", "lsst"]), help="How by-group-metadata makes a visit's id.")
-@click.option("--padding", type=click.IntRange(0, 1_000_000), help="Pixels added on all four sides of every detector.")
+@click.option(
+    "--padding",
+    type=click.IntRange(0, 1_000_000),
+    help="Pixels added on all four sides of every detector; default: the instrument's, mostly 250.",
+)
 @click.option("--merge-exposures", is_flag=True, help="Regions cover all exposures of a visit, not only the first.")
 @click.option(
     "--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes that compute regions."
@@ -84,8 +94,11 @@ def define(  # noqa: PLR0913  # one argument for each option
 ) -> None:
     """Define the visits of EXPOSURES: JSON lines or a JSON array with the event's field names, - for standard input.
 
-    With --dsn the command stores the visits in PostgreSQL. Without it nothing is written to a database, and the options
-    about stored visits are refused.
+    Required are id (or exposure), obs_id, day_obs and group. Angles are degrees, ICRS; times are TAI nanoseconds.
+
+    With --dsn the command stores the visits in PostgreSQL. Without it nothing is written to a database, whatever
+    database the settings name, and the options about stored visits are refused: --update-records, --incremental,
+    --skip-conflicting, --prefilter and --check-detector-regions.
     """
     refused = [f"--{name.replace('_', '-')}" for name in _STORED_ONLY if stored[name]]
     if dsn is None and refused:
@@ -114,7 +127,11 @@ def define(  # noqa: PLR0913  # one argument for each option
         )
     if output == JSON:
         print_json(
-            {"result": asdict(defined.result), **visit_tables(instrument, defined.visit_systems, defined.visits)}
+            {
+                "result": asdict(defined.result),
+                "off_sky": list(defined.off_sky),
+                **visit_tables(instrument, defined.visit_systems, defined.visits),
+            }
         )
     else:
         _print_table(defined)
@@ -157,6 +174,9 @@ def _print_table(defined: DefineSummary) -> None:
     counts = ", ".join(f"{value} {name.removeprefix('n_')}" for name, value in asdict(defined.result).items() if value)
     rate = f", {defined.result.n_visits / defined.seconds:.0f} visits/s" if defined.seconds > 0 else ""
     click.echo(f"{counts or 'no visits'} in {defined.seconds:.2f} s{rate}", err=True)
+    if defined.off_sky:
+        names = ", ".join(map(str, defined.off_sky[:_SHOWN])) + (", ..." if len(defined.off_sky) > _SHOWN else "")
+        click.echo(f"off sky, and so in no visit: {len(defined.off_sky)} exposures: {names}", err=True)
 
 
 def _row(records: VisitRecords) -> dict[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import time_ns
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -187,11 +188,15 @@ def _rows(pipeline: SourcePipeline, listed: Listed) -> list[dict[str, object]]:
     header = read_header(source, filesystem, pipeline.limits)
     record = pipeline.translator.translate(header, source.uri, explain=True)
     origins = {"exposure": record.provenance["id"], **record.provenance}
-    # A value as it is sent: a table would round it.
-    return [
-        {"field": name, "value": None if value is None else str(value), "from": origins.get(name, "")}
-        for name, value in _fields(pipeline.event(record)).items()
-    ]
+    fields = _fields(pipeline.event(record))
+    return [{"field": name, "value": _shown(name, fields[name]), "from": origins.get(name, "")} for name in fields]
+
+
+def _shown(name: str, value: object) -> str | None:
+    """Write a value as it is sent, which a table would round; an instant also as a date."""
+    if isinstance(value, int) and name.startswith("timespan_"):
+        return f"{value} ({np.datetime64(value, 'ns')} TAI)"
+    return None if value is None else str(value)
 
 
 def _fields(event: SourceEvent) -> dict[str, object]:

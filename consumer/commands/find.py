@@ -52,7 +52,11 @@ def find(
     dsn: str | None,
     output: str,
 ) -> None:
-    """Find the visits whose regions cover a point or overlap a circle, and which of their detectors do."""
+    """Find the visits whose regions cover a point or overlap a circle, and which of their detectors do.
+
+    The region of a visit is the convex hull of its detectors and covers the gaps between them: a point there is in no
+    detector.
+    """
     with open_database(tool_settings(config, dsn)) as database:
         found = find_visits(database, ra_deg, dec_deg, radius_deg=radius_deg, instrument=instrument, day_obs=day_obs)
     columns = ("instrument", "visit", "name", "day_obs", "physical_filter", "exposure_time", "target_name", "detectors")

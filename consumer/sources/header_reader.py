@@ -59,7 +59,8 @@ def read_header(source: SourceObject, filesystem: AbstractFileSystem, limits: He
     NotReadableYetError
         It is not there, cannot be read, is empty or ends within its header.
     """
-    path = filesystem._strip_protocol(source.uri)  # noqa: SLF001  # fsspec's documented way from a URL to its path
+    # The second is fsspec's documented way from a URL to its path.
+    path = source.path or filesystem._strip_protocol(source.uri)  # noqa: SLF001
     wait, reject = _not_yet(source), _reject(source)
     try:
         with _opened(filesystem, path) as file:
@@ -80,7 +81,8 @@ def read_header(source: SourceObject, filesystem: AbstractFileSystem, limits: He
             wait(RejectReason.TRUNCATED, f"the sidecar ends too early: {error}")
         reject(RejectReason.BAD_HEADER, str(error))
     except STORE_ERRORS as error:
-        wait(RejectReason.UNREACHABLE, f"its store does not answer: {type(error).__name__}: {error}")
+        fault = str(error).replace(path, source.uri)
+        wait(RejectReason.UNREACHABLE, f"its store does not answer: {type(error).__name__}: {fault}")
 
 
 class _NotRegularError(Exception):

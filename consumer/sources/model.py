@@ -26,6 +26,8 @@ class SourceObject:
 
     uri: str
     """A path, or a URL that fsspec knows, without credentials."""
+    path: str | None = field(default=None, repr=False)
+    """Where the file system has it, with the secrets that a signed URL carries; None: it follows from the URI."""
     size: int | None = None
     """Bytes; None where the lister does not say."""
     modified_ns: int | None = None

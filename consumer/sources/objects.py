@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from aiohttp import ClientError
 from botocore.exceptions import BotoCoreError
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
@@ -13,8 +14,8 @@ from consumer.sources.model import SourceObject
 
 FITS_ENDINGS: Final = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz")
 SIDECAR_ENDINGS: Final = (".json", ".yaml", ".yml", ".json.gz")
-STORE_ERRORS: Final = (OSError, BotoCoreError)
-"""What file systems raise; that of S3 passes some of its library's own errors on."""
+STORE_ERRORS: Final = (OSError, BotoCoreError, ClientError)
+"""What file systems raise; those of S3 and HTTP pass some of their libraries' own errors on."""
 _GLOB: Final = frozenset("*?[")
 
 
@@ -53,17 +54,20 @@ def list_objects(uris: Iterable[str]) -> Iterator[tuple[SourceObject, AbstractFi
         try:
             found = _found(filesystem, path)
         except STORE_ERRORS as error:
-            detail = f"{public_uri(uri)} cannot be listed: {type(error).__name__}: {error}"
+            fault = str(error).replace(path, public_uri(uri))
+            detail = f"{public_uri(uri)} cannot be listed: {type(error).__name__}: {fault}"
             raise TransientError(f"{detail}; check the address and the credentials") from error
         if found is None:
-            yield SourceObject(uri=_uri(filesystem, path)), filesystem
+            yield SourceObject(uri=_uri(filesystem, path), path=path), filesystem
             continue
         yield from ((each, filesystem) for each in _raws(filesystem, found))
 
 
 def _found(filesystem: AbstractFileSystem, path: str) -> dict[str, dict[str, Any]] | None:
     """Return what a glob or a folder stands for; None where the path is an object's own."""
-    if _GLOB & set(path) and not filesystem.exists(path):
+    # The question mark of an HTTP address begins its query; other file systems take the scheme off.
+    glob = _GLOB - {"?"} if "://" in path else _GLOB
+    if glob & set(path) and not filesystem.exists(path):
         globbed: dict[str, dict[str, Any]] = filesystem.glob(path, detail=True)
         return globbed
     if filesystem.isdir(path):
@@ -77,7 +81,7 @@ def _raws(filesystem: AbstractFileSystem, found: dict[str, dict[str, Any]]) -> I
     stems = {stem for name in names if (stem := _stem(name, FITS_ENDINGS)) is not None}
     for name in sorted(names):
         if name.lower().endswith(FITS_ENDINGS) or _stem(name, SIDECAR_ENDINGS) not in {None, *stems}:
-            yield SourceObject(uri=_uri(filesystem, name), size=found[name].get("size"))
+            yield SourceObject(uri=_uri(filesystem, name), path=name, size=found[name].get("size"))
 
 
 def _stem(name: str, endings: tuple[str, ...]) -> str | None:

@@ -186,11 +186,12 @@ def _origin(maker: Translation | HeaderMap, header: Header, name: str) -> str:
 
 
 def _unknown_instrument(header: Header, uri: str) -> RejectedError:
-    name = next((header[key] for key in ("INSTRUME", "INSTRUMENT") if header.get(key)), None)
-    if name is None:
+    keyword = next((key for key in ("INSTRUME", "INSTRUMENT") if header.get(key)), None)
+    if keyword is None:
         detail = "the header has no INSTRUME, and no translator or header map knows it by another keyword"
         return RejectedError(RejectReason.NO_INSTRUMENT, detail, uri=uri)
-    detail = f"INSTRUME is {str(name)[:80]!r}: no translator and no header map knows it; write a header map"
+    name = str(header[keyword])[:80]
+    detail = f"{keyword} is {name!r}: no translator and no header map knows it; write a header map"
     return RejectedError(RejectReason.UNKNOWN_INSTRUMENT, detail, uri=uri)
 
 

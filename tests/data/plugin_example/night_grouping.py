@@ -30,7 +30,7 @@ class ByNightAndFilter:
         visit = VisitDefinition(
             instrument=group.key.instrument,
             id=members[0].id,
-            name=group.key.key,
+            name=group.key.key,  # the text that `key` returned
             visit_systems=(BY_NIGHT.id,),
             exposures=members,
             complete=None,
@@ -39,5 +39,5 @@ class ByNightAndFilter:
 
 
 def make_rule(*, group_id: str) -> ByNightAndFilter:  # noqa: ARG001  # the registry hands it to every rule
-    """Make the rule; what the entry point names."""
+    """Make the rule; what the entry point names. `group_id` is a setting of the instrument, which this one ignores."""
     return ByNightAndFilter()

@@ -23,3 +23,10 @@ def test_a_drawing_of_the_focal_plane(tmp_path: Path) -> None:
     assert "1 detectors" in invoke("camera", "plot", "latiss", picture).stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "nobody" in invoke("camera", "plot", "nobody", picture, exit_code=78).stderr
+
+
+def test_a_picture_of_no_known_kind_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "latiss.xyz"
+    result = invoke("camera", "plot", "latiss", str(target), exit_code=2)
+    assert "latiss.xyz: a picture ends with one of .png, .pdf, .svg" in result.stderr
+    assert not target.exists()

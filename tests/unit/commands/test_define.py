@@ -36,7 +36,7 @@ def test_every_night_in_every_order_with_copies(name: str) -> None:
             rows += randomness.choices(rows, k=len(rows))
             randomness.shuffle(rows)
         found = invoke_json("define", "-", *options_of(night), text=json.dumps(rows))
-        assert list(found) == ["result", *night.tables]
+        assert list(found) == ["result", "off_sky", *night.tables]
         assert found["result"] == expected
         assert_tables(found, night)
 
@@ -171,3 +171,19 @@ def test_processes_give_the_same_rows(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--processes", "2"], check=True, capture_output=True, text=True, timeout=60)
     assert json.loads(done.stdout) == invoke_json("define", file, *options_of(night))
     assert done.stderr == ""
+
+
+def test_exposures_off_sky_are_named() -> None:
+    night = load_night("lsstcomcam-one-to-one-digits")
+    rows = rows_of("lsstcomcam-one-to-one-digits")
+    result = invoke("define", "-", *options_of(night), text=json.dumps(rows))
+    off = sorted(e.id for e in night.exposures if e.off_sky_reason is not None)
+    assert f"off sky, and so in no visit: {len(off)} exposures: {', '.join(map(str, off[:10]))}" in result.stderr
+
+
+def test_an_instrument_without_a_camera_is_one_clear_line() -> None:
+    rows = [{"id": 1, "obs_id": "a", "day_obs": 20260304, "group": "1"}]
+    result = invoke("define", "-", "--instrument", "NewCam", text=json.dumps(rows), exit_code=78)
+    assert result.stderr.startswith("visit-consumer: instrument NewCam: ")
+    assert "camera" in result.stderr
+    assert "pydantic" not in result.stderr

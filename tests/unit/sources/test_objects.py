@@ -1,12 +1,17 @@
 """Objects are listed on any file system that fsspec knows, and addresses lose their secrets."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 
 import fsspec
 import pytest
 
 from consumer.errors import ConfigurationError, TransientError
+from consumer.sources.header_reader import HeaderLimits, read_header
+from consumer.sources.model import NotReadableYetError
 from consumer.sources.objects import list_objects, public_uri
 
 
@@ -55,3 +60,34 @@ def test_unknown_stores_and_stores_that_do_not_answer(memory: Any, monkeypatch: 
     monkeypatch.setattr(type(memory), "isdir", refuse)
     with pytest.raises(TransientError, match="check the address and the credentials"):
         list(list_objects(["memory://raws"]))
+
+
+class _Signed(BaseHTTPRequestHandler):
+    """Serves a sidecar to whoever has the key."""
+
+    def do_GET(self) -> None:
+        content = b'{"INSTRUME": "LATISS"}'
+        self.send_response(200 if self.path.endswith("?key=secret") else 403)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET  # noqa: N815  # the library's name
+
+    def log_message(self, *_: object) -> None:
+        """Be silent."""
+
+
+def test_a_signed_url_is_read_with_its_signature_and_reported_without() -> None:
+    with HTTPServer(("127.0.0.1", 0), _Signed) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/a.json"
+        ((source, filesystem),) = list_objects([f"{address}?key=secret"])
+        assert source.uri == address
+        assert "secret" not in repr(source)
+        assert read_header(source, filesystem, HeaderLimits()) == {"INSTRUME": "LATISS"}
+        with pytest.raises(NotReadableYetError) as caught:
+            read_header(replace(source, path=f"{address}?key=guess"), filesystem, HeaderLimits())
+        assert "guess" not in str(caught.value)
+        server.shutdown()
