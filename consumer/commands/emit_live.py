@@ -73,7 +73,7 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
     for each in places.places:
         if not Path(each.url).is_dir():
             raise ConfigurationError(f"{each.url}: is no folder that could be watched; create it first")
-    emitter = _emitter(settings, places)
+    emitter = _emitter(settings, places, Lister.WATCH)
     watcher = FolderWatcher(
         places.places, emitter.pipeline, emitter.metrics, list_every_s=settings.source.list_every_s, wall_s=time
     )
@@ -86,7 +86,7 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
 def notifications(config: Path | None) -> None:
     """Emit the raws that notifications on Kafka name, in the form of Ceph, AWS or MinIO, until SIGTERM."""
     settings = settings_from(config)
-    emitter = _emitter(settings, _buckets(settings))
+    emitter = _emitter(settings, _buckets(settings), Lister.NOTIFICATIONS)
     intake = NotificationIntake(emitter.pipeline, emitter.places, emitter.metrics, Lister.NOTIFICATIONS)
     topic = settings.source.notifications
     consumer = NotificationConsumer(
@@ -102,7 +102,7 @@ def listen(config: Path | None) -> None:
     """Emit the raws that notifications by HTTP POST name, in the form of Ceph, AWS or MinIO, until SIGTERM."""
     settings = settings_from(config)
     listening = settings.source.listen
-    emitter = _emitter(settings, _buckets(settings))
+    emitter = _emitter(settings, _buckets(settings), Lister.LISTEN)
     intake = NotificationIntake(emitter.pipeline, emitter.places, emitter.metrics, Lister.LISTEN)
     sink = PushedNotifications(intake, emitter.pipeline, emitter.brokers_away)
 
@@ -141,7 +141,7 @@ def scan(*, url: str, days: Sequence[int], last_days: int | None, every_s: float
     if days and last_days is not None:
         raise click.UsageError("give --day-obs or --days, not both")
     places = _place_of(settings, url)
-    emitter = _emitter(settings, places, once=every_s is None)
+    emitter = _emitter(settings, places, Lister.SCAN, once=every_s is None)
 
     def scan_once() -> ScanReport:
         wanted = _last_days(last_days) if last_days is not None else (list(days) or None)
@@ -213,7 +213,7 @@ def retry_rejected(reasons: Sequence[str], config: Path | None) -> None:
     settings = settings_from(config)
     found = [each for each in _rejections(settings, reasons) if each.uri is not None]
     places = configured_places(settings.source)
-    emitter = _emitter(settings, places, once=True)
+    emitter = _emitter(settings, places, Lister.RETRY, once=True)
 
     def offer_all() -> None:
         for each in found:
@@ -244,9 +244,9 @@ def _rejections(settings: Settings, reasons: Sequence[str]) -> list[StoredReject
     return [each for each in open_rejections(messages) if not reasons or each.reason in reasons]
 
 
-def _emitter(settings: Settings, places: Places, *, once: bool = False) -> Emitter:
+def _emitter(settings: Settings, places: Places, lister: Lister, *, once: bool = False) -> Emitter:
     policy = retry_policy(settings.source.retry, give_up_s=_GIVE_UP_S if once else None)
-    return Emitter(settings, places, policy=policy)
+    return Emitter(settings, places, lister, policy=policy)
 
 
 def _buckets(settings: Settings) -> Places:

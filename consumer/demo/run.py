@@ -2,16 +2,14 @@
 
 A PostgreSQL 18 from a wheel and librdkafka's own mock cluster are started, real and simulated exposures are produced,
 ``visit-consumer run`` reads them as it would at an observatory, and what it made is compared with what Rubin published.
+Beside them headers of real raws land in a folder, and become visits through ``visit-consumer emit watch``.
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -27,11 +25,13 @@ from rich.table import Table
 
 from consumer.config import Settings
 from consumer.demo.embedded_postgres import EmbeddedPostgres
+from consumer.demo.landing import Landing
 from consumer.demo.plots import plot_footprint
+from consumer.demo.processes import running
 from consumer.errors import FatalError
 from consumer.events import exposure_from_json
 from consumer.kafka.mock_cluster import EmbeddedBroker
-from consumer.kafka.night_producer import Produced, produce_night
+from consumer.kafka.night_producer import produce_night
 from consumer.model import Exposure, RawIngested
 from consumer.postgres.connection import Database
 from consumer.postgres.dead_letters import DeadLetterStatus
@@ -43,6 +43,7 @@ from consumer.regions import decode
 from consumer.simulation import SimulatedRaw, SimulationSettings, simulate_night
 
 TOPIC = "raw-ingested"
+_SOURCE_TOPICS = ("raw-rejected", "raw-waiting")
 TOLERANCE_RAD = 1e-12
 """How far a corner may be from the published one."""
 _TIMEOUT_S = 120.0
@@ -89,7 +90,8 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         with console.status("Starting PostgreSQL and a broker ..."):
             postgres = stack.enter_context(EmbeddedPostgres(directory / "postgres"))
             broker = stack.enter_context(EmbeddedBroker())
-            broker.create_topic(TOPIC)
+            for topic in (TOPIC, *_SOURCE_TOPICS):
+                broker.create_topic(topic)
         settings = _settings(broker.bootstrap, postgres.dsn)
         own = Settings.model_validate(settings).database
         database = stack.enter_context(Database(own, application_name="visit-consumer demo"))
@@ -97,9 +99,14 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         before = _row_versions(database)
         published = _published()
         night = _night(published, options)
-        metrics_url = stack.enter_context(_consumer(directory, settings))
-        produced = _produce_and_wait(console, database, broker, night)
-        good = _report(console, database, published, produced, before, options)
+        config = directory / "config.yaml"
+        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        wait_for_consumer = stack.enter_context(running(["run", "--config", str(config)], directory / "consumer.log"))
+        landing = stack.enter_context(Landing(directory, config))
+        metrics_url = wait_for_consumer()
+        _produce_and_wait(console, database, broker, night)
+        landed = landing.land(database, lambda: _committed(database, broker), console)
+        good = _report(console, database, published, _committed(database, broker), before, options) and landed
         _show_metrics(console, metrics_url)
         console.print(f"Took {time.monotonic() - started:.1f} s. Metrics, health and status page: {metrics_url}")
         if options.stay:
@@ -117,6 +124,7 @@ def _settings(bootstrap: str, dsn: str) -> dict[str, object]:
             "LATISS": {"group_exposures": _RULE},
         },
         "http": {"port": 0},
+        "source": {"http_port": 0},
         "log": {"format": "json", "level": "info"},
     }
 
@@ -146,40 +154,14 @@ def _night(published: Mapping[str, Mapping[str, object]], options: DemoOptions) 
     return raws + list(simulate_night(SimulationSettings(exposures=options.exposures, seed=options.seed)))
 
 
-@contextmanager
-def _consumer(directory: Path, settings: Mapping[str, object]) -> Iterator[str]:
-    """Run ``visit-consumer run`` as a process of its own; give the address of its port."""
-    config, log = directory / "config.yaml", directory / "consumer.log"
-    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    with log.open("w", encoding="utf-8") as stream:
-        command = [sys.executable, "-m", "consumer", "run", "--config", str(config)]
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("VISIT_CONSUMER_")}
-        process = subprocess.Popen(command, stderr=stream, env=environ)  # noqa: S603 -- our own command
-        try:
-            yield _address(process, log)
-        finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Find in the consumer's log where it listens."""
-    until = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < until and process.poll() is None:
-        for line in log.read_text(encoding="utf-8").splitlines():
-            if '"url"' in line:
-                return str(json.loads(line)["url"])
-        time.sleep(0.05)
-    raise FatalError(f"the consumer did not start:\n{log.read_text(encoding='utf-8')}")
+def _committed(database: Database, broker: EmbeddedBroker) -> int:
+    positions = read_status(database).positions
+    return sum(each.next_offset or 0 for each in positions if each.cluster_id == broker.cluster_id)
 
 
 def _produce_and_wait(
     console: Console, database: Database, broker: EmbeddedBroker, raws: Sequence[SimulatedRaw]
-) -> Produced:
+) -> None:
     """Produce all raws, and wait until the consumer has committed them and no group waits."""
     columns = (
         SpinnerColumn(),
@@ -199,11 +181,10 @@ def _produce_and_wait(
         )
         until = time.monotonic() + _TIMEOUT_S
         while time.monotonic() < until:
-            status = read_status(database)
-            read = sum(p.next_offset or 0 for p in status.positions if p.cluster_id == broker.cluster_id)
+            read = _committed(database, broker)
             progress.update(reading, completed=read)
-            if read >= produced.messages and not status.open_groups:
-                return produced
+            if read >= produced.messages and not read_status(database).open_groups:
+                return
             time.sleep(0.1)
     raise FatalError(f"the consumer committed {read} of {produced.messages} events in {_TIMEOUT_S:.0f} s")
 
@@ -212,7 +193,7 @@ def _report(
     console: Console,
     database: Database,
     published: Mapping[str, Mapping[str, object]],
-    produced: Produced,
+    read: int,
     before: Mapping[tuple[object, object], object],
     options: DemoOptions,
 ) -> bool:
@@ -227,7 +208,7 @@ def _report(
     letters = sum(count for (_, status), count in found if status is DeadLetterStatus.OPEN)
     good = difference <= TOLERANCE_RAD and groups_right and touched == 0 and letters == 0
     facts = {
-        "events read": f"{produced.messages:,}",
+        "events read": f"{read:,}",
         "visits": f"{len(after)} ({len(after) - len(before)} new, {touched} of {len(before)} stored ones touched)",
         "exposures without a visit": f"{skipped} (calibrations and closed dome)",
         "dead letters": str(letters),

@@ -63,7 +63,9 @@ class SourceMetrics(DescribedCollectors):
         self.last_event = self._gauge(
             "source_last_event_timestamp_seconds", "When the brokers last acknowledged an event; 0 before the first."
         )
-        self.last_turn = self._gauge("source_last_turn_timestamp_seconds", "When the emitter last looked for work.")
+        self.last_turn = self._gauge(
+            "source_last_turn_timestamp_seconds", "When the emitter last looked for work.", lister=()
+        )
         self.read_duration = self._histogram(
             "source_read_duration_seconds", "Reading one object's header.", _READ_BUCKETS_S
         )

@@ -54,6 +54,8 @@ class Emitter:
         Validated.
     places
         What it may read.
+    lister
+        What finds the objects; its name is on the metric by which an emitter that is gone is missed.
     policy
         When to try again.
 
@@ -63,7 +65,7 @@ class Emitter:
         When a header map, a file of corrections or a property of librdkafka is wrong.
     """
 
-    def __init__(self, settings: Settings, places: Places, *, policy: RetryPolicy) -> None:
+    def __init__(self, settings: Settings, places: Places, lister: Lister, *, policy: RetryPolicy) -> None:
         source = settings.source
         self._settings = settings
         self.places = places
@@ -81,6 +83,7 @@ class Emitter:
             rejected=RejectReason,
             process=True,
         )
+        self._last_turn = self.metrics.last_turn.labels(lister)
         self._producer = DeliveringProducer(self.connection)
         self.stopping = threading.Event()
         self._failure: VisitConsumerError | None = None
@@ -208,7 +211,7 @@ class Emitter:
     def _turn(self, timeout_s: float) -> None:
         self.pipeline.step(timeout_s)
         self._turned_at_s = monotonic()
-        self.metrics.last_turn.set(time())
+        self._last_turn.set(time())
         if self._producer.errors:
             self.metrics.delivery_errors.inc(self._producer.errors)
             self._producer.errors = 0

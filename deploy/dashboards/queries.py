@@ -10,6 +10,8 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 POSTGRES = "grafana-postgresql-datasource"
+RATE = "$__rate_interval"
+"""Grafana's own: long enough for a rate at the resolution of the graph."""
 _BLOCK = re.compile(r"^-- name: (\w+)\n((?:-- .*\n)*)", re.MULTILINE)
 
 

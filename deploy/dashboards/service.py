@@ -2,9 +2,9 @@
 
 from deploy.dashboards.board import Board
 from deploy.dashboards.panels import GOOD_AT_ZERO, PanelBuilder, distribution, lines, listing, number
-from deploy.dashboards.queries import buckets, metric, now, over_time
+from deploy.dashboards.queries import RATE, buckets, metric, now, over_time
+from deploy.dashboards.sources import source_panels
 
-RATE = "$__rate_interval"
 _IN_TIME = metric("visit_latency_seconds_bucket", 'reason="complete"', 'le="30.0"', by_instrument=True)
 _COMPLETE = metric("visit_latency_seconds_count", 'reason="complete"', by_instrument=True)
 _NEW_VISITS = metric("visits_written_total", 'result="new"', by_instrument=True)
@@ -43,6 +43,7 @@ def service_board() -> Board:
         .row("Latency", _latency())
         .row("Database and announcements", _database())
         .row("Kafka", _kafka())
+        .row("Emitters: from files to events", source_panels())
         .row("Pods", _pods())
     )
 

@@ -20,6 +20,7 @@ _SET_BY_THE_CHART = {
     "DatabaseSettings": ("conninfo",),
     # Probes need the port, on the pod's address.
     "HttpSettings": ("enabled", "host"),
+    "ListenSettings": ("host",),
 }
 
 
@@ -37,7 +38,8 @@ def values_schema() -> dict[str, Any]:
         for key in keys:
             del definitions[name]["properties"][key]
     definitions["DatabaseSettings"].pop("required", None)
-    definitions["HttpSettings"]["properties"]["port"]["minimum"] = 1
+    for name, key in (("HttpSettings", "port"), ("SourceSettings", "http_port"), ("ListenSettings", "port")):
+        definitions[name]["properties"][key]["minimum"] = 1
     camera = definitions["InstrumentSettings"]["properties"]["camera"]
     camera["anyOf"] = [{"type": camera.pop("type"), "items": camera.pop("items")}, {"type": "string", "minLength": 1}]
     schema["$defs"].update({name: _without_titles(definition) for name, definition in sorted(definitions.items())})

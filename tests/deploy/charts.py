@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import yaml
 
+from consumer.config import Settings, load_settings
 from tests.deploy.tools import KUBE_VERSIONS, ToolUnavailableError, helm
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
@@ -20,6 +21,8 @@ VALUES: Final[Mapping[str, Path | None]] = {
 }
 RELEASE: Final = "night"
 NAMESPACE: Final = "visits"
+MOUNT: Final = "/run/secrets/visit-consumer"
+"""Where pods mount their secrets."""
 
 Manifest = dict[str, Any]
 
@@ -63,8 +66,37 @@ def pod_specs(manifests: Sequence[Manifest]) -> Iterator[tuple[str, Mapping[str,
             yield f"{each['kind']} {each['metadata']['name']}", each["spec"]["template"]["spec"]
 
 
+def read_settings(
+    manifests: Sequence[Manifest], folder: Path, pod: str = "", *, settings: str | None = None
+) -> Settings:
+    """Load a rendered settings file as a pod would: every file that it names must be one that the pod mounts.
+
+    Parameters
+    ----------
+    manifests
+        Of the chart.
+    folder
+        Stands for the folder where the pod's secrets are mounted.
+    pod
+        End of the name of what makes the pod: empty for the consumer, ``-migrate``, ``-source``, ``-scan``.
+    settings
+        End of the name of the ConfigMap; None: as of the pod.
+    """
+    spec = next(spec for name, spec in pod_specs(manifests) if name.endswith(f"{RELEASE}-visit-consumer{pod}"))
+    for volume in spec["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []):
+            for item in source["secret"]["items"]:
+                path = folder / item["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"{source['secret']['name']}/{item['key']}", encoding="utf-8")
+    file = folder / "config.yaml"
+    text = settings_file(manifests, pod if settings is None else settings)
+    file.write_text(text.replace(MOUNT, str(folder)), encoding="utf-8")
+    return load_settings(file, {})
+
+
 def settings_file(manifests: Sequence[Manifest], suffix: str = "") -> str:
-    """Return the settings file that a ConfigMap holds: the consumer's, or with a suffix the migration's."""
+    """Return the settings file that a ConfigMap holds: the consumer's, or with a suffix that of another part."""
     name = f"{RELEASE}-visit-consumer{suffix}"
     found = [each for each in manifests if each["kind"] == "ConfigMap" and each["metadata"]["name"] == name]
     assert len(found) == 1, name
@@ -75,6 +107,7 @@ def settings_file(manifests: Sequence[Manifest], suffix: str = "") -> str:
 __all__ = [
     "CHART",
     "DEPLOY",
+    "MOUNT",
     "NAMESPACE",
     "RELEASE",
     "VALUES",
@@ -82,6 +115,7 @@ __all__ = [
     "ToolUnavailableError",
     "of_kind",
     "pod_specs",
+    "read_settings",
     "rendered",
     "run_helm",
     "settings_file",

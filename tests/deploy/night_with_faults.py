@@ -1,16 +1,20 @@
 """A short night for a running consumer, with the faults that the alerts are for, and what Prometheus saw of it.
 
-The consumer is the real one, ``visit-consumer run`` as a process, on librdkafka's mock cluster and PostgreSQL 18. The
-faults are real too: bytes that are no event, a record that contradicts the stored one, a detector that the camera does
-not have, an exposure that never comes, an announcement that no broker takes, a frozen database, a killed process. Only
-durations of the alerts are shortened, see `tests.deploy.prometheus_server.SHORTENED`.
+The consumer is the real one, ``visit-consumer run`` as a process, on librdkafka's mock cluster and PostgreSQL 18, and
+so is the emitter beside it, ``visit-consumer emit watch``. The faults are real too: a file that is no header, an
+emitter without brokers, bytes that are no event, a record that contradicts the stored one, a detector that the camera
+does not have, an exposure that never comes, an announcement that no broker takes, a frozen database, a killed process.
+Only durations of the alerts are shortened, see `tests.deploy.prometheus_server.SHORTENED`.
 """
 
+import json
 import signal
 import sys
 import time
 import urllib.request
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,9 @@ import psycopg
 import yaml
 from confluent_kafka import Producer
 
-from consumer.events import RAW_INGESTED, encode_record, record_of
-from consumer.model import Exposure
+from consumer.events import RAW_INGESTED, encode, encode_record, record_of
+from consumer.kafka.mock_cluster import EmbeddedBroker
+from consumer.model import Exposure, ExposureIngested
 from tests.deploy.boards import expressions
 from tests.deploy.prometheus_server import PrometheusServer, shortened_rules
 from tests.support.brokers import MockBroker
@@ -45,7 +50,7 @@ class Observed:
     """What each expression of the board gave, while the faults showed."""
     recorded: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     metrics: str = ""
-    """Text of ``/metrics``."""
+    """Text of ``/metrics``, the consumer's and the emitter's."""
     rule_errors: list[str] = field(default_factory=list)
 
 
@@ -77,29 +82,42 @@ class WatchedNight:
         self._seen = Observed()
 
     def run(self) -> Observed:
-        """Run consumer and Prometheus, feed them, and return what was seen."""
-        command = [sys.executable, "-m", "consumer", "run", "--config", str(self._config)]
-        consumer = Child(command, self._folder / "consumer.log")
-        try:
-            with PrometheusServer(self._folder, f"127.0.0.1:{self._port}", shortened_rules()) as prometheus:
-                self._tell(consumer, prometheus)
-        finally:
-            if consumer.running:
-                consumer.signal(signal.SIGKILL)
-                consumer.wait(10)
+        """Run consumer, emitter and Prometheus, feed them, and return what was seen."""
+        with ExitStack() as stack:
+            consumer = self._start(stack, "run", "--config", self._config)
+            emitter = _Emitter(self._folder)
+            stack.callback(emitter.end_broker)
+            self._start(stack, "emit", "watch", emitter.landing, "--config", emitter.config)
+            targets = [f"127.0.0.1:{port}" for port in (self._port, emitter.port)]
+            with PrometheusServer(self._folder, targets, shortened_rules()) as prometheus:
+                self._tell(consumer, emitter, prometheus)
         return self._seen
 
-    def _tell(self, consumer: Child, prometheus: PrometheusServer) -> None:
+    def _start(self, stack: ExitStack, *arguments: str | Path) -> Child:
+        child = Child([sys.executable, "-m", "consumer", *map(str, arguments)], self._folder / f"{arguments[0]}.log")
+
+        def end() -> None:
+            if child.running:
+                child.signal(signal.SIGKILL)
+                child.wait(10)
+
+        stack.callback(end)
+        return child
+
+    def _tell(self, consumer: Child, emitter: "_Emitter", prometheus: PrometheusServer) -> None:
         prometheus.wait_for(lambda: _value(prometheus, "sum(visit_consumer_ready)") == 1, what="ready", timeout_s=40)
+        emitter.land()
+        wanted = "sum(visit_consumer_source_events_total)"
+        prometheus.wait_for(lambda: _value(prometheus, wanted) == 1, what="an event of a file", timeout_s=40)
         self._undisturbed(prometheus)
         self._bad_data(prometheus)
         self._refused_announcement(prometheus)
-        self._frozen_database(prometheus)
+        self._frozen_database(emitter, prometheus)
         self._seen.results = {key: prometheus.query(text) for key, text in expressions().items()}
         rules = yaml.safe_load(shortened_rules())["groups"]
         names = [rule["record"] for group in rules for rule in group["rules"] if "record" in rule]
         self._seen.recorded = {name: prometheus.query(name) for name in names}
-        self._seen.metrics = _get(self._port)
+        self._seen.metrics = _get(self._port) + _get(emitter.port)
         self._seen.rule_errors = prometheus.rule_errors()
         consumer.signal(signal.SIGKILL)
         self._expect(prometheus, "Down", timeout_s=20)
@@ -108,7 +126,10 @@ class WatchedNight:
         """Feed good exposures, let the consumer come to the end of the log, and look at the alerts for a while."""
         for _ in range(10):
             self._send(self._next(), detectors=(0, 1, 2))
-        self._send(self._next(can_see_sky=False, observation_type="dark"), detectors=(0,))
+        dark = self._next(can_see_sky=False, observation_type="dark")
+        self._send(dark, detectors=(0,))
+        expected = ExposureIngested(exposure=dark, expected_detectors=frozenset({0, 1}))
+        self._producer.produce(TOPIC, encode(expected))  # a raw is missing
         wanted = 'sum(visit_consumer_visits_written_total{result="new"})'
         prometheus.wait_for(lambda: _value(prometheus, wanted) == 10, what="ten visits", timeout_s=30)
         until = time.monotonic() + 6
@@ -142,12 +163,21 @@ class WatchedNight:
         with psycopg.connect(self._dsn) as connection:
             connection.execute("DELETE FROM visits.outbox WHERE visit = 1")
 
-    def _frozen_database(self, prometheus: PrometheusServer) -> None:
+    def _bad_files(self, emitter: "_Emitter", prometheus: PrometheusServer) -> None:
+        broken = emitter.landing / "MC_O_20261101_000001_R01_S01.json"
+        broken.write_text('{"OBSID": "MC_O_20261101_000001"}')  # of which instrument?
+        self._expect(prometheus, "SourceRejecting", timeout_s=20)
+        emitter.end_broker()
+        emitter.land()
+        self._expect(prometheus, "SourceStalled", timeout_s=20)
+
+    def _frozen_database(self, emitter: "_Emitter", prometheus: PrometheusServer) -> None:
         self._postgres.pause()
         try:
             frozen_s = time.monotonic()
             for _ in range(_LATE):
                 self._send(self._next(), detectors=(4,))
+            self._bad_files(emitter, prometheus)
             self._expect(prometheus, "Stalled", "LagAge", timeout_s=_INTERRUPTED_S + 5)
             time.sleep(max(_INTERRUPTED_S - (time.monotonic() - frozen_s), 0))
         finally:
@@ -170,6 +200,37 @@ class WatchedNight:
             value = encode_record(record_of(raw_of(one, detector)), RAW_INGESTED)
             self._producer.produce(TOPIC, value, key=f"{one.instrument}/{one.group}".encode())
         assert self._producer.flush(10) == 0
+
+
+class _Emitter:
+    """What ``emit watch`` is given: a folder, and a broker of its own, which can go away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.landing = folder / "landing"
+        self.landing.mkdir()
+        self.config = folder / "emitter.yaml"
+        self.port = free_port()
+        self._broker = ExitStack()
+        broker = self._broker.enter_context(EmbeddedBroker())
+        for topic in (TOPIC, "raw-rejected", "raw-waiting"):
+            broker.create_topic(topic)
+        settings = {
+            "kafka": {"bootstrap_servers": broker.bootstrap, "topics": [TOPIC]},
+            "database": {"conninfo": "host=/nowhere dbname=none"},
+            "source": {"http_port": self.port},
+        }
+        self.config.write_text(yaml.safe_dump(settings))
+        text = files("consumer.demo").joinpath("landing_headers.json").read_text(encoding="utf-8")
+        self._headers = iter(json.loads(text).items())
+
+    def land(self) -> None:
+        """Write the next good sidecar into the folder."""
+        name, header = next(self._headers)
+        (self.landing / name).write_text(json.dumps(header))
+
+    def end_broker(self) -> None:
+        """End the broker; a second time, nothing."""
+        self._broker.close()
 
 
 def _settings(bootstrap: str, dsn: str, port: int) -> dict[str, object]:

@@ -25,6 +25,8 @@ EXPECTED = {
         "FastBurn",
         "SlowBurn",
         "AnnouncementsStuck",
+        "SourceStalled",
+        "SourceRejecting",
     )
 }
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from consumer.config import Settings, load_settings
 from tests.deploy.charts import (
     CHART,
     NAMESPACE,
@@ -16,37 +15,19 @@ from tests.deploy.charts import (
     Manifest,
     of_kind,
     pod_specs,
+    read_settings,
     rendered,
     run_helm,
-    settings_file,
     values_options,
 )
 from tests.deploy.tools import helm, needed
 
 pytestmark = pytest.mark.timeout(1800)  # the first test may build Helm
 
-MOUNT = "/run/secrets/visit-consumer"
-
 
 @pytest.fixture(autouse=True)
 def _helm() -> None:
     needed(helm)
-
-
-def read_settings(manifests: list[Manifest], folder: Path, *, owner: bool = False) -> Settings:
-    """Load a rendered settings file as the pod would: every file that it names must be one that the pod mounts."""
-    suffix = "-migrate" if owner else ""
-    kind = "Job" if owner else "Deployment"
-    spec = next(spec for name, spec in pod_specs(manifests) if name.startswith(kind))
-    for volume in spec["volumes"]:
-        for source in volume.get("projected", {}).get("sources", []):
-            for item in source["secret"]["items"]:
-                path = folder / item["path"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(f"{source['secret']['name']}/{item['key']}", encoding="utf-8")
-    file = folder / "config.yaml"
-    file.write_text(settings_file(manifests, suffix).replace(MOUNT, str(folder)), encoding="utf-8")
-    return load_settings(file, {})
 
 
 @pytest.mark.parametrize("values", VALUES)
@@ -64,7 +45,7 @@ def test_a_parent_charts_registry_and_pull_secrets_are_used() -> None:
         "imagePullSecrets[0].name=own",
     )
     specs = dict(pod_specs(rendered("everything", ("image.digest=", *settings))))
-    assert len(specs) == 2
+    assert len(specs) == 4
     for spec in specs.values():
         images = {each["image"].rpartition(":")[0] for each in spec["containers"]}
         assert images == {"registry.example.org:5000/mirror/observatory/visit-consumer"}
@@ -80,7 +61,7 @@ def test_the_service_accepts_the_settings_that_the_chart_writes(values: str, tmp
 
 @pytest.mark.parametrize("values", ["default", "everything"])
 def test_the_migration_is_the_owners_and_knows_no_other_secret(values: str, tmp_path: Path) -> None:
-    settings = read_settings(rendered(values), tmp_path, owner=True)
+    settings = read_settings(rendered(values), tmp_path, "-migrate")
     assert "user=visit_owner" in settings.database.conninfo.get_secret_value()
     assert settings.kafka.security.password_file is None
     assert settings.registry.password_file is None
@@ -156,7 +137,7 @@ def test_grafanas_sidecar_gets_the_generated_boards(board: str) -> None:
 def test_autoscaling_goes_by_our_lag_and_never_to_nothing() -> None:
     manifests = rendered("everything")
     scaled = of_kind(manifests, "ScaledObject")["spec"]
-    assert "replicas" not in of_kind(manifests, "Deployment")["spec"]
+    assert "replicas" not in of_kind(manifests, "Deployment", "visit-consumer")["spec"]
     assert scaled["minReplicaCount"] >= 1
     (trigger,) = scaled["triggers"]
     assert trigger["type"] == "prometheus"
@@ -165,7 +146,7 @@ def test_autoscaling_goes_by_our_lag_and_never_to_nothing() -> None:
 
 
 def test_the_kafka_user_may_do_what_the_service_does_and_no_more() -> None:
-    acls = of_kind(rendered("everything"), "KafkaUser")["spec"]["authorization"]["acls"]
+    acls = of_kind(rendered("everything"), "KafkaUser", "visit-consumer")["spec"]["authorization"]["acls"]
     allowed = {(each["resource"]["type"], each["resource"]["name"]): set(each["operations"]) for each in acls}
     reads = {"Read", "Describe", "DescribeConfigs"}
     assert allowed == {
@@ -174,7 +155,7 @@ def test_the_kafka_user_may_do_what_the_service_does_and_no_more() -> None:
         ("group", "visits"): {"Read", "Describe"},
         ("topic", "visit-defined"): {"Write", "Describe"},
     }
-    plain = of_kind(rendered("everything", ["strimzi.user.allowReplay=false"]), "KafkaUser")
+    plain = of_kind(rendered("everything", ["strimzi.user.allowReplay=false"]), "KafkaUser", "visit-consumer")
     assert all("Write" not in each["operations"] for each in plain["spec"]["authorization"]["acls"][:2])
 
 
@@ -187,7 +168,7 @@ def test_the_network_is_closed_but_for_dns_kafka_postgresql_and_the_named_servic
     policy = of_kind(manifests, "NetworkPolicy", f"{RELEASE}-visit-consumer")
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     rules = egress(policy)
-    assert [ports for ports, _ in rules] == [{53}, {9093, 9094, 9095}, {6432}, {443}, {8443}]
+    assert [ports for ports, _ in rules] == [{53}, {9093, 9094, 9095}, {8443}, {6432}, {443}]
     assert all(to for _, to in rules)
     assert [ports for ports, _ in egress(of_kind(manifests, "NetworkPolicy", "-migrate"))] == [{53}, {6432}]
 

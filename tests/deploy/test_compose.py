@@ -21,7 +21,7 @@ from tests.deploy.tools import go_module, needed
 from tests.support.postgres import PostgresServer, wheel_binaries
 
 COMPOSE = DEPLOY / "compose.yaml"
-OURS = ("migrate", "consumer", "simulate")
+OURS = ("migrate", "consumer", "simulate", "source")
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +92,21 @@ def test_the_service_accepts_the_settings_of_the_stack(stack: dict[str, Any], na
         key: value.replace("/run/secrets", str(tmp_path)) for key, value in service.get("environment", {}).items()
     }
     settings = load_settings(file, environment)
-    user = "visit_owner" if name == "migrate" else "visit_writer"
+    user = {"migrate": "visit_owner", "source": "visit_reader"}.get(name, "visit_writer")
     assert f"user={user}" in settings.database.conninfo.get_secret_value()
     password = settings.database.current_password()
     assert password is not None
     assert password.get_secret_value() == "hunter2"
+
+
+def test_the_profile_source_watches_the_folder_that_the_guide_names(stack: dict[str, Any]) -> None:
+    source = stack["services"]["source"]
+    assert source["profiles"] == ["source"]
+    assert source["command"][:2] == ["emit", "watch"]
+    settings = yaml.safe_load((DEPLOY / "compose" / "config.yaml").read_text(encoding="utf-8"))
+    (folder,) = settings["source"]["folders"]
+    assert f"./compose/landing:{folder['path']}:ro" in source["volumes"]
+    assert "deploy/compose/landing" in (DEPLOY / "README.md").read_text(encoding="utf-8")
 
 
 def test_prometheus_and_grafana_of_the_stack_get_the_charts_rules_and_boards(stack: dict[str, Any]) -> None:
@@ -106,7 +116,10 @@ def test_prometheus_and_grafana_of_the_stack_get_the_charts_rules_and_boards(sta
     scraping = yaml.safe_load((DEPLOY / "compose" / "prometheus.yaml").read_text(encoding="utf-8"))
     assert scraping["rule_files"] == ["/etc/prometheus/rules/*.yaml"]
     (job,) = scraping["scrape_configs"]
-    assert job["dns_sd_configs"][0]["names"] == ["consumer"]
+    assert [(each["names"], each["port"]) for each in job["dns_sd_configs"]] == [
+        (["consumer"], 8080),
+        (["source"], 8081),
+    ]
     sources = yaml.safe_load((DEPLOY / "compose/grafana/datasources/visits.yaml").read_text(encoding="utf-8"))
     types = {each["type"] for each in sources["datasources"]}
     asked = {

@@ -106,16 +106,21 @@ def test_every_container_has_requests_limits_and_a_pinned_image(values: str) -> 
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_the_consumer_is_probed_and_has_time_to_shut_down(values: str) -> None:
-    spec = of_kind(rendered(values), "Deployment")["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
-    paths = {
-        name: container[f"{name}Probe"]["httpGet"] == {"path": path, "port": "http"}
-        for name, path in (("startup", "/healthz"), ("liveness", "/healthz"), ("readiness", "/readyz"))
-    }
-    assert all(paths.values()), paths
-    assert spec["terminationGracePeriodSeconds"] >= 10
-    assert container["args"][0] == "run"
+def test_every_deployment_is_probed_and_has_time_to_shut_down(values: str) -> None:
+    commands = {}
+    for manifest in rendered(values):
+        if manifest["kind"] == "Deployment":
+            spec = manifest["spec"]["template"]["spec"]
+            (container,) = spec["containers"]
+            paths = {
+                name: container[f"{name}Probe"]["httpGet"] == {"path": path, "port": "http"}
+                for name, path in (("startup", "/healthz"), ("liveness", "/healthz"), ("readiness", "/readyz"))
+            }
+            assert all(paths.values()), paths
+            assert spec["terminationGracePeriodSeconds"] >= 10
+            commands[manifest["metadata"]["labels"]["app.kubernetes.io/component"]] = container["args"][:2]
+    emitters = {"source": ["emit", "listen"], "scan": ["emit", "scan"]} if values == "everything" else {}
+    assert commands == {"consumer": ["run", "--config"], **emitters}
 
 
 def plain_secrets(node: Any, where: str) -> Iterator[str]:

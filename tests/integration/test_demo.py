@@ -16,6 +16,12 @@ from tests.support.children import ended
 
 ROOT = Path(__file__).parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"
+LANDED = [
+    ("AT_O_20230705_000379_R00_S00.json", "LATISS", "2023070500379"),
+    ("MC_O_20250415_000060_R01_S01.json", "LSSTCam", "2025041500060"),
+    ("MC_O_20250609_000578_R01_S01.json", "LSSTCam", "2025060900578"),
+]
+"""Files that land, and the ids that Rubin gave their exposures: each is a visit by itself."""
 
 
 @pytest.fixture
@@ -45,6 +51,10 @@ def fact(output: str, name: str) -> str:
     return found[1]
 
 
+def landed(output: str) -> list[tuple[str, str, str]]:
+    return re.findall(r"^  (\S+\.json): (\w+) visit (\d+) after \d+\.\d s$", output, re.MULTILINE)
+
+
 def test_the_demo_passes_and_a_second_run_reads_as_much_and_touches_nothing(folder: Path) -> None:
     command = Path(sys.executable).with_name("visit-consumer")
     first = run_demo(command, folder / "data", folder / "pictures")
@@ -55,10 +65,13 @@ def test_the_demo_passes_and_a_second_run_reads_as_much_and_touches_nothing(fold
     assert visits > 40
     assert "All as published." in first
     assert re.search(r"http://127\.0\.0\.1:\d+", first)
+    assert landed(first) == LANDED
 
     second = run_demo(command, folder / "data", folder / "pictures")
     assert fact(second, "events read") == fact(first, "events read")
     assert fact(second, "visits") == f"{visits} (0 new, 0 of {visits} stored ones touched)"
+    assert landed(second) == LANDED
+    assert not [path for path in (folder / "data").iterdir() if path.name.startswith("landing")]
 
 
 @pytest.mark.slow
@@ -94,4 +107,10 @@ def test_the_wheel_carries_all_that_the_demo_needs(folder: Path) -> None:
     where: list[str | Path] = [python, "-c", "import consumer; print(consumer.__file__)"]
     found = subprocess.run(where, cwd=folder, check=True, capture_output=True, text=True).stdout
     assert found.startswith(str(folder))
-    assert "All as published." in run_demo(python.with_name("visit-consumer"), folder / "data", folder)
+    output = run_demo(python.with_name("visit-consumer"), folder / "data", folder)
+    assert "All as published." in output
+    # Of another extra, which the demo does without
+    assert re.search(
+        r"^No files land: .*watchfiles.* missing; pip install 'visit-consumer\[sources\]'", output, re.MULTILINE
+    )
+    assert not landed(output)

@@ -9,7 +9,10 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
+from consumer.config import DatabaseSettings
 from consumer.kafka.mock_cluster import EmbeddedBroker
+from consumer.postgres.connection import Database
+from consumer.read.raws import stored_detectors
 from tests.deploy.boards import sql_queries
 from tests.support.commands import invoke
 from tests.support.exposures import DAY_OBS, exposure
@@ -114,6 +117,9 @@ def test_the_service_runs_as_the_writer_and_the_boards_as_the_reader(server: Pos
                 reader.execute(sql.SQL("SELECT * FROM visits.{} LIMIT 1").format(table))
                 refused(reader, DELETE.format(table), INSERT.format(table))
             refused(reader, *ALTERS, "UPDATE visits.visit SET name = 'x'")
+        scans = DatabaseSettings.model_validate({"conninfo": as_("boards", server, dsn)})
+        with Database(scans, application_name="test") as database:
+            assert len(stored_detectors(database, [each.obs_id for each in exposures], [DAY_OBS])) == 5
 
 
 def test_the_writer_alters_nothing_and_removes_only_what_it_must(server: PostgresServer) -> None:

@@ -94,21 +94,76 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toPrettyJson $config -}}
 {{- end -}}
 
-{{/* Sources of the projected volume with every secret of the service, or of the migration. */}}
+{{/* The settings file of the emitters: as the service's, but with the Kafka user and the secrets of their own. */}}
+{{- define "visit-consumer.sourceSettings" -}}
+{{- $source := .Values.source -}}
+{{- $config := omit (include "visit-consumer.settings" (dict "root" . "owner" false) | fromJson) "registry" "announce" -}}
+{{- $_ := unset $config.database "password_file" -}}
+{{- $_ := set $config.database "conninfo" (regexReplaceAll " user=[^ ]+" $config.database.conninfo (printf " user=%s" $source.scan.databaseUser)) -}}
+{{- $security := dig "security" dict $config.kafka -}}
+{{- with $source.kafka -}}
+{{- if .username }}{{ $_ := set $security "username" .username }}{{ end -}}
+{{- if .existingSecret }}{{ $_ := set $security "password_file" "/run/secrets/visit-consumer/kafka/password" }}{{ end -}}
+{{- if .certificateSecret -}}
+{{- $_ := set $security "certificate_file" "/run/secrets/visit-consumer/kafka/user.crt" -}}
+{{- $_ := set $security "key_file" "/run/secrets/visit-consumer/kafka/user.key" -}}
+{{- end -}}
+{{- end -}}
+{{- if $security }}{{ $_ := set $config.kafka "security" $security }}{{ end -}}
+{{- $section := dig "source" dict $config -}}
+{{- $listen := merge (dict "host" "0.0.0.0") (dig "listen" dict $section) -}}
+{{- if $source.listen.existingSecret }}{{ $_ := set $listen "token_file" "/run/secrets/visit-consumer/source/token" }}{{ end -}}
+{{- $_ := set $config "source" (merge (dict "listen" $listen) $section) -}}
+{{- toPrettyJson $config -}}
+{{- end -}}
+
+{{- define "visit-consumer.sourcePort" -}}
+{{- dig "source" "http_port" 8081 .Values.config | int -}}
+{{- end -}}
+
+{{- define "visit-consumer.listenPort" -}}
+{{- dig "source" "listen" "port" 8082 .Values.config | int -}}
+{{- end -}}
+
+{{/* Which of the emitters' pods there are, by their component: as a list in JSON. */}}
+{{- define "visit-consumer.sourceComponents" -}}
+{{- $components := list -}}
+{{- if .Values.source.enabled -}}
+{{- $components = append $components "source" -}}
+{{- if .Values.source.scan.url }}{{ $components = append $components "scan" }}{{ end -}}
+{{- end -}}
+{{- toJson $components -}}
+{{- end -}}
+
+{{/* Sources of the projected volume with every secret of a pod. Called with a dict of root and owner (whether it is the
+     migration's), or of root and emitter (its component). */}}
 {{- define "visit-consumer.secretSources" -}}
 {{- $values := .root.Values -}}
 {{- $sources := list -}}
 {{- if .owner -}}
 {{- $sources = append $sources (list $values.database.ownerExistingSecret $values.database.ownerPasswordKey "database/password") -}}
 {{- else -}}
+{{- $kafka := $values.kafka -}}
+{{- if .emitter -}}
+{{- $source := $values.source -}}
+{{- if $source.kafka.existingSecret }}{{ $kafka = merge (pick $source.kafka "existingSecret" "passwordKey") $kafka }}{{ end -}}
+{{- if $source.kafka.certificateSecret }}{{ $kafka = merge (pick $source.kafka "certificateSecret" "certificateKey" "privateKeyKey") $kafka }}{{ end -}}
+{{- $sources = append $sources (list $source.s3.existingSecret $source.s3.credentialsKey "s3/credentials") -}}
+{{- $sources = append $sources (list $source.s3.caSecret $source.s3.caKey "s3/ca.crt") -}}
+{{- $sources = append $sources (list $source.listen.existingSecret $source.listen.tokenKey "source/token") -}}
+{{- if eq .emitter "scan" -}}
+{{- $sources = append $sources (list $source.scan.databaseExistingSecret $source.scan.databasePasswordKey "database/password") -}}
+{{- end -}}
+{{- else -}}
 {{- $sources = append $sources (list $values.database.existingSecret $values.database.passwordKey "database/password") -}}
-{{- $sources = append $sources (list $values.kafka.existingSecret $values.kafka.passwordKey "kafka/password") -}}
-{{- $sources = append $sources (list $values.kafka.caSecret $values.kafka.caKey "kafka/ca.crt") -}}
-{{- $sources = append $sources (list $values.kafka.certificateSecret $values.kafka.certificateKey "kafka/user.crt") -}}
-{{- $sources = append $sources (list $values.kafka.certificateSecret $values.kafka.privateKeyKey "kafka/user.key") -}}
-{{- $sources = append $sources (list $values.kafka.oauthSecret $values.kafka.oauthKey "kafka/client-secret") -}}
 {{- $sources = append $sources (list $values.registry.existingSecret $values.registry.passwordKey "registry/password") -}}
 {{- $sources = append $sources (list $values.registry.caSecret $values.registry.caKey "registry/ca.crt") -}}
+{{- end -}}
+{{- $sources = append $sources (list $kafka.existingSecret $kafka.passwordKey "kafka/password") -}}
+{{- $sources = append $sources (list $kafka.caSecret $kafka.caKey "kafka/ca.crt") -}}
+{{- $sources = append $sources (list $kafka.certificateSecret $kafka.certificateKey "kafka/user.crt") -}}
+{{- $sources = append $sources (list $kafka.certificateSecret $kafka.privateKeyKey "kafka/user.key") -}}
+{{- $sources = append $sources (list $kafka.oauthSecret $kafka.oauthKey "kafka/client-secret") -}}
 {{- end -}}
 {{- $sources = append $sources (list $values.database.caSecret $values.database.caKey "database/ca.crt") -}}
 {{- range $sources -}}
@@ -140,6 +195,25 @@ to:
 {{- end -}}
 {{- end -}}
 
+{{/* Egress rules to the brokers, and to what gives tokens for them. */}}
+{{- define "visit-consumer.kafkaEgress" -}}
+- ports:
+    {{- range concat (splitList "," .Values.config.kafka.bootstrap_servers) .Values.networkPolicy.kafkaExtraPorts | uniq }}
+    {{- $port := regexFind "[0-9]+$" (toString .) }}
+    - {port: {{ default "9092" $port }}, protocol: TCP}
+    {{- end }}
+  {{- with include "visit-consumer.to" .Values.networkPolicy.kafkaTo }}
+  {{- . | nindent 2 }}
+  {{- end }}
+{{- with dig "kafka" "security" "oauth" "token_endpoint_url" "" .Values.config }}
+- ports:
+    - {port: {{ include "visit-consumer.urlPort" . }}, protocol: TCP}
+  {{- with include "visit-consumer.to" $.Values.networkPolicy.oauthTo }}
+  {{- . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* The port of a URL. */}}
 {{- define "visit-consumer.urlPort" -}}
 {{- $url := urlParse . -}}
@@ -160,6 +234,15 @@ to:
 {{- end -}}
 {{- if and (or .Values.strimzi.topics.enabled .Values.strimzi.user.enabled) (not .Values.strimzi.cluster) -}}
 {{- fail "strimzi.cluster: name the Kafka resource that the topics and the user belong to" -}}
+{{- end -}}
+{{- if and .Values.strimzi.sourceUser.enabled (not .Values.strimzi.cluster) -}}
+{{- fail "strimzi.cluster: name the Kafka resource that the emitter's user belongs to" -}}
+{{- end -}}
+{{- if .Values.source.enabled -}}
+{{- $needed := ternary "folders" "buckets" (eq .Values.source.kind "watch") -}}
+{{- if not (dig "source" $needed "" .Values.config) -}}
+{{- fail (printf "source.kind is %s, and config.source.%s names none: name those that the emitter may read" .Values.source.kind $needed) -}}
+{{- end -}}
 {{- end -}}
 {{- if .Values.keda.enabled -}}
 {{- if gt (int .Values.keda.minReplicas) (int .Values.keda.maxReplicas) -}}
