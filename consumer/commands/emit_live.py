@@ -70,9 +70,7 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
     places = configured_places(settings.source, folders or [each.path for each in settings.source.folders])
     if not places.places:
         raise ConfigurationError("source.folders: names no folder to watch, and none is given as DIR")
-    for each in places.places:
-        if not Path(each.url).is_dir():
-            raise ConfigurationError(f"{each.url}: is no folder that could be watched; create it first")
+    _require_folders(places)
     emitter = _emitter(settings, places, Lister.WATCH)
     watcher = FolderWatcher(
         places.places, emitter.pipeline, emitter.metrics, list_every_s=settings.source.list_every_s, wall_s=time
@@ -257,9 +255,21 @@ def _buckets(settings: Settings) -> Places:
     return buckets
 
 
+def _require_folders(places: Places) -> None:
+    for each in places.places:
+        try:
+            found = Path(each.url).is_dir()
+        except (OSError, ValueError):  # a name that no file could have
+            found = False
+        if not found:
+            raise ConfigurationError(f"{each.url}: is no folder; create it first")
+
+
 def _place_of(settings: Settings, url: str) -> Places:
     if "://" not in url:
-        return configured_places(settings.source, [Path(url)])
+        folder = configured_places(settings.source, [Path(url)])
+        _require_folders(folder)
+        return folder
     place = configured_places(settings.source).bucket(url.removeprefix("s3://").rstrip("/"))
     if place is None or not url.startswith("s3://"):
         raise ConfigurationError(

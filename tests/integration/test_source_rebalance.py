@@ -1,5 +1,6 @@
 """The source in a group: partitions may go away again before any of them was read."""
 
+import threading
 import time
 from collections.abc import Collection
 
@@ -59,6 +60,10 @@ def test_partitions_that_were_never_started_can_be_revoked(kafka: KafkaCluster, 
         assert first.mine.isdisjoint(second.mine)
         assert first.mine | second.mine == {0, 1, 2, 3}
         for member in members:
-            member.source.close()
+            # As the service does: a library that does not come back is a failure, and keeps no process from ending.
+            leaving = threading.Thread(target=member.source.close, daemon=True)
+            leaving.start()
+            leaving.join(60)
+            assert not leaving.is_alive()
     finally:
         kafka.delete_topic(TOPIC)
