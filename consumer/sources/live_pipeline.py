@@ -7,7 +7,7 @@ topic of waiting objects; an object of no interest at once. What waits, or is sl
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from threading import Lock
 from typing import NamedTuple, TypeVar
 
@@ -91,7 +91,8 @@ class LivePipeline:
         self._metrics = metrics
         self._policy = policy
         self._machine = machine
-        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        # Not SimpleQueue: a signal within its `get` makes a short timeout an endless one.
+        self._inbox: Queue[Callable[[], None]] = Queue()
         self._waiting = WaitingObjects()
         self._active: dict[_Key, list[_Task]] = {}
         """Raws that are being read or sent; each with the further objects of it that have come meanwhile."""

@@ -53,7 +53,8 @@ def test_a_folder_becomes_visits_as_files_land(
             service.wait_until(lambda: len(visits_stored(dsn)) == 4, what="all visits")
             assert visits_stored(dsn) == [exposure_id(number) for number in (1, 2, 3, 4)]
             assert watching.get("/readyz").status == 200
-            assert watching.metric("visit_consumer_source_events_total", instrument="LSSTCam") == 10
+            # One that changes after it was read is sent again: at least once.
+            assert watching.metric("visit_consumer_source_events_total", instrument="LSSTCam") >= 10
             assert watching.metric("visit_consumer_source_rejected_total") == 0
             code, took_s = watching.terminate()
             assert code == 0

@@ -1,5 +1,7 @@
 """The pipeline: one event for a raw, nothing acknowledged too early, nothing blocked by what waits."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -360,3 +362,21 @@ def test_listers_are_told_when_there_is_no_room(bench: Bench) -> None:
 def test_an_entry_of_another_release_is_none() -> None:
     with pytest.raises(ValueError, match="no entry of waiting objects"):
         WaitingObject.decode(b'{"uri": "x"}')
+
+
+def test_a_signal_while_the_pipeline_waits_does_not_make_it_wait_for_ever() -> None:
+    """`queue.SimpleQueue.get` waits without end where a handler outlasts its timeout: a shutdown hung on it."""
+    program = """
+import signal, time
+from consumer.sources import live_pipeline
+inbox = live_pipeline.LivePipeline.__init__.__globals__
+queue = inbox.get("Queue") or inbox["SimpleQueue"]
+signal.signal(signal.SIGALRM, lambda *_: time.sleep(0.2))
+signal.setitimer(signal.ITIMER_REAL, 0.02)
+try:
+    queue().get(timeout=0.05)
+except live_pipeline.Empty:
+    print("ended")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "ended\n"
