@@ -52,6 +52,17 @@ def refusals(replica: Replica) -> dict[str, str]:
     return {str(line["partition"]): line["detail"] for line in lines if line["level"] == "error"}
 
 
+def wait_until_it_lets_go(replica: Replica) -> None:
+    """Wait until a replica that was frozen has let its partitions go.
+
+    Whether they are *lost* or *revoked* is a race inside librdkafka: the coordinator's answer says the one, its own
+    session timer the other, and both are late by then.
+    """
+    replica.wait_until(
+        lambda: bool(replica.lines("partitions lost") or replica.lines("partitions revoked")), what="no partition"
+    )
+
+
 def assert_undisturbed(replica: Replica) -> None:
     """Hold a replica to have kept its partitions, and to have claimed each of the 4 once."""
     assert not replica.lines("partitions lost")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import Scene, night
+from tests.faults.conftest import Scene, night, wait_until_it_lets_go
 from tests.support.service import Replica
 
 pytestmark = pytest.mark.kafka
@@ -106,7 +106,7 @@ def test_sigstop_past_the_poll_interval(scene: Scene) -> None:
             scene.until(heir, 900)
             replica.signal(signal.SIGCONT)
             scene.harmed()
-            replica.wait_for_line("partitions lost")
+            wait_until_it_lets_go(replica)
             scene.judge(heir)
 
 

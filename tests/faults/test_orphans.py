@@ -15,7 +15,7 @@ import pytest
 from consumer.config import Settings
 from consumer.errors import TransientError
 from consumer.postgres.connection import Database
-from tests.faults.conftest import Scene, night
+from tests.faults.conftest import Scene, night, wait_until_it_lets_go
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
 from tests.support.service import settings_for
@@ -115,7 +115,7 @@ def test_frozen_in_the_middle_of_a_request(scene: Scene) -> None:
             scene.until(heir, 1200)
             zombie.signal(signal.SIGCONT)
             scene.database_proxy.heal()
-            zombie.wait_for_line("partitions lost")
+            wait_until_it_lets_go(zombie)
             scene.judge(heir)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import Scene, night
+from tests.faults.conftest import Scene, night, wait_until_it_lets_go
 from tests.support.service import Replica
 from tests.support.tables import moves
 
@@ -100,9 +100,7 @@ def test_a_zombie_writes_nothing(scene: Scene) -> None:
             _until_claimed(heir, 4)
             scene.until(heir, 2000)
             zombie.signal(signal.SIGCONT)
-            zombie.wait_until(
-                lambda: bool(zombie.lines("partitions lost") or zombie.lines("partitions revoked")), what="the news"
-            )
+            wait_until_it_lets_go(zombie)
             _until_claimed(zombie, 5)
             scene.produce(night(101, 110))
             scene.harmed()
