@@ -1,15 +1,10 @@
 """The composition root: settings become objects that know each other. The only place that wires."""
 
-import gc
 import os
-import signal
 import socket
-import sys
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from time import time_ns
-from types import FrameType
 
 from prometheus_client import CollectorRegistry
 
@@ -31,6 +26,7 @@ from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.migrate import check_schema, migrate, store_visit_systems
 from consumer.postgres.offsets import Positions
 from consumer.postgres.outbox import Outbox
+from consumer.process import stops_on_signals, tune_interpreter
 from consumer.service.batch_builder import BatchBuilder
 from consumer.service.loop import ConsumerLoop
 from consumer.service.outbox_relay import OutboxRelay
@@ -40,11 +36,6 @@ from consumer.service.trials import WarmTrialChild
 from consumer.service.writer import Writer
 from consumer.web import HttpServer, read_only_port
 
-WATCHDOG_EXIT_CODE = 70
-"""EX_SOFTWARE: a shutdown that hung was ended by force. Nothing is lost by it."""
-_SWITCH_INTERVAL_S = 0.0003
-_COLLECT_AFTER = 10_000
-"""Objects more than there were at the last look of the garbage collector."""
 _RELAY_SLACK_S = 20.0
 """What a relay may be late before PostgreSQL takes it for frozen."""
 
@@ -87,10 +78,15 @@ class Application:
                 stack.callback(server.stop)
                 server.start()
             loop, relay = self._loop_and_relay(stack.enter_context(event_decoder(self._settings)))
-            stack.callback(self._handle_signals(loop, relay))
+
+            def stop() -> None:
+                loop.stop()
+                relay.stop()
+
+            stack.enter_context(stops_on_signals(stop, timeout_s=self._settings.shutdown.timeout_s, log=self._log))
             # By then the relay has had as long as the loop to end; the watchdog still has something left.
             stack.callback(relay.close, self._settings.shutdown.timeout_s / 16)
-            _tune_interpreter()
+            tune_interpreter(two_threads=True)
             loop.run()
             if relay.failure is not None:
                 raise relay.failure
@@ -150,32 +146,6 @@ class Application:
             listener,
         )
 
-    def _handle_signals(self, loop: ConsumerLoop, relay: OutboxRelay) -> Callable[[], None]:
-        """Stop the service on SIGTERM and SIGINT; return what restores the former handlers."""
-
-        def stop(number: int, _: FrameType | None) -> None:
-            # Flags first: a log line that was interrupted by the signal may make the one here fail.
-            loop.stop()
-            relay.stop()
-            if watchdog.ident is None:  # a second signal is no second start
-                watchdog.start()
-            self._log.info("asked to stop", signal=signal.Signals(number).name)
-
-        def exit_now() -> None:
-            self._log.error("the shutdown hangs, ended by force", timeout_s=self._settings.shutdown.timeout_s)
-            os._exit(WATCHDOG_EXIT_CODE)
-
-        watchdog = threading.Timer(self._settings.shutdown.timeout_s, exit_now)
-        watchdog.daemon = True
-        former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-
-        def restore() -> None:
-            watchdog.cancel()
-            for number, handler in former.items():
-                signal.signal(number, handler)
-
-        return restore
-
 
 def service_database(settings: Settings, application_name: str) -> Database:
     """Make the session in which batches are written."""
@@ -200,19 +170,6 @@ def batch_writer(
 def batch_builder(settings: Settings, decoder: Decoder, rules: Mapping[str, Instrument]) -> BatchBuilder:
     """Make what gathers messages, for both."""
     return BatchBuilder(decoder, rules, max_clock_skew_ms=round(settings.closing.max_clock_skew_s * 1000))
-
-
-def _tune_interpreter() -> None:
-    """Set up Python for two threads of which one computes and the other mostly waits for PostgreSQL.
-
-    The writer needs Python's lock for a moment after each statement, and would get it from the decoding loop only after
-    5 ms, which add up to more than the statements take. And a batch makes tens of thousands of objects that live for
-    one batch and hold no cycles: to look through them every 700 objects finds nothing.
-    """
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
 
 
 def migrate_database(settings: Settings) -> list[str]:

@@ -16,9 +16,9 @@ from typing import NamedTuple, Protocol, cast
 
 from consumer.config import Settings
 from consumer.errors import DeadLetterReason, FatalError, TransientError
-from consumer.isolation import NOT_ITS_FAULT, ChildDiedError, ChildProcess
 from consumer.logs import get_logger
 from consumer.model import Message, PartitionId
+from consumer.process import NOT_ITS_FAULT, ChildDiedError, ChildProcess
 from consumer.service.batch_builder import BatchBuilder
 from consumer.service.lease_holder import LeaseHolder
 from consumer.service.leases import PartitionLease

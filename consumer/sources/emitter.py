@@ -1,17 +1,12 @@
 """The composition root of an emitter: one pipeline, one producer, a port, and the lister that a command asks for."""
 
-import faulthandler
-import gc
-import os
 import random
-import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from time import monotonic, perf_counter, time, time_ns
-from types import FrameType
 
 from prometheus_client import CollectorRegistry
 
@@ -23,6 +18,7 @@ from consumer.kafka.properties import connection_properties
 from consumer.kafka.whole_topic import create_missing, read_topic
 from consumer.logs import get_logger
 from consumer.metrics.source import SourceMetrics
+from consumer.process import stops_on_signals, tune_interpreter
 from consumer.sources.detector_names import DetectorNames
 from consumer.sources.ignored import IgnoredReason
 from consumer.sources.interfaces import Lister, Machine
@@ -39,8 +35,6 @@ from consumer.web import Health, HttpServer, ServiceStatus, read_only_port
 
 _TURN_S = 0.2
 _STALLED_AFTER_S = 30.0
-_WATCHDOG_EXIT_CODE = 70
-_COLLECT_AFTER = 10_000
 
 _log = get_logger(__name__)
 
@@ -149,7 +143,8 @@ class Emitter:
                 server = HttpServer(http.host, self._settings.source.http_port, port, setting="source.http_port")
                 stack.callback(server.stop)
                 server.start()
-            stack.enter_context(self._signals())
+            timeout_s = self._settings.shutdown.timeout_s
+            stack.enter_context(stops_on_signals(self.stopping.set, timeout_s=timeout_s, log=_log))
             if not once:
                 self.pipeline.restore(self._waiting_before())
             tune_interpreter()
@@ -221,38 +216,6 @@ class Emitter:
         end_s = monotonic() + self._settings.shutdown.timeout_s / 2
         while (self.pipeline.in_flight or lister.is_alive()) and not self._producer.away and monotonic() < end_s:
             self._turn(0.02)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Stop on SIGTERM and SIGINT, by force where it takes too long."""
-
-        def stop(number: int, _: FrameType | None) -> None:
-            self.stopping.set()
-            if watchdog.ident is None:
-                watchdog.start()
-            _log.info("asked to stop", signal=signal.Signals(number).name)
-
-        def exit_now() -> None:
-            _log.error("the shutdown hangs, ended by force", timeout_s=self._settings.shutdown.timeout_s)
-            faulthandler.dump_traceback()  # to standard error: where each thread is
-            os._exit(_WATCHDOG_EXIT_CODE)
-
-        watchdog = threading.Timer(self._settings.shutdown.timeout_s, exit_now)
-        watchdog.daemon = True
-        former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            watchdog.cancel()
-            for number, handler in former.items():
-                signal.signal(number, handler)
-
-
-def tune_interpreter() -> None:
-    """Search seldom for cycles of objects, and never in what was loaded: a raw makes many objects and no cycle."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
 
 
 class _ReaderThreads:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from consumer.config import Settings, load_settings
+from consumer.process import tune_interpreter
 from consumer.sources.configured import configured_places
 from consumer.sources.detector_names import DetectorNames
-from consumer.sources.emitter import tune_interpreter
 from consumer.sources.interfaces import FoundObject, Lister
 from consumer.sources.object_stores import ObjectStores
 from consumer.sources.pipeline import build_pipeline

@@ -21,7 +21,7 @@ from consumer.model import LogPartition, PartitionId
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.offsets import Positions
-from consumer.service.app import _tune_interpreter
+from consumer.process import tune_interpreter
 from consumer.service.apply_batch import apply_batch
 from consumer.service.batch_builder import BatchBuilder
 from consumer.service.leases import PartitionLease
@@ -95,7 +95,7 @@ def measure(servers: Servers, topic: str, events: int, dsn: str) -> Stopwatch:
         [topic],
         _Listener(),
     )
-    _tune_interpreter()
+    tune_interpreter(two_threads=True)
     try:
         _claim(source, builder, Positions(database, consumer_group="stages", owner="stages"), topic)
         done = 0

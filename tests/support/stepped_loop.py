@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 from consumer.config import Settings
 from consumer.errors import VisitConsumerError
 from consumer.events import Decoder, encode
-from consumer.isolation import ChildDiedError
 from consumer.metrics import Metrics
 from consumer.model import Message, PartitionId, RawIngested
+from consumer.process import ChildDiedError
 from consumer.service.batch import Batch
 from consumer.service.batch_builder import BatchBuilder
 from consumer.service.loop import ConsumerLoop

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import cast
 
 from consumer.errors import TransientError
-from consumer.isolation import NOT_ITS_FAULT, ChildDiedError, ChildProcess, serve
+from consumer.process import NOT_ITS_FAULT, ChildDiedError, ChildProcess, serve
 from consumer.regions.camera.geometry import Floats
 
 _ANSWER_S = 10.0

@@ -71,7 +71,7 @@ def test_a_machine_without_room_for_another_process_is_a_reason_to_ask_again(
     def no_room(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("consumer.isolation.child.subprocess.Popen", no_room)
+    monkeypatch.setattr("consumer.process.child.subprocess.Popen", no_room)
     with pytest.raises(TransientError, match="does not answer"):
         isolated.icrs_vectors(CARDS, ORIGIN)
     monkeypatch.undo()
