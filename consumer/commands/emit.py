@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import time_ns
+from time import monotonic, time_ns
 
 import click
 import numpy as np
@@ -25,17 +25,24 @@ from consumer.commands.options import (
 )
 from consumer.commands.values import FILE_NAME, FilePath, printable
 from consumer.config import Settings
+from consumer.config.source import SourceSettings
 from consumer.errors import TransientError
-from consumer.events import record_of
-from consumer.kafka.event_producer import EventProducer
+from consumer.events import RawEncoder, encode, record_of
+from consumer.kafka.delivery import DeliveringProducer
 from consumer.kafka.properties import connection_properties
+from consumer.model import Ingested, RawIngested
+from consumer.sources.configured import configured_translator, events_topic, header_limits
 from consumer.sources.emit_files import Listed, emit_files
+from consumer.sources.events import event_of, message_key
 from consumer.sources.header_reader import read_header
 from consumer.sources.model import SourceError
 from consumer.sources.objects import list_objects
-from consumer.sources.pipeline import SourceEvent, SourcePipeline, build_pipeline
+from consumer.sources.translate import Translator
 
-_FLUSH_S = 60.0
+_MOST_UNDELIVERED = 20_000
+"""Events that wait for the brokers while further files are read."""
+_SILENT_S = 60.0
+"""Brokers that take nothing for so long are given up."""
 
 _header_map_option = click.option(
     "--header-map",
@@ -82,12 +89,21 @@ def files(
 
     The exit code is 1 if an object was rejected; each is listed on standard error.
     """
-    settings = tool_settings(config, kafka=not dry_run, database=False)
-    pipeline = _pipeline(settings, header_maps, corrections)
+    settings = _with_options(tool_settings(config, kafka=not dry_run, database=False), header_maps, corrections)
+    translator = configured_translator(settings)
     listed = list(list_objects(paths))
-    sender = _Printer() if dry_run else _Sender(EventProducer(connection_properties(settings.kafka)))
+    sender = _Printer() if dry_run else _Sender(settings)
     with _bar(len(listed)) as progress:
-        summary = emit_files(pipeline, listed, send=sender.send, reject=_reject, progress=progress)
+        summary = emit_files(
+            translator,
+            header_limits(settings.source),
+            listed,
+            by_exposure=settings.source.emits == "exposure",
+            now_us=_now_us,
+            send=sender.send,
+            reject=_reject,
+            progress=progress,
+        )
     sender.finish()
     click.echo(f"{summary.objects} objects: {summary.events} events, {summary.rejected} rejected", err=True)
     sys.exit(EXIT_FAILED if summary.rejected else 0)
@@ -117,12 +133,17 @@ def check(
 
     The exit code is 1 if a file was rejected.
     """
-    settings = tool_settings(config, kafka=False, database=False)
-    pipeline = _pipeline(settings, header_maps, corrections)
+    settings = _with_options(tool_settings(config, kafka=False, database=False), header_maps, corrections)
+    translator = configured_translator(settings)
     bad = False
     for each in list_objects(paths):
         try:
-            print_rows(_rows(pipeline, each), ("field", "value", "from"), output, title=printable(each[0].uri))
+            print_rows(
+                _rows(translator, settings.source, each),
+                ("field", "value", "from"),
+                output,
+                title=printable(each[0].uri),
+            )
         except SourceError as error:
             bad = True
             _reject(error)
@@ -132,7 +153,7 @@ def check(
 class _Printer:
     """Prints events as JSON lines."""
 
-    def send(self, event: SourceEvent) -> None:
+    def send(self, event: Ingested) -> None:
         click.echo(json.dumps(_fields(event), allow_nan=False))
 
     def finish(self) -> None:
@@ -140,35 +161,47 @@ class _Printer:
 
 
 class _Sender:
-    """Sends events, and counts what the brokers did not take."""
+    """Sends events, and waits until the brokers have them."""
 
-    def __init__(self, producer: EventProducer) -> None:
-        self._producer = producer
-        self._failed: list[TransientError] = []
+    def __init__(self, settings: Settings) -> None:
+        self._producer = DeliveringProducer(connection_properties(settings.kafka))
+        self._topic = events_topic(settings)
+        self._encoder = RawEncoder()
 
-    def send(self, event: SourceEvent) -> None:
-        self._producer.send(event.topic, event.key, event.value, self._delivered)
+    def send(self, event: Ingested) -> None:
+        value = self._encoder.encode(event) if isinstance(event, RawIngested) else encode(event)
+        self._producer.send(self._topic, message_key(event.exposure), value, lambda: None)
+        self._producer.poll(0)
+        self._wait(_MOST_UNDELIVERED)
 
     def finish(self) -> None:
-        """Wait until the brokers have every event.
+        """Wait until the brokers have every event."""
+        self._wait(0)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most so many events are not acknowledged.
 
         Raises
         ------
         TransientError
-            They do not have all; sending again is harmless.
+            The brokers have taken none for a while; sending all again is harmless.
         """
-        left = self._producer.flush(_FLUSH_S)
-        if self._failed or left:
-            reason = self._failed[0] if self._failed else f"no answer within {_FLUSH_S:.0f} s"
-            raise TransientError(f"{len(self._failed) + left} events were not acknowledged: {reason}; emit again")
+        left, heard_s = self._producer.undelivered, monotonic()
+        while self._producer.undelivered > most:
+            self._producer.poll(0.1)
+            if self._producer.undelivered < left:
+                left, heard_s = self._producer.undelivered, monotonic()
+            elif monotonic() - heard_s > _SILENT_S:
+                reason = self._producer.last_error or f"no answer within {_SILENT_S:.0f} s"
+                raise TransientError(f"{left} events were not acknowledged: {reason}; emit again")
 
-    def _delivered(self, error: TransientError | None) -> None:
-        if error is not None:
-            self._failed.append(error)
+
+def _now_us() -> int:
+    return time_ns() // 1000
 
 
-def _pipeline(settings: Settings, header_maps: tuple[Path, ...], corrections: tuple[Path, ...]) -> SourcePipeline:
-    """Build the pipeline of the settings and of the options beside them."""
+def _with_options(settings: Settings, header_maps: tuple[Path, ...], corrections: tuple[Path, ...]) -> Settings:
+    """Return the settings with the files of the options beside theirs."""
     source = settings.source
     source = source.model_copy(
         update={
@@ -176,19 +209,19 @@ def _pipeline(settings: Settings, header_maps: tuple[Path, ...], corrections: tu
             "corrections": (*source.corrections, *corrections),
         }
     )
-    return build_pipeline(settings.model_copy(update={"source": source}), now_us=lambda: time_ns() // 1000)
+    return settings.model_copy(update={"source": source})
 
 
 def _reject(error: SourceError) -> None:
     complain(f"rejected: {error}")
 
 
-def _rows(pipeline: SourcePipeline, listed: Listed) -> list[dict[str, object]]:
+def _rows(translator: Translator, settings: SourceSettings, listed: Listed) -> list[dict[str, object]]:
     source, filesystem = listed
-    header = read_header(source, filesystem, pipeline.limits)
-    record = pipeline.translator.translate(header, source.uri, explain=True)
+    header = read_header(source, filesystem, header_limits(settings))
+    record = translator.translate(header, source.uri, explain=True)
     origins = {"exposure": record.provenance["id"], **record.provenance}
-    fields = _fields(pipeline.event(record))
+    fields = _fields(event_of(record, by_exposure=settings.emits == "exposure", ingested_at_us=_now_us()))
     return [{"field": name, "value": _shown(name, fields[name]), "from": origins.get(name, "")} for name in fields]
 
 
@@ -199,9 +232,9 @@ def _shown(name: str, value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _fields(event: SourceEvent) -> dict[str, object]:
+def _fields(event: Ingested) -> dict[str, object]:
     """Return the fields of an event, its identity first."""
-    fields = record_of(event.event)
+    fields = record_of(event)
     return {"instrument": fields["instrument"], "exposure": fields["exposure"], **fields}
 
 

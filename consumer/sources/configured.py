@@ -1,12 +1,19 @@
-"""From the settings to the places that may be read, and when what is unreadable is tried again."""
+"""From the settings to what an emitter needs: places that may be read, a translator, bounds, pauses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from consumer.config import Settings
+from consumer.config.instruments import KNOWN_INSTRUMENTS, InstrumentSettings
 from consumer.config.source import SourceSettings
 from consumer.config.source_places import FolderSettings, PatternSettings, PlaceSettings, RetrySettings
+from consumer.regions import camera_set
+from consumer.sources.corrections import Corrections
+from consumer.sources.header_map import load_header_maps
+from consumer.sources.header_reader import HeaderLimits
 from consumer.sources.places import Patterns, Place, Places
 from consumer.sources.retries import RetryPolicy
+from consumer.sources.translate import Translator
 
 
 def configured_places(source: SourceSettings, folders: Iterable[Path] | None = None) -> Places:
@@ -25,6 +32,46 @@ def configured_places(source: SourceSettings, folders: Iterable[Path] | None = N
         return Places(_folder(by_path.get(path) or FolderSettings(path=path)) for path in dict.fromkeys(wanted))
     buckets = [_place(f"s3://{name}", each) for name, each in source.buckets.items()]
     return Places([*buckets, *map(_folder, source.folders)])
+
+
+def configured_translator(settings: Settings) -> Translator:
+    """Make the translator of all instruments.
+
+    Raises
+    ------
+    ConfigurationError
+        A header map, a file of corrections or a camera is wrong.
+    """
+    source = settings.source
+    instruments = {name: InstrumentSettings(**known) for name, known in KNOWN_INSTRUMENTS.items()}
+    instruments |= settings.instruments
+
+    def detector_ids(name: str) -> Mapping[str, int]:
+        if name not in instruments or not instruments[name].camera:
+            return {}
+        return {d.name: d.id for camera in camera_set(instruments[name].camera).cameras for d in camera.detectors}
+
+    def needs_wcs(name: str) -> bool:
+        regions = instruments[name].regions if name in instruments else None
+        return regions is not None and (regions.algorithm != "single-raw-wcs" or regions.wcs_source == "header")
+
+    return Translator(
+        corrections=Corrections(source.corrections),
+        detector_ids=detector_ids,
+        header_maps=load_header_maps(source.header_maps),
+        search_path=[str(folder) for folder in source.header_corrections],
+        needs_wcs=needs_wcs,
+    )
+
+
+def header_limits(source: SourceSettings) -> HeaderLimits:
+    """Return the bounds on one header."""
+    return HeaderLimits(header_bytes=source.max_header_bytes)
+
+
+def events_topic(settings: Settings) -> str:
+    """Return where events go: ``source.topic``, else the first topic that the service reads."""
+    return settings.source.topic or settings.kafka.topics[0]
 
 
 def retry_policy(retry: RetrySettings, *, give_up_s: float | None = None) -> RetryPolicy:

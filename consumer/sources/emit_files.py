@@ -9,11 +9,12 @@ from typing import Final
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from consumer.model import Exposure
-from consumer.sources.header_reader import read_header
+from consumer.model import Exposure, Ingested
+from consumer.sources.events import exposure_event
+from consumer.sources.header_reader import HeaderLimits, read_header
 from consumer.sources.model import Header, SourceError, SourceObject, SourceRecord
 from consumer.sources.objects import public_uri
-from consumer.sources.pipeline import SourceEvent, SourcePipeline
+from consumer.sources.translate import Translator
 
 _AT_ONCE: Final = 16
 """Requests to a store at the same time: its answers are waited for far longer than they are read."""
@@ -32,10 +33,13 @@ class EmitSummary:
 
 
 def emit_files(
-    pipeline: SourcePipeline,
+    translator: Translator,
+    limits: HeaderLimits,
     listed: Iterable[Listed],
     *,
-    send: Callable[[SourceEvent], None],
+    by_exposure: bool,
+    now_us: Callable[[], int],
+    send: Callable[[Ingested], None],
     reject: Callable[[SourceError], None],
     progress: Callable[[int], None] = lambda _: None,
 ) -> EmitSummary:
@@ -43,10 +47,16 @@ def emit_files(
 
     Parameters
     ----------
-    pipeline
-        From object to event.
+    translator
+        Makes records of headers.
+    limits
+        On one header.
     listed
         Objects and where they are; consumed as it goes.
+    by_exposure
+        Whether events speak of exposures.
+    now_us
+        UTC microseconds since the Unix epoch.
     send
         Takes each event.
     reject
@@ -56,23 +66,23 @@ def emit_files(
     """
     summary = EmitSummary()
     exposures: dict[Exposure, set[int]] = {}
-    for source, header in _read(pipeline, listed):
+    for source, header in _read(limits, listed):
         summary.objects += 1
         try:
             if isinstance(header, SourceError):
                 raise header
-            record = pipeline.translator.translate(header, public_uri(source.uri))
-            if pipeline.emits_exposures:
+            record = translator.translate(header, public_uri(source.uri))
+            if by_exposure:
                 _add(exposures, record)
             else:
-                send(pipeline.event(record))
+                send(record.raw(now_us()))
                 summary.events += 1
         except SourceError as error:
             summary.rejected += 1
             reject(error)
         progress(summary.objects)
     for exposure, detectors in exposures.items():
-        send(pipeline.exposure_event(exposure, detectors or None))
+        send(exposure_event(exposure, detectors=detectors or None, ingested_at_us=now_us()))
         summary.events += 1
     return summary
 
@@ -83,13 +93,13 @@ def _add(exposures: dict[Exposure, set[int]], record: SourceRecord) -> None:
         detectors.add(record.detector)
 
 
-def _read(pipeline: SourcePipeline, listed: Iterable[Listed]) -> Iterator[tuple[SourceObject, Header | SourceError]]:
+def _read(limits: HeaderLimits, listed: Iterable[Listed]) -> Iterator[tuple[SourceObject, Header | SourceError]]:
     """Read headers in order, those of a store several at a time."""
 
     def read(each: Listed) -> tuple[SourceObject, Header | SourceError]:
         source, filesystem = each
         try:
-            return source, read_header(source, filesystem, pipeline.limits)
+            return source, read_header(source, filesystem, limits)
         except SourceError as error:
             return source, error
 

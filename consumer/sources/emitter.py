@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from queue import SimpleQueue
-from time import monotonic, perf_counter, time, time_ns
+from time import monotonic, perf_counter, time
 
 from prometheus_client import CollectorRegistry
 
@@ -19,6 +19,7 @@ from consumer.kafka.whole_topic import create_missing, read_topic
 from consumer.logs import get_logger
 from consumer.metrics.source import SourceMetrics
 from consumer.process import stops_on_signals, tune_interpreter
+from consumer.sources.configured import configured_translator, events_topic, header_limits
 from consumer.sources.detector_names import DetectorNames
 from consumer.sources.ignored import IgnoredReason
 from consumer.sources.interfaces import Lister, Machine
@@ -26,7 +27,6 @@ from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.model import RejectReason
 from consumer.sources.object_stores import ObjectStores
 from consumer.sources.outlet import Outlet, SourceTopics
-from consumer.sources.pipeline import build_pipeline
 from consumer.sources.place_reader import PlaceReader
 from consumer.sources.places import Places
 from consumer.sources.retries import RetryPolicy
@@ -65,7 +65,7 @@ class Emitter:
         self.places = places
         self.connection = connection_properties(settings.kafka)
         self.topics = SourceTopics(
-            events=source.topic or settings.kafka.topics[0],
+            events=events_topic(settings),
             rejected=source.rejected_topic,
             waiting=source.waiting_topic,
         )
@@ -96,13 +96,13 @@ class Emitter:
             by_exposure=source.emits == "exposure",
             wall_ms=machine.wall_ms,
         )
-        headers = build_pipeline(settings, now_us=lambda: time_ns() // 1000)
+        translator = configured_translator(settings)
         self.stores = ObjectStores(source.endpoint_url)
-        self.detector_ids = DetectorNames(headers.translator.detector_ids).ids
+        self.detector_ids = DetectorNames(translator.detector_ids).ids
         self.pipeline = LivePipeline(
             places,
-            PlaceReader(self.stores, headers.limits),
-            headers.translator,
+            PlaceReader(self.stores, header_limits(source)),
+            translator,
             self.detector_ids,
             self._outlet,
             self.metrics,

@@ -4,14 +4,15 @@ With ``emits: exposure`` the raws of one exposure that one turn of the pipeline 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from consumer.events import RAW_REJECTED, RawEncoder, encode, encode_record
 from consumer.logs import Redaction, get_logger
 from consumer.metrics.source import SourceMetrics
-from consumer.model import Exposure, ExposureIngested
+from consumer.model import Exposure
+from consumer.sources.events import exposure_event, message_key
 from consumer.sources.interfaces import Lister, MessageProducer
 from consumer.sources.model import RejectedError, RejectReason, SourceRecord
 from consumer.sources.waiting import WaitingObject
@@ -106,7 +107,8 @@ class Outlet:
 
     def send_expected(self, exposure: Exposure, detectors: Sequence[int], delivered: Delivered) -> None:
         """Send which detectors will bring a raw of an exposure."""
-        self._send_event(exposure, self._encode_exposure(exposure, expected=detectors), [delivered])
+        event = exposure_event(exposure, expected=detectors, ingested_at_us=self._wall_ms() * 1000)
+        self._send_event(exposure, encode(event), [delivered])
 
     def send_rejection(self, rejection: Rejection, delivered: Delivered) -> None:
         """Send a rejection, without any credentials."""
@@ -156,8 +158,8 @@ class Outlet:
         """
         for exposure, raws in self._turn.items():
             detectors = {detector for detector, _ in raws if detector is not None}
-            value = self._encode_exposure(exposure, detectors=detectors or None)
-            self._send_event(exposure, value, [delivered for _, delivered in raws])
+            event = exposure_event(exposure, detectors=detectors or None, ingested_at_us=self._wall_ms() * 1000)
+            self._send_event(exposure, encode(event), [delivered for _, delivered in raws])
         self._turn.clear()
         if self._rejected_this_turn:
             first = self._rejected_this_turn[0]
@@ -178,25 +180,13 @@ class Outlet:
     def _without_credentials(self, notification: str | None) -> str | None:
         return None if notification is None else self._redaction.text(notification)[:_MAX_NOTIFICATION]
 
-    def _encode_exposure(
-        self, exposure: Exposure, *, detectors: Iterable[int] | None = None, expected: Iterable[int] | None = None
-    ) -> bytes:
-        return encode(
-            ExposureIngested(
-                exposure=exposure,
-                detectors=None if detectors is None else frozenset(detectors),
-                expected_detectors=None if expected is None else frozenset(expected),
-                ingested_at=self._wall_ms() * 1000,
-            )
-        )
-
     def _send_event(self, exposure: Exposure, value: bytes, waiting: Sequence[Delivered]) -> None:
         def delivered() -> None:
             self._delivered[exposure.instrument] += 1
             for each in waiting:
                 each()
 
-        self._send(self._topics.events, f"{exposure.instrument}/{exposure.group}".encode(), value, delivered)
+        self._send(self._topics.events, message_key(exposure), value, delivered)
 
     def _send(self, topic: str, key: bytes, value: bytes | None, delivered: Delivered) -> None:
         self.undelivered += 1

@@ -13,11 +13,10 @@ from typing import Any
 
 from consumer.config import Settings, load_settings
 from consumer.process import tune_interpreter
-from consumer.sources.configured import configured_places
+from consumer.sources.configured import configured_places, configured_translator, header_limits
 from consumer.sources.detector_names import DetectorNames
 from consumer.sources.interfaces import FoundObject, Lister
 from consumer.sources.object_stores import ObjectStores
-from consumer.sources.pipeline import build_pipeline
 from consumer.sources.place_reader import PlaceReader
 from consumer.sources.places import Place
 from tests.support.emitting import Bench
@@ -50,18 +49,18 @@ def _parse(folder: Path, keys: Sequence[str]) -> None:
 
 
 def _read(settings: Settings, place: Place, keys: Sequence[str]) -> None:
-    reader = PlaceReader(ObjectStores(), build_pipeline(settings, now_us=lambda: 0).limits)
+    reader = PlaceReader(ObjectStores(), header_limits(settings.source))
     for key in keys:
         reader.read_raw(place, key)
 
 
 def _emit(settings: Settings, place: Place, keys: Sequence[str]) -> None:
-    headers = build_pipeline(settings, now_us=lambda: 0)
+    translator = configured_translator(settings)
     bench = Bench(
         place,
-        reader=PlaceReader(ObjectStores(), headers.limits),
-        translator=headers.translator,
-        detector_ids=DetectorNames(headers.translator.detector_ids).ids,
+        reader=PlaceReader(ObjectStores(), header_limits(settings.source)),
+        translator=translator,
+        detector_ids=DetectorNames(translator.detector_ids).ids,
     )
     for start in range(0, len(keys), _AT_ONCE):
         for key in keys[start : start + _AT_ONCE]:

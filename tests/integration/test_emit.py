@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
-from consumer.errors import TransientError
+import pytest
+
+from consumer.commands import emit
 from consumer.events import Decoder
-from consumer.kafka.event_producer import EventProducer
 from consumer.kafka.mock_cluster import EmbeddedBroker
 from consumer.model import ExposureIngested, RawIngested
 from tests.integration.test_simulate import read_all
+from tests.support.children import free_port
 from tests.support.commands import invoke
 from tests.support.documents import ROOT
 
@@ -46,9 +48,24 @@ def test_raws_and_exposures_are_sent_and_decoded(tmp_path: Path) -> None:
     assert whole.exposure == raws[0].exposure
 
 
-def test_an_event_that_is_not_acknowledged_is_reported() -> None:
-    reports: list[TransientError | None] = []
-    producer = EventProducer({"bootstrap.servers": "127.0.0.1:1", "message.timeout.ms": 200, "log_level": 0})
-    producer.send("raws", "key", b"value", reports.append)
-    assert producer.flush(10.0) == 0
-    assert [type(report) for report in reports] == [TransientError]
+def test_brokers_that_take_nothing_are_given_up_and_what_is_missing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emit, "_SILENT_S", 0.5)
+    files = tmp_path / "files"
+    files.mkdir()
+    write_sidecars(files)
+    config = settings(tmp_path, f"127.0.0.1:{free_port()}", "raw")
+    result = invoke("emit", "files", files, "--config", config, exit_code=1)
+    assert "3 events were not acknowledged: " in result.stderr
+    assert result.stderr.strip().endswith("; emit again")
+
+
+def test_no_more_than_so_many_events_wait_for_the_brokers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emit, "_MOST_UNDELIVERED", 1)
+    files = tmp_path / "files"
+    files.mkdir()
+    write_sidecars(files)
+    with EmbeddedBroker() as broker:
+        invoke("emit", "files", files, "--config", settings(tmp_path, broker.bootstrap, "raw"))
+        assert len(read_all(broker.bootstrap, "raws", 3)) == 3

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from consumer.config import load_settings
-from consumer.sources.configured import configured_places
+from consumer.sources.configured import configured_places, configured_translator
 from consumer.sources.detector_names import DetectorNames
 from consumer.sources.header_reader import HeaderLimits
 from consumer.sources.interfaces import FoundObject, Lister
 from consumer.sources.notified import NotificationIntake
 from consumer.sources.object_stores import ObjectStores
-from consumer.sources.pipeline import build_pipeline
 from consumer.sources.place_reader import PlaceReader
 from tests.support.emitting import Bench
 from tests.support.sidecars import expected_sensors, header_of, key_of, sidecars, write
@@ -37,7 +36,7 @@ class Store(Bench):
         settings = load_settings(
             None, {}, below={"kafka": {"bootstrap_servers": "unused:1"}, "database": {"conninfo": ""}}
         )
-        translator = build_pipeline(settings, now_us=lambda: 0).translator
+        translator = configured_translator(settings)
         self.folder = folder
         (self.place,) = configured_places(settings.source, [folder]).places
         super().__init__(
