@@ -81,7 +81,7 @@ class StoredPosition(NamedTuple):
     """Of the last message before ``next_offset``; None where it is not known."""
     dead_letters_until: int | None = None
     """The last offset, from ``next_offset`` on, that has an open dead letter: it was read before."""
-    claims: int = 1
+    lease_count: int = 1
     """How often the partition was leased since ``next_offset`` moved, this time included."""
 
 

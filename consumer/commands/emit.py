@@ -61,7 +61,7 @@ _corrections_option = click.option(
 
 @click.group()
 def emit() -> None:
-    """Turn files into events: read the headers of raws, translate them, announce the raws on Kafka."""
+    """Read the headers of raws, and send their events to Kafka."""
 
 
 @emit.command(
@@ -85,7 +85,7 @@ def files(
     corrections: tuple[Path, ...],
     config: Path | None,
 ) -> None:
-    """Announce the raws at PATH|URL...: FITS files, JSON and YAML sidecars, folders and globs of them.
+    """Send the events of the raws at PATH|URL...: FITS files, JSON and YAML sidecars, folders and globs of them.
 
     The exit code is 1 if an object was rejected; each is listed on standard error.
     """

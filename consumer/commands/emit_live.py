@@ -33,7 +33,7 @@ from consumer.postgres.connection import Database
 from consumer.read.raws import stored_detectors
 from consumer.sources.configured import configured_places, retry_policy
 from consumer.sources.emitter import Emitter
-from consumer.sources.interfaces import FoundObject, Lister
+from consumer.sources.interfaces import EmitCommand, FoundObject
 from consumer.sources.listers import PushedNotifications, read_notifications
 from consumer.sources.model import RejectReason
 from consumer.sources.notified import NotificationIntake
@@ -71,7 +71,7 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
     if not places.places:
         raise ConfigurationError("source.folders: names no folder to watch, and none is given as DIR")
     _require_folders(places)
-    emitter = _emitter(settings, places, Lister.WATCH)
+    emitter = _emitter(settings, places, EmitCommand.WATCH)
     watcher = FolderWatcher(
         places.places, emitter.pipeline, emitter.metrics, list_every_s=settings.source.list_every_s, wall_s=time
     )
@@ -84,8 +84,8 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
 def notifications(config: Path | None) -> None:
     """Emit the raws that notifications on Kafka name, in the form of Ceph, AWS or MinIO, until SIGTERM."""
     settings = settings_from(config)
-    emitter = _emitter(settings, _buckets(settings), Lister.NOTIFICATIONS)
-    intake = NotificationIntake(emitter.pipeline, emitter.places, emitter.metrics, Lister.NOTIFICATIONS)
+    emitter = _emitter(settings, _buckets(settings), EmitCommand.NOTIFICATIONS)
+    intake = NotificationIntake(emitter.pipeline, emitter.places, emitter.metrics, EmitCommand.NOTIFICATIONS)
     topic = settings.source.notifications
     consumer = NotificationConsumer(
         emitter.connection, topic.topic, topic.group, session_timeout_s=settings.kafka.session_timeout_s
@@ -100,8 +100,8 @@ def listen(config: Path | None) -> None:
     """Emit the raws that notifications by HTTP POST name, in the form of Ceph, AWS or MinIO, until SIGTERM."""
     settings = settings_from(config)
     listening = settings.source.listen
-    emitter = _emitter(settings, _buckets(settings), Lister.LISTEN)
-    intake = NotificationIntake(emitter.pipeline, emitter.places, emitter.metrics, Lister.LISTEN)
+    emitter = _emitter(settings, _buckets(settings), EmitCommand.LISTEN)
+    intake = NotificationIntake(emitter.pipeline, emitter.places, emitter.metrics, EmitCommand.LISTEN)
     sink = PushedNotifications(intake, emitter.pipeline, emitter.brokers_away)
 
     def token() -> str | None:
@@ -127,19 +127,25 @@ def listen(config: Path | None) -> None:
 @click.argument("url", type=FILE_NAME)
 @click.option("--day-obs", "days", type=DAY_OBS, multiple=True, help="Only this observing day; may be repeated.")
 @click.option("--days", "last_days", type=click.IntRange(1, 36500), help="Only the last N observing days.")
-@click.option("--every", "every_s", type=DURATION, help="Go on, with such a pause: 30s, 10m, 1.5h.")
+@click.option(
+    "--every",
+    "every_s",
+    type=DURATION,
+    help="Repeat the scan after this pause (30s, 10m, 1.5h); without it, scan once.",
+)
 @config_option
 @reports_errors
 def scan(*, url: str, days: Sequence[int], last_days: int | None, every_s: float | None, config: Path | None) -> None:
-    """Compare a bucket (s3://NAME) or a folder of the settings with the tables, and emit what they lack.
+    """Compare a bucket of the settings (s3://NAME) or a folder with the tables, and emit what the tables lack.
 
-    Notifications get lost: run this now and then. The day is that of the keys, where they name one.
+    Notifications get lost: run this now and then. --day-obs and --days use the observing day in the key of an object;
+    objects whose key has none are always included.
     """
     settings = settings_from(config)
     if days and last_days is not None:
         raise click.UsageError("give --day-obs or --days, not both")
     places = _place_of(settings, url)
-    emitter = _emitter(settings, places, Lister.SCAN, once=every_s is None)
+    emitter = _emitter(settings, places, EmitCommand.SCAN, once=every_s is None)
 
     def scan_once() -> ScanReport:
         wanted = _last_days(last_days) if last_days is not None else (list(days) or None)
@@ -151,7 +157,7 @@ def scan(*, url: str, days: Sequence[int], last_days: int | None, every_s: float
                 emitter.pipeline,
             )
             report = scanner.scan(places.places, wanted, emitter.stopping)
-        _log.info("scanned", place=url, **asdict(report))
+        _log.info("scanned", url=url, **asdict(report))
         return report
 
     def scan_for_ever(pause_s: float) -> None:
@@ -159,7 +165,7 @@ def scan(*, url: str, days: Sequence[int], last_days: int | None, every_s: float
             try:
                 scan_once()
             except TransientError as error:
-                _log.warning("the scan failed, and is repeated", place=url, error=str(error))
+                _log.warning("scan failed, will be repeated", url=url, error=str(error))
             emitter.stopping.wait(pause_s)
 
     if every_s is not None:
@@ -168,13 +174,13 @@ def scan(*, url: str, days: Sequence[int], last_days: int | None, every_s: float
     reports: list[ScanReport] = []
     emitter.run(lambda: reports.append(scan_once()), once=True)
     for report in reports:
-        click.echo(f"{report.listed} objects listed, {report.stored} stored before, {report.offered} read")
+        click.echo(f"{report.listed} objects listed, {report.stored} already in the tables, {report.offered} passed on")
     _exit_by(emitter)
 
 
 @click.group()
 def rejected() -> None:
-    """Objects that became no event."""
+    """List the objects that became no event, or read them again."""
 
 
 reason_option = click.option(
@@ -211,29 +217,25 @@ def retry_rejected(reasons: Sequence[str], config: Path | None) -> None:
     settings = settings_from(config)
     found = [each for each in _rejections(settings, reasons) if each.uri is not None]
     places = configured_places(settings.source)
-    emitter = _emitter(settings, places, Lister.RETRY, once=True)
+    emitter = _emitter(settings, places, EmitCommand.RETRY, once=True)
+
+    skipped = 0
 
     def offer_all() -> None:
+        nonlocal skipped
         for each in found:
             located = places.locate(each.uri or "")
             if located is None:
+                skipped += 1
                 click.echo(f"{each.uri}: lies in no bucket or folder of the settings", err=True)
                 continue
-            while not emitter.pipeline.has_room and not emitter.stopping.wait(0.01):
-                pass
-            emitter.pipeline.offer(
-                FoundObject(
-                    place=located[0],
-                    key=located[1],
-                    tag="",
-                    lister=Lister.RETRY,
-                    notification=each.notification,
-                    done=lambda: None,
-                )
-            )
+            place, key = located
+            again = FoundObject(place=place, key=key, tag="", command=EmitCommand.RETRY, notification=each.notification)
+            emitter.pipeline.offer_when_there_is_room(again, emitter.stopping)
 
     emitter.run(offer_all, once=True)
-    click.echo(f"{len(found)} objects read again, {emitter.rejections} rejected again")
+    counts = f"{len(found) - skipped} objects read again, {emitter.rejections} rejected again"
+    click.echo(counts + (f", {skipped} skipped" if skipped else ""))
     _exit_by(emitter)
 
 
@@ -242,16 +244,16 @@ def _rejections(settings: Settings, reasons: Sequence[str]) -> list[StoredReject
     return [each for each in open_rejections(messages) if not reasons or each.reason in reasons]
 
 
-def _emitter(settings: Settings, places: Places, lister: Lister, *, once: bool = False) -> Emitter:
+def _emitter(settings: Settings, places: Places, command: EmitCommand, *, once: bool = False) -> Emitter:
     policy = retry_policy(settings.source.retry, give_up_s=_GIVE_UP_S if once else None)
-    return Emitter(settings, places, lister, policy=policy)
+    return Emitter(settings, places, command, policy=policy)
 
 
 def _buckets(settings: Settings) -> Places:
     places = configured_places(settings.source)
     buckets = Places(each for each in places.places if not each.is_folder)
     if not buckets.places:
-        raise ConfigurationError("source.buckets: names no bucket, so no notification could be followed; name some")
+        raise ConfigurationError("source.buckets: is empty: name the buckets whose notifications are to be read")
     return buckets
 
 

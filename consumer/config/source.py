@@ -13,7 +13,8 @@ class SourceSettings(ListerSettings):
     """From files to events."""
 
     emits: Literal["raw", "exposure"] = "raw"
-    """`raw`: one event for each raw. `exposure`: one event for each header that is read, without its detector."""
+    """`raw`: one event for each raw. `exposure`: events of whole exposures, with the detectors whose headers were read;
+    headers of one exposure that are read together share one event."""
     topic: TopicName | None = None
     """Where events are sent; null: the first of kafka.topics."""
     header_maps: tuple[Path, ...] = ()

@@ -47,7 +47,7 @@ class PatternSettings(Section):
     """
 
     ignored: Pattern | None = r".*_(?:guider|shutterMotionProfile\w*)\.\w+|(?:.*/)?[._][^/]*"
-    """What is ignored, whatever matches it besides: guiders' files, hidden files."""
+    """Keys to ignore, even if another pattern matches too: guider files, hidden files."""
     expected_sensors: Pattern | None = r".*_expectedSensors\.json"
     """Files that list the detectors which will bring a raw of an exposure."""
     sidecar: Pattern | None = (
@@ -69,7 +69,7 @@ class PlaceSettings(Section):
     prefixes: Annotated[tuple[Prefix, ...], Field(min_length=1)] = ("",)
     """Only keys that begin with one of these are read."""
     patterns: PatternSettings = PatternSettings()
-    """What is what."""
+    """Patterns that tell raws, sidecars and other files apart by their keys."""
 
 
 class BucketSettings(PlaceSettings):
@@ -97,7 +97,7 @@ class RetrySettings(Section):
     max_s: Seconds = 60.0
     """Longest pause."""
     give_up_s: Seconds = 900.0
-    """So long after its first attempt an object is rejected."""
+    """An object that still cannot be read this long after the first attempt is rejected."""
 
 
 class NotificationSettings(Section):
@@ -144,14 +144,14 @@ class ListerSettings(Section):
     """What emitters list and read, and where that goes which becomes no event."""
 
     buckets: Mapping[Annotated[str, AfterValidator(_bucket)], BucketSettings] = {}
-    """Buckets that may be read, by name; no notification makes an emitter read another."""
+    """Buckets that may be read, by name; notifications of other buckets are ignored."""
     folders: tuple[FolderSettings, ...] = ()
     """Folders that may be read; `emit watch` and `emit scan` take others as arguments."""
     endpoint_url: HttpUrlText | None = None
     """Address of the buckets' store; null: Amazon's. Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
-    or from where else Amazon's tools look for them."""
+    or from the other standard AWS sources (credentials file, instance role)."""
     rejected_topic: TopicName = "raw-rejected"
-    """Where objects are sent that become no event."""
+    """Topic for rejected objects, with the reason."""
     waiting_topic: TopicName = "raw-waiting"
     """Compacted topic of objects that cannot be read yet. Both topics are created where they are missing."""
     retry: RetrySettings = RetrySettings()

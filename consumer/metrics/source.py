@@ -22,8 +22,8 @@ class SourceMetrics(DescribedCollectors):
         Holds them; a fresh one for each test.
     instruments
         Names of the configured instruments; every other one is counted as ``unknown``.
-    listers, ignored, rejected
-        Values of labels: of `Lister`, `IgnoredReason` and `RejectReason` in `consumer.sources`.
+    commands, ignored, rejected
+        Values of labels: of `EmitCommand`, `IgnoredReason` and `RejectReason` in `consumer.sources`.
     process
         Whether to add the process's, the platform's and the garbage collector's metrics.
     """
@@ -33,14 +33,14 @@ class SourceMetrics(DescribedCollectors):
         registry: CollectorRegistry,
         *,
         instruments: Iterable[str] = (),
-        listers: Iterable[str] = (),
+        commands: Iterable[str] = (),
         ignored: Iterable[str] = (),
         rejected: Iterable[str] = (),
         process: bool = False,
     ) -> None:
         super().__init__(registry)
         self._instruments = (*sorted(instruments), UNKNOWN)
-        self.objects = self._counter("source_objects_total", "Objects that were found or notified.", lister=listers)
+        self.objects = self._counter("source_objects_total", "Objects that were found or notified.", command=commands)
         self.events = self._counter(
             "source_events_total", "Events that the brokers acknowledged.", instrument=self._instruments
         )
@@ -64,7 +64,7 @@ class SourceMetrics(DescribedCollectors):
             "source_last_event_timestamp_seconds", "When the brokers last acknowledged an event; 0 before the first."
         )
         self.last_turn = self._gauge(
-            "source_last_turn_timestamp_seconds", "When the emitter last looked for work.", lister=()
+            "source_last_turn_timestamp_seconds", "When the emitter's main loop last ran.", command=()
         )
         self.read_duration = self._histogram(
             "source_read_duration_seconds", "Reading one object's header.", _READ_BUCKETS_S

@@ -162,14 +162,14 @@ class BatchBuilder:
     def untried(self) -> tuple[PartitionLease, list[Message]] | None:
         """Return messages of one partition that are to be tried next, and the lease for it; None without any."""
         for partition, reader in self._readers.items():
-            waiting = [m for m in self._waiting if m.partition == partition] if reader.lease.careful_until else []
+            waiting = [m for m in self._waiting if m.partition == partition] if reader.lease.trial_until else []
             if waiting and reader.next_offset == reader.expected and reader.is_untried(waiting[0].offset):
                 return reader.trial, [m for m in waiting if reader.is_untried(m.offset)]
         return None
 
     def trust(self, partition: PartitionId, until: int) -> None:
         """Read messages below an offset here, which were tried."""
-        self._readers[partition].trusted_until = until
+        self._readers[partition].tried_until = until
 
     def refuse(self, partition: PartitionId, reason: DeadLetterReason, detail: str) -> None:
         """Make a dead letter of the message that is to be tried next."""
@@ -235,7 +235,7 @@ class BatchBuilder:
         """
         waiting, decode = self._waiting, self._decoder.decode
         stalled: dict[PartitionId, TransientError | None] = {}
-        careful = {partition for partition, reader in self._readers.items() if reader.lease.careful_until}
+        to_try = {partition for partition, reader in self._readers.items() if reader.lease.trial_until}
         still_waiting: deque[Message] = deque()
         partition: PartitionId | None = None
         reader: PartitionReader | None = None
@@ -250,7 +250,7 @@ class BatchBuilder:
             if reader is None or (reader.next_offset is not None and offset < reader.next_offset):
                 waiting.popleft()
                 continue
-            if (stalled and partition in stalled) or (partition in careful and reader.is_untried(offset)):
+            if (stalled and partition in stalled) or (partition in to_try and reader.is_untried(offset)):
                 stalled.setdefault(message.partition, None)
                 still_waiting.append(waiting.popleft())
                 continue

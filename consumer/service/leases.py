@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 from consumer.errors import TransientError
 from consumer.model import LogPartition, PartitionId, StoredPosition
 
-_DEATHS = 2
-"""After so many leases by which the position did not move, its next messages may be what processes die of."""
-_CAREFUL_MESSAGES = 2_000
+_MOST_LEASES_WITHOUT_PROGRESS = 2
+"""After so many leases by which the position did not move, its next messages may be what ends the processes."""
+_TRIAL_MESSAGES = 2_000
 """So many of them: two batches of the usual size, the one that is written and the one that is gathered."""
 
 
@@ -38,7 +38,7 @@ class PartitionLease(NamedTuple):
     """Of the last message that was read, where it is known."""
     dead_letters_until: int | None = None
     """The last offset, from the start on, that has an open dead letter: it is read again."""
-    careful_until: int = 0
+    trial_until: int = 0
     """Messages below this offset are tried in a child process first; see `consumer.service.trials`."""
 
 
@@ -189,7 +189,7 @@ def _acquire(
         (topic.cluster_id, topic.topic_id),
         position.leader_epoch,
         position.dead_letters_until,
-        min(high, start + _CAREFUL_MESSAGES) if position.claims > _DEATHS else 0,
+        min(high, start + _TRIAL_MESSAGES) if position.lease_count > _MOST_LEASES_WITHOUT_PROGRESS else 0,
     )
 
 

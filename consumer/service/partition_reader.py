@@ -19,7 +19,7 @@ class PartitionReader:
     leader_epoch: int | None = None
     """Of the last message that was read."""
     at_end: bool = False
-    trusted_until: int = 0
+    tried_until: int = 0
     """Messages below this offset were tried, and are read here."""
 
     @property
@@ -29,12 +29,12 @@ class PartitionReader:
             next_offset=self.expected,
             stream_time_ms=self.stream_time_ms,
             leader_epoch=self.leader_epoch,
-            careful_until=0,
+            trial_until=0,
         )
 
     def is_untried(self, offset: int) -> bool:
         """Whether a message is to be tried before it is read here."""
-        return self.trusted_until <= offset < self.lease.careful_until
+        return self.tried_until <= offset < self.lease.trial_until
 
     @property
     def rereads(self) -> bool:

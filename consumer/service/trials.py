@@ -80,7 +80,7 @@ class WarmTrialChild:
 
 
 @dataclass(slots=True)
-class _Suspects:
+class _FailedRange:
     """Messages of one partition among which is one that kills."""
 
     until: int
@@ -119,7 +119,7 @@ class Trials:
         self._leases = leases
         self._runtime = runtime
         self._count = count
-        self._suspects: dict[PartitionId, _Suspects] = {}
+        self._failed: dict[PartitionId, _FailedRange] = {}
         self._log = get_logger(__name__)
 
     def next(self, now_s: float) -> Pending | None:
@@ -139,10 +139,10 @@ class Trials:
 
     def _some(self, partition: PartitionId, messages: Sequence[Message]) -> Sequence[Message]:
         """Return those that are tried together: all, or half of those among which one is known to kill."""
-        suspects = self._suspects.get(partition)
-        if suspects is None or messages[0].offset >= suspects.until:
+        failed = self._failed.get(partition)
+        if failed is None or messages[0].offset >= failed.until:
             return messages
-        count = sum(message.offset < suspects.until for message in messages)
+        count = sum(message.offset < failed.until for message in messages)
         return messages[: max(count // 2, 1)]
 
     def _ask(self, trial: Trial) -> TrialResult | ChildDiedError:
@@ -177,7 +177,7 @@ class Trials:
     def _died(self, partition: PartitionId, messages: Sequence[Message], death: ChildDiedError) -> None:
         first = messages[0].offset
         self._log.warning(
-            "a child process died of what it read",
+            "trial child process died",
             partition=partition,
             offset=first,
             messages=len(messages),
@@ -185,10 +185,10 @@ class Trials:
         )
         if death.number in NOT_ITS_FAULT:
             return
-        suspects = self._suspects.get(partition)
-        if suspects is None or len(messages) > 1 or first + 1 != suspects.until:
-            suspects = self._suspects[partition] = _Suspects(messages[-1].offset + 1)
-        suspects.deaths_alone += len(messages) == 1
-        if suspects.deaths_alone == _DEATHS_ALONE:
+        failed = self._failed.get(partition)
+        if failed is None or len(messages) > 1 or first + 1 != failed.until:
+            failed = self._failed[partition] = _FailedRange(messages[-1].offset + 1)
+        failed.deaths_alone += len(messages) == 1
+        if failed.deaths_alone == _DEATHS_ALONE:
             detail = f"a process that reads this message alone dies of it: {death}"
             self._builder.refuse(partition, DeadLetterReason.POISON, detail)

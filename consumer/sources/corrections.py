@@ -1,6 +1,6 @@
 """Corrections of exposure records as data: which exposures, what is changed, and under which record version.
 
-The format is documented in ``data/README.md`` beside this module.
+The format is documented in ``docs/how-to/bring-your-own-camera.md``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

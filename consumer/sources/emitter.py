@@ -22,7 +22,7 @@ from consumer.process import stops_on_signals, tune_interpreter
 from consumer.sources.configured import configured_translator, events_topic, header_limits
 from consumer.sources.detector_names import DetectorNames
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.interfaces import Lister, Machine
+from consumer.sources.interfaces import EmitCommand, Machine
 from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.model import RejectReason
 from consumer.sources.object_stores import ObjectStores
@@ -48,7 +48,7 @@ class Emitter:
         Validated.
     places
         What it may read.
-    lister
+    command
         What finds the objects; its name is on the metric by which an emitter that is gone is missed.
     policy
         When to try again.
@@ -59,7 +59,7 @@ class Emitter:
         When a header map, a file of corrections or a property of librdkafka is wrong.
     """
 
-    def __init__(self, settings: Settings, places: Places, lister: Lister, *, policy: RetryPolicy) -> None:
+    def __init__(self, settings: Settings, places: Places, command: EmitCommand, *, policy: RetryPolicy) -> None:
         source = settings.source
         self._settings = settings
         self.places = places
@@ -72,12 +72,12 @@ class Emitter:
         self.metrics = SourceMetrics(
             CollectorRegistry(),
             instruments=settings.instruments,
-            listers=Lister,
+            commands=EmitCommand,
             ignored=IgnoredReason,
             rejected=RejectReason,
             process=True,
         )
-        self._last_turn = self.metrics.last_turn.labels(lister)
+        self._last_turn = self.metrics.last_turn.labels(command)
         self._producer = DeliveringProducer(self.connection)
         self.stopping = threading.Event()
         self._failure: VisitConsumerError | None = None
@@ -200,7 +200,9 @@ class Emitter:
                     yield WaitingObject.decode(value)
                 except ValueError as error:
                     _log.warning(
-                        "an entry of waiting objects cannot be read", topic=self.topics.waiting, error=str(error)
+                        "invalid message in the topic of waiting objects, skipped",
+                        topic=self.topics.waiting,
+                        error=str(error),
                     )
 
     def _turn(self, timeout_s: float) -> None:

@@ -10,7 +10,7 @@ from consumer.sources.model import Header, SourceRecord
 from consumer.sources.places import Place
 
 
-class Lister(StrEnum):
+class EmitCommand(StrEnum):
     """What found an object; the label of ``source_objects_total``."""
 
     WATCH = "watch"
@@ -28,16 +28,29 @@ class FoundObject:
     key: str
     tag: str
     """Differs when the content does; empty where the lister does not know."""
-    lister: Lister
+    command: EmitCommand
     notification: str | None = None
     """What named it, for a rejection."""
-    done: Callable[[], None]
-    """Acknowledges it; called once, by the pipeline's thread."""
+    done: Callable[[], None] = lambda: None
+    """Acknowledges it; called once, by the pipeline's thread. By default there is nothing to acknowledge: a folder or a
+    bucket is listed again."""
 
     @property
     def uri(self) -> str:
         """Its address, without credentials."""
         return self.place.uri(self.key)
+
+
+class Stopping(Protocol):
+    """Set once, when the process ends; see `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Return whether the process ends."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep for so many seconds at most; return whether the process ends."""
+        ...
 
 
 class MessageProducer(Protocol):

@@ -2,26 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from consumer.kafka.notification_consumer import NotificationConsumer
+from consumer.sources.interfaces import Stopping
 from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.notified import NotificationIntake
 
 _AT_ONCE = 500
 _LOOK_EVERY_S = 0.2
-
-
-class Stopping(Protocol):
-    """Set once, when the process ends; see `threading.Event`."""
-
-    def is_set(self) -> bool:
-        """Return whether the process ends."""
-        ...
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Sleep for so many seconds at most; return whether the process ends."""
-        ...
 
 
 def read_notifications(

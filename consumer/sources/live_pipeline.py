@@ -14,7 +14,15 @@ from typing import NamedTuple, TypeVar
 from consumer.metrics.source import SourceMetrics
 from consumer.model import Exposure
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.interfaces import DetectorIds, FoundObject, HeaderTranslator, Lister, Machine, ObjectReader
+from consumer.sources.interfaces import (
+    DetectorIds,
+    EmitCommand,
+    FoundObject,
+    HeaderTranslator,
+    Machine,
+    ObjectReader,
+    Stopping,
+)
 from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
 from consumer.sources.outlet import Outlet, Rejection
 from consumer.sources.places import ObjectIdentity, Places
@@ -31,6 +39,7 @@ _RAWS_REMEMBERED = 100_000
 _EXPOSURES_REMEMBERED = 10_000
 _LOOK_FOR_DELIVERIES_S = 0.005
 _GAUGES_EVERY_S = 1.0
+_WAIT_FOR_ROOM_S = 0.01
 
 Value = TypeVar("Value")
 
@@ -101,7 +110,7 @@ class LivePipeline:
         self._exposures: OrderedDict[_Key, Exposure] = OrderedDict()
         self._sensors_waiting: OrderedDict[_Key, str] = OrderedDict()
         """Addresses of files of expected sensors whose exposures have no header yet."""
-        self._objects = {each: metrics.objects.labels(each) for each in Lister}
+        self._objects = {each: metrics.objects.labels(each) for each in EmitCommand}
         self._lock = Lock()
         self._in_flight = 0
         self._gauges_at_s = machine.stopwatch_s()
@@ -130,13 +139,23 @@ class LivePipeline:
         """Take an object, from any thread."""
         self._enter(partial(self._begin, found))
 
+    def offer_when_there_is_room(self, found: FoundObject, stopping: Stopping) -> bool:
+        """Wait for room, and take an object; return False where the process is to end first."""
+        while not self.has_room:
+            if stopping.wait(_WAIT_FOR_ROOM_S):
+                return False
+        if stopping.is_set():
+            return False
+        self.offer(found)
+        return True
+
     def offer_rejection(
-        self, error: RejectedError, lister: Lister, notification: str | None, done: Callable[[], None]
+        self, error: RejectedError, command: EmitCommand, notification: str | None, done: Callable[[], None]
     ) -> None:
         """Take what is no notification of an object, from any thread; ``done`` as in `FoundObject`."""
 
         def reject() -> None:
-            rejection = Rejection(error=error, uri=None, lister=lister, notification=notification, attempts=0)
+            rejection = Rejection(error=error, uri=None, command=command, notification=notification, attempts=0)
             self._outlet.send_rejection(rejection, partial(self._acknowledge, done))
 
         self._enter(reject)
@@ -184,15 +203,14 @@ class LivePipeline:
             place=located[0],
             key=located[1],
             tag=entry.tag,
-            lister=Lister(entry.lister),
+            command=EmitCommand(entry.command),
             notification=entry.notification,
-            done=_nothing,
         )
         self._begin(found, entry)
 
     def _begin(self, found: FoundObject, waited: WaitingObject | None = None) -> None:
         if waited is None:
-            self._objects[found.lister].inc()
+            self._objects[found.command].inc()
         if not found.place.holds(found.key):
             self._ignore(found, IgnoredReason.OUTSIDE)
             return
@@ -284,7 +302,7 @@ class LivePipeline:
         entry = WaitingObject(
             uri=found.uri,
             tag=found.tag,
-            lister=found.lister,
+            command=found.command,
             attempts=attempts,
             since_ms=since_ms,
             next_try_ms=now_ms + round(pause_s * 1000),
@@ -301,7 +319,7 @@ class LivePipeline:
         rejection = Rejection(
             error=error,
             uri=found.uri,
-            lister=found.lister,
+            command=found.command,
             notification=found.notification,
             attempts=1 if task.waited is None else task.waited.attempts + 1,
         )
@@ -310,7 +328,7 @@ class LivePipeline:
 
     def _finish(self, task: _Task) -> None:
         _remember(self._finished, task.key, (task.found.uri, task.found.tag), _RAWS_REMEMBERED)
-        if task.found.lister is Lister.RETRY:
+        if task.found.command is EmitCommand.RETRY:
             self._outlet.send_no_longer_rejected(task.found.uri)
         self._end(task)
         self._go_on(task)
@@ -342,10 +360,6 @@ class LivePipeline:
             self._metrics.in_flight.set(self._in_flight)
             self._metrics.waiting.set(len(self._waiting))
             self._metrics.oldest_waiting.set((self._waiting.oldest_since_ms() or 0) / 1000)
-
-
-def _nothing() -> None:
-    """Acknowledge nothing: what waited was acknowledged when it began to wait."""
 
 
 def _remember(memory: OrderedDict[_Key, Value], key: _Key, value: Value, most: int) -> None:

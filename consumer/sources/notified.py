@@ -6,7 +6,7 @@ from typing import Final
 
 from consumer.metrics.source import SourceMetrics
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.interfaces import FoundObject, Lister
+from consumer.sources.interfaces import EmitCommand, FoundObject
 from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.model import RejectedError
 from consumer.sources.places import Places
@@ -26,28 +26,28 @@ class NotificationIntake:
         The buckets that are read.
     metrics
         Count what is of no interest.
-    lister
+    command
         How the notifications come.
     """
 
-    def __init__(self, pipeline: LivePipeline, places: Places, metrics: SourceMetrics, lister: Lister) -> None:
+    def __init__(self, pipeline: LivePipeline, places: Places, metrics: SourceMetrics, command: EmitCommand) -> None:
         self._pipeline = pipeline
         self._places = places
         self._metrics = metrics
-        self._lister = lister
+        self._command = command
 
     def take(self, body: bytes, done: Callable[[], None]) -> None:
         """Take one message or request; ``done`` is called, by any thread, once it may be acknowledged."""
         try:
             parsed = parse_notification(body)
         except RejectedError as error:
-            self._pipeline.offer_rejection(error, self._lister, _text(body), done)
+            self._pipeline.offer_rejection(error, self._command, _text(body), done)
             return
         for reason in parsed.ignored:
             self._metrics.ignored.labels(reason).inc()
         part_done = _Countdown(len(parsed.created) + len(parsed.rejected) + 1, done)
         for each in parsed.rejected:
-            self._pipeline.offer_rejection(each, self._lister, _text(body), part_done)
+            self._pipeline.offer_rejection(each, self._command, _text(body), part_done)
         for notice in parsed.created:
             place = self._places.bucket(notice.bucket)
             if place is None:
@@ -59,7 +59,7 @@ class NotificationIntake:
                     place=place,
                     key=notice.key,
                     tag=notice.tag,
-                    lister=self._lister,
+                    command=self._command,
                     notification=notice.text,
                     done=part_done,
                 )

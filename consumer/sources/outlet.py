@@ -13,7 +13,7 @@ from consumer.logs import Redaction, get_logger
 from consumer.metrics.source import SourceMetrics
 from consumer.model import Exposure
 from consumer.sources.events import exposure_event, message_key
-from consumer.sources.interfaces import Lister, MessageProducer
+from consumer.sources.interfaces import EmitCommand, MessageProducer
 from consumer.sources.model import RejectedError, RejectReason, SourceRecord
 from consumer.sources.waiting import WaitingObject
 
@@ -32,7 +32,7 @@ class Rejection:
 
     error: RejectedError
     uri: str | None
-    lister: Lister
+    command: EmitCommand
     notification: str | None
     attempts: int
 
@@ -119,7 +119,7 @@ class Outlet:
                 "reason": str(rejection.error.reason),
                 "detail": mask(rejection.error.detail)[:_MAX_DETAIL],
                 "uri": uri,
-                "lister": str(rejection.lister),
+                "command": str(rejection.command),
                 "notification": self._without_credentials(rejection.notification),
                 "attempts": rejection.attempts,
                 "rejected_at": self._wall_ms() * 1000,
@@ -164,7 +164,7 @@ class Outlet:
         if self._rejected_this_turn:
             first = self._rejected_this_turn[0]
             _log.warning(
-                "rejected",
+                "objects rejected",
                 objects=len(self._rejected_this_turn),
                 first=first.uri,
                 reason=str(first.error.reason),

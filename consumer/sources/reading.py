@@ -48,5 +48,5 @@ def read_object(reader: ObjectReader, found: FoundObject, role: ObjectRole, *, l
 
 def failed(found: FoundObject, error: Exception) -> RejectedError:
     """Return the rejection of an object on which a library failed, within the handler of its error."""
-    _log.exception("an object made a library fail", uri=found.uri)
+    _log.exception("unexpected error while reading an object", uri=found.uri)
     return RejectedError(RejectReason.FAILED, f"{type(error).__name__}: {error}", uri=found.uri)

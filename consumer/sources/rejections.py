@@ -21,7 +21,7 @@ class StoredRejection:
     reason: str
     detail: str
     uri: str | None
-    lister: str
+    command: str
     notification: str | None
     attempts: int
     rejected_at: datetime

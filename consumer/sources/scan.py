@@ -9,14 +9,12 @@ from itertools import islice
 from typing import Protocol
 
 from consumer.read.raws import StoredDetectors
-from consumer.sources.interfaces import DetectorIds, FoundObject, Lister
-from consumer.sources.listers import Stopping
+from consumer.sources.interfaces import DetectorIds, EmitCommand, FoundObject, Stopping
 from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.model import RejectedError
 from consumer.sources.places import ObjectIdentity, Place
 
 _AT_ONCE = 10_000
-_WAIT_FOR_ROOM_S = 0.01
 
 
 class ListedObject(Protocol):
@@ -96,14 +94,9 @@ class Scanner:
                 missing = self._missing(chunk)
                 report.stored += len(chunk) - len(missing)
                 for each in missing:
-                    while not self._pipeline.has_room:
-                        if stopping.wait(_WAIT_FOR_ROOM_S):
-                            return report
-                    if stopping.is_set():
+                    found = FoundObject(place=place, key=each.key, tag=each.tag, command=EmitCommand.SCAN)
+                    if not self._pipeline.offer_when_there_is_room(found, stopping):
                         return report
-                    self._pipeline.offer(
-                        FoundObject(place=place, key=each.key, tag=each.tag, lister=Lister.SCAN, done=_nothing)
-                    )
                     report.offered += 1
         return report
 
@@ -136,7 +129,3 @@ def _identified(
         identity = place.patterns.identify(each.key) if place.holds(each.key) else None
         if identity is not None and (days is None or identity.day_obs is None or identity.day_obs in days):
             yield each, identity
-
-
-def _nothing() -> None:
-    """Acknowledge nothing: the next scan finds what this one lost."""

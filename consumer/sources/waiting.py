@@ -14,7 +14,7 @@ class WaitingObject:
     uri: str
     tag: str
     """Of the content that was notified; see `ObjectNotice.tag`."""
-    lister: str
+    command: str
     attempts: int
     """How often it was tried."""
     since_ms: int

@@ -11,8 +11,7 @@ from watchfiles import Change, watch
 
 from consumer.metrics.source import SourceMetrics
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.interfaces import FoundObject, Lister
-from consumer.sources.listers import Stopping
+from consumer.sources.interfaces import EmitCommand, FoundObject, Stopping
 from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.places import Place
 
@@ -21,7 +20,6 @@ _GATHER_MS = 400
 _LOOK_EVERY_MS = 200
 _OVERLAP_S = 10.0
 """A file that changed so long before the last listing began is offered again: clocks of file systems are coarse."""
-_WAIT_FOR_ROOM_S = 0.01
 
 
 class FolderWatcher:
@@ -83,25 +81,21 @@ class FolderWatcher:
 
     def _offer(self, paths: Iterable[str], changed_since_s: float | None, stopping: Stopping) -> None:
         for path in paths:
-            while not self._pipeline.has_room:
-                if stopping.wait(_WAIT_FOR_ROOM_S):
-                    return
-            if stopping.is_set():
-                return
             try:
                 status = os.stat(path)  # noqa: PTH116 -- pathlib takes ten times as long, for each file of a night
             except OSError:
                 self._metrics.ignored.labels(IgnoredReason.GONE).inc()
                 continue
-            if changed_since_s is None or status.st_ctime >= changed_since_s:
-                self._offer_file(path, f"{status.st_mtime_ns}-{status.st_size}")
-
-    def _offer_file(self, path: str, tag: str) -> None:
-        for place in self._folders:
-            key = path.removeprefix(f"{place.url}/")
-            if key != path:
-                found = FoundObject(place=place, key=key, tag=tag, lister=Lister.WATCH, done=_nothing)
-                self._pipeline.offer(found)
+            if changed_since_s is not None and status.st_ctime < changed_since_s:
+                continue
+            place = next(each for each in self._folders if path.startswith(f"{each.url}/"))
+            found = FoundObject(
+                place=place,
+                key=path.removeprefix(f"{place.url}/"),
+                tag=f"{status.st_mtime_ns}-{status.st_size}",
+                command=EmitCommand.WATCH,
+            )
+            if not self._pipeline.offer_when_there_is_room(found, stopping):
                 return
 
 
@@ -113,7 +107,3 @@ def _files_below(path: str) -> Iterator[str]:
     for folder, _, names in os.walk(path):
         for name in names:
             yield f"{folder}/{name}"
-
-
-def _nothing() -> None:
-    """Acknowledge nothing: a folder is listed again after a restart."""

@@ -25,7 +25,7 @@ FROM ${schema:raw}.exposure, LATERAL unnest(detectors) AS arrived
 WHERE day_obs = nullif('${night:raw}', '')::integer AND instrument = ANY (string_to_array('${instrument:csv}', ','));
 
 -- name: missing_raws
--- Raws that are expected and have not arrived; exposures whose raws nobody has said to expect do not count.
+-- Raws that are expected and have not arrived; exposures without expected_detectors do not count.
 SELECT count(*) AS missing_raws FROM ${schema:raw}.missing_raw
 WHERE day_obs = nullif('${night:raw}', '')::integer AND instrument = ANY (string_to_array('${instrument:csv}', ','));
 

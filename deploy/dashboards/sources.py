@@ -10,7 +10,7 @@ def source_panels() -> list[PanelBuilder]:
         lines(
             "Objects found",
             "Objects a second that emitters were told of or found, by how: 'scan' finds what notifications lost.",
-            [over_time(f"sum by (lister) (rate({metric('source_objects_total')}[{RATE}]))", "{{lister}}")],
+            [over_time(f"sum by (command) (rate({metric('source_objects_total')}[{RATE}]))", "{{command}}")],
             unit="cps",
             stacked=True,
         ),
@@ -64,8 +64,8 @@ def source_panels() -> list[PanelBuilder]:
                     "oldest waiting object",
                 ),
                 over_time(
-                    f"max by (lister, instance) (time() - ({metric('source_last_turn_timestamp_seconds')} > 0))",
-                    "last turn of {{lister}} {{instance}}",
+                    f"max by (command, instance) (time() - ({metric('source_last_turn_timestamp_seconds')} > 0))",
+                    "last loop of {{command}} {{instance}}",
                     ref="B",
                 ),
                 over_time(

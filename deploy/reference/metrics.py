@@ -11,7 +11,7 @@ from consumer.metrics.labels import DB_ERROR_CLASSES, UNKNOWN, EventOutcome, Reb
 from consumer.metrics.source import SourceMetrics
 from consumer.model import CloseReason, SkipReason
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.interfaces import Lister
+from consumer.sources.interfaces import EmitCommand
 from consumer.sources.model import RejectReason
 
 
@@ -42,7 +42,7 @@ def metrics_reference() -> str:
         ("visits_written_total", "result", VisitResult),
         ("stage_duration_seconds", "stage", Stage),
         ("rebalances_total", "event", Rebalance),
-        ("source_objects_total", "lister", Lister),
+        ("source_objects_total", "command", EmitCommand),
         ("source_ignored_total", "reason", IgnoredReason),
         ("source_rejected_total", "reason", RejectReason),
     ):

@@ -124,6 +124,8 @@ def _type(annotation: Any) -> str:
         return f"list of {_type(arguments[0])}"
     if origin in {Annotated, Union, UnionType}:
         return _type(next(member for member in arguments if member is not NoneType))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping"
     names = {bool: "boolean", int: "integer", float: "number", str: "text", SecretStr: "secret", Mapping: "mapping"}
     return names.get(origin or annotation, "path")
 

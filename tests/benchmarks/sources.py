@@ -15,7 +15,7 @@ from consumer.config import Settings, load_settings
 from consumer.process import tune_interpreter
 from consumer.sources.configured import configured_places, configured_translator, header_limits
 from consumer.sources.detector_names import DetectorNames
-from consumer.sources.interfaces import FoundObject, Lister
+from consumer.sources.interfaces import EmitCommand, FoundObject
 from consumer.sources.object_stores import ObjectStores
 from consumer.sources.place_reader import PlaceReader
 from consumer.sources.places import Place
@@ -64,7 +64,9 @@ def _emit(settings: Settings, place: Place, keys: Sequence[str]) -> None:
     )
     for start in range(0, len(keys), _AT_ONCE):
         for key in keys[start : start + _AT_ONCE]:
-            bench.pipeline.offer(FoundObject(place=place, key=key, tag="", lister=Lister.WATCH, done=lambda: None))
+            bench.pipeline.offer(
+                FoundObject(place=place, key=key, tag="", command=EmitCommand.WATCH, done=lambda: None)
+            )
         bench.pipeline.step(0)
     if len(bench.producer.sent) != len(keys):
         raise RuntimeError(f"{len(bench.producer.sent)} events of {len(keys)} sidecars")

@@ -108,8 +108,8 @@ def test_ten_kills_over_a_good_log_are_no_poison(scene: Scene) -> None:
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
                 )
     with scene.connect() as connection:
-        ((claims,),) = connection.execute("SELECT max(claims) FROM visits.consumer_offset").fetchall()
-    assert claims == N_KILLS
+        ((leases,),) = connection.execute("SELECT max(lease_count) FROM visits.consumer_offset").fetchall()
+    assert leases == N_KILLS
     scene.harmed()
     with replica:
         scene.judge(replica, dead_letters=0)

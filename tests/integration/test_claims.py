@@ -178,16 +178,16 @@ def test_one_silent_broker_costs_its_own_partitions_alone(gone: int) -> None:
 def test_a_lease_counts_how_often_the_position_stood_still(database: Database, store: Positions) -> None:
     """The third lease at one position reads carefully, where there is something to read."""
     where, logs = PartitionId(TOPIC, 0), Logs({0: 10})
-    careful = []
+    to_try = []
     for _ in range(4):
         (first,) = acquire_leases(logs, store, [where], start_at_end=False)
         assert isinstance(first, PartitionLease)
-        careful.append(first.careful_until)
+        to_try.append(first.trial_until)
         moved = OffsetUpdate(where, first.offset_id, first.epoch, 0, 4, 1)
-    assert careful == [0, 0, 10, 10]
+    assert to_try == [0, 0, 10, 10]
     with database.transaction() as session:
         BatchTransaction(session).advance([moved])
     for end, expected in ((10, 0), (10, 0), (4, 4), (9, 9), (5_000, 2_004)):
         (lease,) = acquire_leases(Logs({0: end}), store, [where], start_at_end=False)
         assert isinstance(lease, PartitionLease)
-        assert lease.careful_until == expected
+        assert lease.trial_until == expected

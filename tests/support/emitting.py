@@ -15,7 +15,7 @@ from consumer.metrics.source import SourceMetrics
 from consumer.sources.configured import compiled
 from consumer.sources.expected_sensors import ExpectedSensors, parse_expected_sensors
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.interfaces import DetectorIds, FoundObject, HeaderTranslator, Lister, Machine, ObjectReader
+from consumer.sources.interfaces import DetectorIds, EmitCommand, FoundObject, HeaderTranslator, Machine, ObjectReader
 from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason, SourceRecord
 from consumer.sources.outlet import Outlet, SourceTopics
@@ -126,7 +126,7 @@ class Bench:
         self.done: Counter[str] = Counter()
         self.registry = CollectorRegistry()
         self.metrics = SourceMetrics(
-            self.registry, instruments=["LSSTCam"], listers=Lister, ignored=IgnoredReason, rejected=RejectReason
+            self.registry, instruments=["LSSTCam"], commands=EmitCommand, ignored=IgnoredReason, rejected=RejectReason
         )
         self.places = Places(places or (BUCKET, FOLDER))
         outlet = Outlet(self.producer, TOPICS, self.metrics, by_exposure=by_exposure, wall_ms=lambda: self.now_ms)
@@ -146,13 +146,15 @@ class Bench:
             ),
         )
 
-    def offer(self, key: str, *, place: Place = BUCKET, tag: str = "a", lister: Lister = Lister.LISTEN) -> None:
+    def offer(
+        self, key: str, *, place: Place = BUCKET, tag: str = "a", command: EmitCommand = EmitCommand.LISTEN
+    ) -> None:
         """Offer an object; `done` counts its acknowledgements."""
 
         def done() -> None:
             self.done[key] += 1
 
-        self.pipeline.offer(FoundObject(place=place, key=key, tag=tag, lister=lister, notification="{}", done=done))
+        self.pipeline.offer(FoundObject(place=place, key=key, tag=tag, command=command, notification="{}", done=done))
 
     def run(self, *, passing_s: float = 0.0) -> None:
         """Let time pass, and do all that is there to do."""

@@ -301,9 +301,9 @@ class MemoryStore:
         """Raise the epoch."""
         number = self.state.ids.setdefault(log, 10 + len(self.state.ids))
         known = self.state.positions.get(number, StoredPosition(number, 0, None, 0))
-        claims = known.claims + 1 if self.state.claimed.get(number) == known.next_offset is not None else 1
+        lease_count = known.lease_count + 1 if self.state.claimed.get(number) == known.next_offset is not None else 1
         self.state.claimed[number] = known.next_offset
-        return self._put(known._replace(epoch=known.epoch + 1, claims=claims))
+        return self._put(known._replace(epoch=known.epoch + 1, lease_count=lease_count))
 
     def begin(self, position: StoredPosition, offset: int) -> StoredPosition:
         """Store where a partition starts."""

@@ -7,8 +7,8 @@ INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_
 VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition)s, 1, %(owner)s)
 ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
 SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now(), taken_over_by = NULL,
-    claims = CASE WHEN stored.claimed_offset = stored.next_offset THEN stored.claims + 1 ELSE 1 END,
-    claimed_offset = stored.next_offset
+    lease_count = CASE WHEN stored.leased_offset = stored.next_offset THEN stored.lease_count + 1 ELSE 1 END,
+    leased_offset = stored.next_offset
 RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until,
     CASE WHEN leader_epoch_offset = next_offset THEN leader_epoch END,
     (
@@ -18,7 +18,7 @@ RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until,
             AND letter.topic_id = stored.topic_id AND letter.partition = stored.partition
             AND letter."offset" >= stored.next_offset AND letter.status = 'open'
     ),
-    claims;
+    lease_count;
 
 -- name: adopt_groups
 -- A recreated topic, or one on another cluster, is another log; the stream times of the former one stand still for ever,
@@ -32,7 +32,7 @@ WHERE open_group.clock = former.id AND former.consumer_group = %(consumer_group)
 -- name: begin_partition
 -- Where reading of a partition starts that has no position yet.
 UPDATE consumer_offset
-SET next_offset = %(next_offset)s, claimed_offset = %(next_offset)s, updated_at = now()
+SET next_offset = %(next_offset)s, leased_offset = %(next_offset)s, updated_at = now()
 WHERE id = %(id)s AND epoch = %(epoch)s AND next_offset IS NULL;
 
 -- name: has_read

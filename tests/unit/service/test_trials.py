@@ -18,7 +18,7 @@ def suspected(*values: bytes, deaths: int = 2) -> SteppedLoop:
     one.join(0)
     one.loop.lost([A])
     (position,) = one.store.state.positions.values()
-    one.store.state.positions[position.id] = position._replace(claims=deaths)
+    one.store.state.positions[position.id] = position._replace(lease_count=deaths)
     one.append(0, *values)
     one.loop.assigned([A])
     return one
@@ -118,7 +118,7 @@ def test_bad_ones_that_are_few_are_dead_letters_in_their_order() -> None:
 
 
 def test_only_the_next_messages_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "_CAREFUL_MESSAGES", 3)
+    monkeypatch.setattr(leases, "_TRIAL_MESSAGES", 3)
     one = suspected(*map(good, range(1, 8)))
     one.turn(20)
     assert one.exposures() == set(range(1, 8))

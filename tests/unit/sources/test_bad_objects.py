@@ -15,7 +15,7 @@ from consumer.config import load_settings
 from consumer.sources.configured import configured_places, configured_translator
 from consumer.sources.detector_names import DetectorNames
 from consumer.sources.header_reader import HeaderLimits
-from consumer.sources.interfaces import FoundObject, Lister
+from consumer.sources.interfaces import EmitCommand, FoundObject
 from consumer.sources.notified import NotificationIntake
 from consumer.sources.object_stores import ObjectStores
 from consumer.sources.place_reader import PlaceReader
@@ -56,12 +56,14 @@ class Store(Bench):
     def offer_file(self, key: str, tag: str = "a") -> None:
         """Offer a file, as a watcher does."""
         self.pipeline.offer(
-            FoundObject(place=self.place, key=key, tag=tag, lister=Lister.WATCH, done=lambda: self.done.update([key]))
+            FoundObject(
+                place=self.place, key=key, tag=tag, command=EmitCommand.WATCH, done=lambda: self.done.update([key])
+            )
         )
 
     def notify(self, body: bytes) -> None:
         """Take a notification."""
-        intake = NotificationIntake(self.pipeline, self.places, self.metrics, Lister.NOTIFICATIONS)
+        intake = NotificationIntake(self.pipeline, self.places, self.metrics, EmitCommand.NOTIFICATIONS)
         intake.take(body, lambda: self.done.update(["notification"]))
 
 

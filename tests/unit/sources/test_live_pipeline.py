@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from consumer.sources.interfaces import Lister
+from consumer.sources.interfaces import EmitCommand
 from consumer.sources.live_pipeline import MAX_IN_FLIGHT
 from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason, SourceRecord
 from consumer.sources.waiting import WaitingObject
@@ -114,7 +114,7 @@ def test_what_cannot_be_read_for_too_long_is_rejected(bench: Bench) -> None:
     (rejection,) = bench.rejections()
     assert (rejection["reason"], rejection["uri"]) == ("missing", f"s3://raws/{key_of()}")
     assert rejection["attempts"] > 5
-    assert rejection["lister"] == "listen"
+    assert rejection["command"] == "listen"
     assert rejection["notification"] == "{}"
     assert bench.waiting() == {}
     assert bench.count("rejected_total", reason="missing") == 1
@@ -258,11 +258,11 @@ def test_raws_that_come_together_are_one_event_of_their_exposure() -> None:
 
 def test_an_object_that_was_rejected_and_becomes_an_event_is_rejected_no_longer(bench: Bench) -> None:
     bench.store.objects[key_of()] = RejectedError(RejectReason.FAILED, "broken", uri=key_of())
-    bench.offer(key_of(), lister=Lister.RETRY)
+    bench.offer(key_of(), command=EmitCommand.RETRY)
     bench.run()
     assert [each.value is None for each in bench.sent("raw-rejected")] == [False]
     bench.store.objects[key_of()] = header()
-    bench.offer(key_of(), lister=Lister.RETRY)
+    bench.offer(key_of(), command=EmitCommand.RETRY)
     bench.run()
     assert [(each.key, each.value is None) for each in bench.sent("raw-rejected")][1:] == [
         (f"s3://raws/{key_of()}".encode(), True)
@@ -273,7 +273,7 @@ def test_credentials_in_a_notification_reach_no_topic(bench: Bench) -> None:
     notification = '{"password": "hunter22", "url": "https://user:hunter22@store/x"}'
     bench.pipeline.offer_rejection(
         RejectedError(RejectReason.BAD_NOTIFICATION, "at https://user:hunter22@store/x", uri="notification"),
-        Lister.LISTEN,
+        EmitCommand.LISTEN,
         notification,
         lambda: None,
     )

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from consumer.sources.interfaces import Lister
+from consumer.sources.interfaces import EmitCommand
 from consumer.sources.notified import NotificationIntake
 from consumer.sources.s3_notifications import MAX_NOTIFICATION_BYTES
 from tests.support.emitting import Bench, header, key_of
@@ -36,7 +36,7 @@ def body(*keys: str, bucket: str = "raws") -> bytes:
 
 
 def intake(bench: Bench) -> NotificationIntake:
-    return NotificationIntake(bench.pipeline, bench.places, bench.metrics, Lister.NOTIFICATIONS)
+    return NotificationIntake(bench.pipeline, bench.places, bench.metrics, EmitCommand.NOTIFICATIONS)
 
 
 def test_a_message_of_two_objects_is_acknowledged_once_both_are(bench: Bench) -> None:

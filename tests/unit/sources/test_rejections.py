@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from consumer.kafka.whole_topic import StoredMessage
-from consumer.sources.interfaces import Lister
+from consumer.sources.interfaces import EmitCommand
 from consumer.sources.model import RejectedError, RejectReason
 from consumer.sources.rejections import open_rejections
 from tests.support.emitting import Bench, key_of
@@ -22,7 +22,7 @@ def test_the_latest_rejection_of_each_object_stands() -> None:
         bench.run(passing_s=1)
     for _ in range(2):
         error = RejectedError(RejectReason.BAD_NOTIFICATION, "bad", uri="notification")
-        bench.pipeline.offer_rejection(error, Lister.LISTEN, "{}", lambda: None)
+        bench.pipeline.offer_rejection(error, EmitCommand.LISTEN, "{}", lambda: None)
     bench.run(passing_s=1)
     standing = open_rejections(messages(bench))
     assert [(each.reason, each.uri) for each in standing] == [
