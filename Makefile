@@ -71,7 +71,7 @@ fuzz: venv ## A coverage-guided minute on the decoder; what it finds joins the c
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.fuzz_decoder tests/fuzz/corpus -max_total_time=60
 
-bench: venv test-tools ## Throughput, stages and latency against floor and ceiling: ten minutes
+bench: venv test-tools ## Throughput, stages and latency against floor and ceiling: a quarter of an hour
 	$(BIN)/python -m tests.benchmarks full
 
 bench-quick: venv test-tools ## The first three in small, compared with the committed figures: a minute

@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, time_ns
+from time import time_ns
 
 import click
 import numpy as np
@@ -26,23 +26,18 @@ from consumer.commands.options import (
 from consumer.commands.values import FILE_NAME, FilePath, printable
 from consumer.config import Settings
 from consumer.config.source import SourceSettings
-from consumer.errors import TransientError
-from consumer.events import RawEncoder, encode, record_of
-from consumer.kafka.delivery import DeliveringProducer
-from consumer.kafka.properties import connection_properties
-from consumer.model import Ingested, RawIngested
-from consumer.sources.configured import configured_translator, events_topic, header_limits
-from consumer.sources.emit_files import Listed, emit_files
-from consumer.sources.events import event_of, message_key
+from consumer.events import Decoder, record_of
+from consumer.model import Ingested
+from consumer.sources.configured import configured_translator, events_topic, header_limits, retry_policy
+from consumer.sources.emitter import Emitter
+from consumer.sources.events import event_of
 from consumer.sources.header_reader import read_header
+from consumer.sources.interfaces import EmitCommand
 from consumer.sources.model import SourceError
-from consumer.sources.objects import list_objects
+from consumer.sources.objects import NamedObject, NamedObjects, list_objects
+from consumer.sources.outlet import Rejection
+from consumer.sources.places import Places
 from consumer.sources.translate import Translator
-
-_MOST_UNDELIVERED = 20_000
-"""Events that wait for the brokers while further files are read."""
-_SILENT_S = 60.0
-"""Brokers that take nothing for so long are given up."""
 
 _header_map_option = click.option(
     "--header-map",
@@ -90,23 +85,20 @@ def files(
     The exit code is 1 if an object was rejected; each is listed on standard error.
     """
     settings = _with_options(tool_settings(config, kafka=not dry_run, database=False), header_maps, corrections)
-    translator = configured_translator(settings)
-    listed = list(list_objects(paths))
-    sender = _Printer() if dry_run else _Sender(settings)
-    with _bar(len(listed)) as progress:
-        summary = emit_files(
-            translator,
-            header_limits(settings.source),
-            listed,
-            by_exposure=settings.source.emits == "exposure",
-            now_us=_now_us,
-            send=sender.send,
-            reject=_reject,
-            progress=progress,
+    named = NamedObjects(paths, header_limits(settings.source))
+    with _bar(len(named)) as advance:
+        emitter = Emitter(
+            settings,
+            Places(()),
+            EmitCommand.FILES,
+            policy=retry_policy(settings.source.retry, give_up_s=0.0),
+            reader=named,
+            producer=_PrintingProducer(events_topic(settings)) if dry_run else None,
+            report=_report,
         )
-    sender.finish()
-    click.echo(f"{summary.objects} objects: {summary.events} events, {summary.rejected} rejected", err=True)
-    sys.exit(EXIT_FAILED if summary.rejected else 0)
+        emitter.run(lambda: emitter.offer(named.found(advance)), once=True)
+    click.echo(f"{len(named)} objects: {emitter.events} events, {emitter.rejections} rejected", err=True)
+    sys.exit(EXIT_FAILED if emitter.rejections else 0)
 
 
 @emit.command(
@@ -142,58 +134,34 @@ def check(
                 _rows(translator, settings.source, each),
                 ("field", "value", "from"),
                 output,
-                title=printable(each[0].uri),
+                title=printable(each.uri),
             )
         except SourceError as error:
             bad = True
-            _reject(error)
+            complain(f"rejected: {error}")
     sys.exit(EXIT_FAILED if bad else 0)
 
 
-class _Printer:
-    """Prints events as JSON lines."""
+class _PrintingProducer:
+    """Prints events as JSON lines instead of sending them, and sends nothing else either."""
 
-    def send(self, event: Ingested) -> None:
-        click.echo(json.dumps(_fields(event), allow_nan=False))
+    last_error: str | None = None
+    errors = 0
+    undelivered = 0
+    away = False
+    silent_s = 0.0
 
-    def finish(self) -> None:
+    def __init__(self, events_topic: str) -> None:
+        self._events_topic = events_topic
+        self._decoder = Decoder()
+
+    def send(self, topic: str, _: bytes, value: bytes | None, delivered: Callable[[], None]) -> None:
+        if topic == self._events_topic:
+            click.echo(json.dumps(_fields(self._decoder.decode(value)), allow_nan=False))
+        delivered()
+
+    def poll(self, _: float) -> None:
         """Nothing is left."""
-
-
-class _Sender:
-    """Sends events, and waits until the brokers have them."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._producer = DeliveringProducer(connection_properties(settings.kafka))
-        self._topic = events_topic(settings)
-        self._encoder = RawEncoder()
-
-    def send(self, event: Ingested) -> None:
-        value = self._encoder.encode(event) if isinstance(event, RawIngested) else encode(event)
-        self._producer.send(self._topic, message_key(event.exposure), value, lambda: None)
-        self._producer.poll(0)
-        self._wait(_MOST_UNDELIVERED)
-
-    def finish(self) -> None:
-        """Wait until the brokers have every event."""
-        self._wait(0)
-
-    def _wait(self, most: int) -> None:
-        """Wait until at most so many events are not acknowledged.
-
-        Raises
-        ------
-        TransientError
-            The brokers have taken none for a while; sending all again is harmless.
-        """
-        left, heard_s = self._producer.undelivered, monotonic()
-        while self._producer.undelivered > most:
-            self._producer.poll(0.1)
-            if self._producer.undelivered < left:
-                left, heard_s = self._producer.undelivered, monotonic()
-            elif monotonic() - heard_s > _SILENT_S:
-                reason = self._producer.last_error or f"no answer within {_SILENT_S:.0f} s"
-                raise TransientError(f"{left} events were not acknowledged: {reason}; emit again")
 
 
 def _now_us() -> int:
@@ -212,14 +180,15 @@ def _with_options(settings: Settings, header_maps: tuple[Path, ...], corrections
     return settings.model_copy(update={"source": source})
 
 
-def _reject(error: SourceError) -> None:
-    complain(f"rejected: {error}")
+def _report(rejections: Sequence[Rejection]) -> None:
+    for each in rejections:
+        complain(f"rejected: {each.error}")
 
 
-def _rows(translator: Translator, settings: SourceSettings, listed: Listed) -> list[dict[str, object]]:
-    source, filesystem = listed
-    header = read_header(source, filesystem, header_limits(settings))
-    record = translator.translate(header, source.uri, explain=True)
+def _rows(translator: Translator, settings: SourceSettings, named: NamedObject) -> list[dict[str, object]]:
+    with named.open() as stream:
+        header = read_header(stream, named.uri, header_limits(settings))
+    record = translator.translate(header, named.uri, explain=True)
     origins = {"exposure": record.provenance["id"], **record.provenance}
     fields = _fields(event_of(record, by_exposure=settings.emits == "exposure", ingested_at_us=_now_us()))
     return [{"field": name, "value": _shown(name, fields[name]), "from": origins.get(name, "")} for name in fields]
@@ -239,13 +208,13 @@ def _fields(event: Ingested) -> dict[str, object]:
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
+def _bar(total: int) -> Iterator[Callable[[], None]]:
     """Show a progress bar on standard error where that is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("objects"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("objects", total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda: bar.advance(task)
 
 
 for command in (watch, notifications, listen, scan, rejected):

@@ -219,22 +219,19 @@ def retry_rejected(reasons: Sequence[str], config: Path | None) -> None:
     places = configured_places(settings.source)
     emitter = _emitter(settings, places, EmitCommand.RETRY, once=True)
 
-    skipped = 0
-
-    def offer_all() -> None:
-        nonlocal skipped
-        for each in found:
-            located = places.locate(each.uri or "")
-            if located is None:
-                skipped += 1
-                click.echo(f"{each.uri}: lies in no bucket or folder of the settings", err=True)
-                continue
-            place, key = located
-            again = FoundObject(place=place, key=key, tag="", command=EmitCommand.RETRY, notification=each.notification)
-            emitter.pipeline.offer_when_there_is_room(again, emitter.stopping)
-
-    emitter.run(offer_all, once=True)
-    counts = f"{len(found) - skipped} objects read again, {emitter.rejections} rejected again"
+    again = []
+    for each in found:
+        located = places.locate(each.uri or "")
+        if located is None:
+            click.echo(f"{each.uri}: lies in no bucket or folder of the settings", err=True)
+            continue
+        place, key = located
+        again.append(
+            FoundObject(place=place, key=key, tag="", command=EmitCommand.RETRY, notification=each.notification)
+        )
+    emitter.run(lambda: emitter.offer(again), once=True)
+    skipped = len(found) - len(again)
+    counts = f"{len(again)} objects read again, {emitter.rejections} rejected again"
     click.echo(counts + (f", {skipped} skipped" if skipped else ""))
     _exit_by(emitter)
 

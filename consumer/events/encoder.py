@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -46,9 +47,14 @@ class RawEncoder:
                 del self._known[next(iter(self._known))]
             self._known[id(exposure)] = known
         _, head, record_bytes = known
-        detector = encode_fields({"detector": raw.detector}, _DETECTOR)
+        detector = _detector_bytes(raw.detector)
         own = {"uri": raw.uri, "ingested_at": raw.ingested_at, "wcs": raw.wcs, "naxis1": raw.naxis1}
         return head + detector + record_bytes + encode_fields(own | {"naxis2": raw.naxis2}, _OWN)
+
+
+@lru_cache(maxsize=4096)
+def _detector_bytes(detector: int) -> bytes:
+    return encode_fields({"detector": detector}, _DETECTOR)
 
 
 def encode_confluent(event: Ingested, schema_id: int) -> bytes:

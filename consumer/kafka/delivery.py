@@ -62,7 +62,12 @@ class DeliveringProducer:
     @property
     def away(self) -> bool:
         """Whether messages wait for brokers that do not answer."""
-        return self._waiting > 0 and monotonic() - self._heard_at_s > _SILENT_AFTER_S
+        return self.silent_s > _SILENT_AFTER_S
+
+    @property
+    def silent_s(self) -> float:
+        """How long the brokers have acknowledged nothing while something waited for them, seconds."""
+        return monotonic() - self._heard_at_s if self._waiting else 0.0
 
     def send(self, topic: str, key: bytes, value: bytes | None, delivered: Callable[[], None]) -> None:
         """Send a message; ``delivered`` is called within `poll`, once the brokers have it."""

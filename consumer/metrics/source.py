@@ -69,8 +69,8 @@ class SourceMetrics(DescribedCollectors):
         self.read_duration = self._histogram(
             "source_read_duration_seconds", "Reading one object's header.", _READ_BUCKETS_S
         )
-        self.translation_duration = self._histogram(
-            "source_translation_duration_seconds", "Translating one header into an event.", _READ_BUCKETS_S
+        self.translation_seconds = self._counter(
+            "source_translation_seconds_total", "Seconds in which headers were translated."
         )
         if process:
             ProcessCollector(registry=registry)

@@ -6,14 +6,14 @@ reads. A card that was asked for and was absent counts as read; a walk through a
 """
 
 from collections.abc import Callable, Iterator, MutableMapping
+from itertools import repeat
 from typing import Final, Generic, TypeVar
 
 from consumer.sources.model import Header, HeaderValue
 
 Result = TypeVar("Result", bound=object)
+_Values = tuple[tuple[object, ...], tuple[type, ...], tuple[str, ...] | None]
 
-_Way = tuple[tuple[str, ...], bool]
-"""Cards that a computation reads, and whether it walks through all keywords."""
 _ABSENT: Final = object()
 _MAX_WAYS: Final = 64
 """Different sets of cards that computations read: a few for each translator."""
@@ -63,6 +63,33 @@ class RecordingHeader(MutableMapping[str, HeaderValue]):
         return sum(1 for _ in self)
 
 
+class _Way(Generic[Result]):
+    """A way through the computation: the cards that it reads, and the results by their values.
+
+    Parameters
+    ----------
+    read
+        Keywords.
+    walked
+        Whether all keywords are read.
+    """
+
+    def __init__(self, read: tuple[str, ...], *, walked: bool) -> None:
+        self.cards = read, walked
+        self.results: dict[_Values, Result] = {}
+        self.last: tuple[_Values, Result] | None = None
+        """What was found last: to compare is far cheaper than to hash texts that are new."""
+
+    def find(self, header: Header) -> Result | None:
+        values = _values(header, *self.cards)
+        if self.last is not None and self.last[0] == values:
+            return self.last[1]
+        result = self.results.get(values)
+        if result is not None:
+            self.last = values, result
+        return result
+
+
 class CardMemo(Generic[Result]):
     """Computes results of headers, once for equal cards.
 
@@ -77,34 +104,34 @@ class CardMemo(Generic[Result]):
     def __init__(self, compute: Callable[[RecordingHeader], Result], *, size: int) -> None:
         self._compute = compute
         self._size = size
-        self._ways: list[tuple[_Way, dict[tuple[object, ...], Result]]] = []
-        """Cards that computations read, and the results by their values; the last one used stands first."""
+        self._ways: list[_Way[Result]] = []
+        """The last one used stands first."""
 
     def get(self, header: Header) -> Result:
         """Return the result for a header; what the computation raises is not remembered."""
-        for place, (way, results) in enumerate(self._ways):
-            result = results.get(_values(header, *way))
+        for place, way in enumerate(self._ways):
+            result = way.find(header)
             if result is not None:
                 if place:
                     self._ways.insert(0, self._ways.pop(place))
                 return result
         recording = RecordingHeader(header)
         result = self._compute(recording)
-        self._remember((tuple(recording.read), recording.walked), header, result)
+        self._remember(tuple(recording.read), recording.walked, header, result)
         return result
 
-    def _remember(self, way: _Way, header: Header, result: Result) -> None:
-        results = next((results for known, results in self._ways if known == way), None)
-        if results is None:
-            results = {}
-            self._ways.insert(0, (way, results))
+    def _remember(self, read: tuple[str, ...], walked: bool, header: Header, result: Result) -> None:
+        way = next((known for known in self._ways if known.cards == (read, walked)), None)
+        if way is None:
+            way = _Way(read, walked=walked)
+            self._ways.insert(0, way)
             del self._ways[_MAX_WAYS:]
-        if len(results) >= self._size:
-            del results[next(iter(results))]
-        results[_values(header, *way)] = result
+        if len(way.results) >= self._size:
+            del way.results[next(iter(way.results))]
+        way.results[_values(header, read, walked)] = result
 
 
-def _values(header: Header, read: tuple[str, ...], walked: bool) -> tuple[object, ...]:  # our own
-    values = [header.get(keyword, _ABSENT) for keyword in read]
+def _values(header: Header, read: tuple[str, ...], walked: bool) -> _Values:
+    values = tuple(map(header.get, read, repeat(_ABSENT)))
     # 1, 1.0 and True are equal to Python, and different in a header.
-    return (*values, *map(type, values), tuple(header) if walked else None)
+    return values, tuple(map(type, values)), tuple(header) if walked else None

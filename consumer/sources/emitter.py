@@ -2,9 +2,10 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import cached_property
 from queue import SimpleQueue
 from time import monotonic, perf_counter, time
 
@@ -12,9 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from consumer import __version__
 from consumer.config import Settings
-from consumer.errors import VisitConsumerError
+from consumer.errors import TransientError, VisitConsumerError
 from consumer.kafka.delivery import DeliveringProducer
-from consumer.kafka.properties import connection_properties
+from consumer.kafka.properties import Properties, connection_properties
 from consumer.kafka.whole_topic import create_missing, read_topic
 from consumer.logs import get_logger
 from consumer.metrics.source import SourceMetrics
@@ -22,11 +23,11 @@ from consumer.process import stops_on_signals, tune_interpreter
 from consumer.sources.configured import configured_translator, events_topic, header_limits
 from consumer.sources.detector_names import DetectorNames
 from consumer.sources.ignored import IgnoredReason
-from consumer.sources.interfaces import EmitCommand, Machine
+from consumer.sources.interfaces import EmitCommand, EmitterProducer, FoundObject, Machine, ObjectReader
 from consumer.sources.live_pipeline import LivePipeline
 from consumer.sources.model import RejectReason
 from consumer.sources.object_stores import ObjectStores
-from consumer.sources.outlet import Outlet, SourceTopics
+from consumer.sources.outlet import Outlet, Rejection, SourceTopics, log_rejections
 from consumer.sources.place_reader import PlaceReader
 from consumer.sources.places import Places
 from consumer.sources.retries import RetryPolicy
@@ -35,6 +36,8 @@ from consumer.web import Health, HttpServer, ServiceStatus, read_only_port
 
 _TURN_S = 0.2
 _STALLED_AFTER_S = 30.0
+_SILENT_S = 60.0
+"""Brokers that take nothing for so long are given up by a command that is to end."""
 
 _log = get_logger(__name__)
 
@@ -52,6 +55,12 @@ class Emitter:
         What finds the objects; its name is on the metric by which an emitter that is gone is missed.
     policy
         When to try again.
+    reader
+        Reads the objects; None: those of `places`.
+    producer
+        Takes the messages instead of brokers, which are then not looked for.
+    report
+        Is told what each turn rejected.
 
     Raises
     ------
@@ -59,11 +68,21 @@ class Emitter:
         When a header map, a file of corrections or a property of librdkafka is wrong.
     """
 
-    def __init__(self, settings: Settings, places: Places, command: EmitCommand, *, policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        places: Places,
+        command: EmitCommand,
+        *,
+        policy: RetryPolicy,
+        reader: ObjectReader | None = None,
+        producer: EmitterProducer | None = None,
+        report: Callable[[Sequence[Rejection]], None] = log_rejections,
+    ) -> None:
         source = settings.source
         self._settings = settings
+        self._policy = policy
         self.places = places
-        self.connection = connection_properties(settings.kafka)
         self.topics = SourceTopics(
             events=events_topic(settings),
             rejected=source.rejected_topic,
@@ -78,7 +97,8 @@ class Emitter:
             process=True,
         )
         self._last_turn = self.metrics.last_turn.labels(command)
-        self._producer = DeliveringProducer(self.connection)
+        self._has_brokers = producer is None
+        self._producer = producer or DeliveringProducer(self.connection)
         self.stopping = threading.Event()
         self._failure: VisitConsumerError | None = None
         self._turned_at_s = monotonic()
@@ -95,13 +115,14 @@ class Emitter:
             self.metrics,
             by_exposure=source.emits == "exposure",
             wall_ms=machine.wall_ms,
+            report=report,
         )
         translator = configured_translator(settings)
         self.stores = ObjectStores(source.endpoint_url)
         self.detector_ids = DetectorNames(translator.detector_ids).ids
         self.pipeline = LivePipeline(
             places,
-            PlaceReader(self.stores, header_limits(source)),
+            reader or PlaceReader(self.stores, header_limits(source)),
             translator,
             self.detector_ids,
             self._outlet,
@@ -110,10 +131,26 @@ class Emitter:
             machine=machine,
         )
 
+    @cached_property
+    def connection(self) -> Properties:
+        """Properties of librdkafka."""
+        return connection_properties(self._settings.kafka)
+
+    @property
+    def events(self) -> int:
+        """How many events the brokers have."""
+        return self._outlet.events
+
     @property
     def rejections(self) -> int:
         """How many objects and notifications were rejected."""
         return self._outlet.rejections
+
+    def offer(self, found: Iterable[FoundObject]) -> None:
+        """Offer objects to the pipeline, as fast as it takes them, until it is to end."""
+        for each in found:
+            if not self.pipeline.offer_when_there_is_room(each, self.stopping):
+                return
 
     def brokers_away(self) -> bool:
         """Return whether the brokers do not answer; any thread may ask."""
@@ -133,9 +170,12 @@ class Emitter:
         Raises
         ------
         VisitConsumerError
-            What the lister or the producer failed with.
+            What the lister or the producer failed with; with ``once`` also where a signal or silent brokers ended it
+            before all was emitted: to emit all again is harmless.
         """
-        create_missing(self.connection, {self.topics.waiting: {"cleanup.policy": "compact"}, self.topics.rejected: {}})
+        if self._has_brokers:
+            waiting = {self.topics.waiting: {"cleanup.policy": "compact"}} if self._policy.give_up_s else {}
+            create_missing(self.connection, {self.topics.rejected: {}, **waiting})
         with ExitStack() as stack:
             http = self._settings.http
             if http.enabled and not once:
@@ -150,8 +190,14 @@ class Emitter:
             tune_interpreter()
             thread = threading.Thread(target=self._list, args=(lister,), name="lister", daemon=True)
             thread.start()
-            while not self.stopping.is_set() and not (once and self.pipeline.idle and not thread.is_alive()):
+            ended = False
+            while not self.stopping.is_set() and not ended:
                 self._turn(_TURN_S)
+                ended = once and self.pipeline.idle and not thread.is_alive()
+                if once and self._producer.silent_s > _SILENT_S:
+                    self._fail_undelivered()
+            if once and not ended:
+                self._failure = self._failure or TransientError("asked to stop before all was emitted; emit again")
             self.stopping.set()
             self._drain(thread)
         if self._failure is not None:
@@ -180,6 +226,13 @@ class Emitter:
             started_at=self._started_at,
             counts={"objects in flight": self.pipeline.in_flight, "objects waiting": self.pipeline.waiting},
         )
+
+    def _fail_undelivered(self) -> None:
+        reason = self._producer.last_error or f"no answer within {_SILENT_S:.0f} s"
+        self._failure = TransientError(
+            f"{self._producer.undelivered} messages were not acknowledged: {reason}; emit again"
+        )
+        self.stopping.set()
 
     def _list(self, lister: Callable[[], None]) -> None:
         try:

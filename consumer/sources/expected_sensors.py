@@ -1,11 +1,12 @@
-"""The side file of an exposure that lists which detectors will bring a raw: Rubin's ``_expectedSensors.json``. Pure."""
+"""The side file of an exposure that lists which detectors will bring a raw: Rubin's ``_expectedSensors.json``."""
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
 
+_MAX_BYTES = 1_048_576
 _MAX_DETECTORS = 100_000
 _SCIENCE = "SCIENCE"
 _KINDS = frozenset({_SCIENCE, "GUIDER"})
@@ -19,6 +20,14 @@ class ExpectedSensors:
     obs_id: str
     detectors: tuple[str, ...]
     """Names of the detectors that will bring a raw, as the camera has them."""
+
+
+def read_sensors(stream: BinaryIO, uri: str) -> ExpectedSensors:
+    """Read such a file, which is open; raises as `parse_expected_sensors`, also where it is too large."""
+    content = stream.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise RejectedError(RejectReason.TOO_LARGE, f"a file of expected sensors may have {_MAX_BYTES} bytes", uri=uri)
+    return parse_expected_sensors(content, uri)
 
 
 def parse_expected_sensors(content: bytes, uri: str) -> ExpectedSensors:

@@ -4,26 +4,20 @@ Nothing but headers is read of a FITS file, whatever its size; what is read, and
 """
 
 import gzip
-import os
-import stat
 import zlib
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, BinaryIO, Final, NoReturn, Protocol
 
 from astropy.io import fits
-from fsspec import AbstractFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
-from consumer.sources.model import Header, HeaderValue, NotReadableYetError, RejectedError, RejectReason, SourceObject
-from consumer.sources.objects import SIDECAR_ENDINGS, STORE_ERRORS
+from consumer.sources.model import Header, HeaderValue, NotReadableYetError, RejectedError, RejectReason
 from consumer.sources.observation import quiet_astropy
 from consumer.sources.sidecar import SidecarError, parse_sidecar
 
 _BLOCK: Final = 2880
 _CARD: Final = 80
 _END: Final = b"END     "
-_READ_AHEAD: Final = 128 * 1024
-"""Bytes that one request to a store brings: most primary headers, and all sidecars."""
+SIDECAR_ENDINGS: Final = (".json", ".yaml", ".yml", ".json.gz")
 _GZIP: Final = b"\x1f\x8b"
 _COMMENTS: Final = frozenset({"", "COMMENT", "HISTORY", "CONTINUE", "END"})
 
@@ -40,15 +34,15 @@ class HeaderLimits:
     """Header-only units and tables that are passed over before the image."""
 
 
-def read_header(source: SourceObject, filesystem: AbstractFileSystem, limits: HeaderLimits) -> Header:
+def read_header(stream: BinaryIO, uri: str, limits: HeaderLimits) -> Header:
     """Read the header of one raw; the primary header is inherited by the extension that has the data.
 
     Parameters
     ----------
-    source
-        The object; its name's ending only decides that a text is YAML, the bytes decide on the rest.
-    filesystem
-        Where it is.
+    stream
+        The object, open; its ``size``, if it has one, tells whether it is whole.
+    uri
+        Its address, for errors; the ending of the name only decides that a text is YAML, the bytes decide on the rest.
     limits
         Bounds.
 
@@ -57,44 +51,20 @@ def read_header(source: SourceObject, filesystem: AbstractFileSystem, limits: He
     RejectedError
         The object is no raw and no sidecar, or is too large.
     NotReadableYetError
-        It is not there, cannot be read, is empty or ends within its header.
+        It is empty or ends within its header.
     """
-    # The second is fsspec's documented way from a URL to its path.
-    path = source.path or filesystem._strip_protocol(source.uri)  # noqa: SLF001
-    wait, reject = _not_yet(source), _reject(source)
     try:
-        with _opened(filesystem, path) as file:
-            size = file.size if hasattr(file, "size") else os.fstat(file.fileno()).st_size
-            return _Reading(source, _Counted(file, limits, source), limits, size or source.size).header()
-    except _NotRegularError:
-        reject(RejectReason.UNKNOWN_FORMAT, "it is no regular file")
-    except FileNotFoundError:
-        wait(RejectReason.MISSING, "it is not there")
-    except PermissionError:
-        wait(RejectReason.NO_ACCESS, "this process may not read it; change its permissions or the credentials")
+        return _Reading(uri, _Counted(stream, limits, uri), limits, getattr(stream, "size", None)).header()
     except EOFError:
-        wait(RejectReason.TRUNCATED, "its compressed data ends too early: it is still being written, or cut off")
+        _not_yet(uri)(
+            RejectReason.TRUNCATED, "its compressed data ends too early: it is still being written, or cut off"
+        )
     except (gzip.BadGzipFile, zlib.error) as error:
-        reject(RejectReason.BAD_HEADER, f"its compressed data is broken: {error}")
+        _reject(uri)(RejectReason.BAD_HEADER, f"its compressed data is broken: {error}")
     except SidecarError as error:
         if error.at_end:
-            wait(RejectReason.TRUNCATED, f"the sidecar ends too early: {error}")
-        reject(RejectReason.BAD_HEADER, str(error))
-    except STORE_ERRORS as error:
-        fault = str(error).replace(path, source.uri)
-        wait(RejectReason.UNREACHABLE, f"its store does not answer: {type(error).__name__}: {fault}")
-
-
-class _NotRegularError(Exception):
-    """The path is a folder, a pipe or a device: opening it could wait for ever."""
-
-
-def _opened(filesystem: AbstractFileSystem, path: str) -> Any:  # a binary file, which may know its size
-    if not isinstance(filesystem, LocalFileSystem):
-        return filesystem.open(path, "rb", block_size=_READ_AHEAD)
-    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  # a text, as fsspec has it
-        raise _NotRegularError
-    return open(path, "rb")  # noqa: PTH123  # the same; the caller closes it
+            _not_yet(uri)(RejectReason.TRUNCATED, f"the sidecar ends too early: {error}")
+        _reject(uri)(RejectReason.BAD_HEADER, str(error))
 
 
 class _File(Protocol):
@@ -106,16 +76,16 @@ class _Raise(Protocol):
     def __call__(self, reason: RejectReason, detail: str) -> NoReturn: ...
 
 
-def _reject(source: SourceObject) -> _Raise:
+def _reject(uri: str) -> _Raise:
     def fail(reason: RejectReason, detail: str) -> NoReturn:
-        raise RejectedError(reason, detail, uri=source.uri)
+        raise RejectedError(reason, detail, uri=uri)
 
     return fail
 
 
-def _not_yet(source: SourceObject) -> _Raise:
+def _not_yet(uri: str) -> _Raise:
     def fail(reason: RejectReason, detail: str) -> NoReturn:
-        raise NotReadableYetError(reason, detail, uri=source.uri)
+        raise NotReadableYetError(reason, detail, uri=uri)
 
     return fail
 
@@ -123,10 +93,10 @@ def _not_yet(source: SourceObject) -> _Raise:
 class _Counted:
     """A file of which no more is read than the bound."""
 
-    def __init__(self, file: _File, limits: HeaderLimits, source: SourceObject) -> None:
+    def __init__(self, file: _File, limits: HeaderLimits, uri: str) -> None:
         self.file = file
         self._left = limits.header_bytes
-        self._reject = _reject(source)
+        self._reject = _reject(uri)
         self._limit = limits.header_bytes
 
     def read(self, size: int) -> bytes:
@@ -142,23 +112,23 @@ class _Counted:
 class _Reading:
     """One object while it is read."""
 
-    def __init__(self, source: SourceObject, file: _Counted, limits: HeaderLimits, size: int | None) -> None:
-        self._source = source
+    def __init__(self, uri: str, file: _Counted, limits: HeaderLimits, size: int | None) -> None:
+        self._uri = uri
         self._file = file
         self._limits = limits
         self._size = size
-        self._reject = _reject(source)
-        self._wait = _not_yet(source)
+        self._reject = _reject(uri)
+        self._wait = _not_yet(uri)
 
     def header(self) -> Header:
-        name = self._source.uri.lower()
+        name = self._uri.lower()
         is_sidecar = name.endswith(SIDECAR_ENDINGS)
         # A sidecar is read at once.
         first = self._file.read(_BLOCK if self._size is None or not is_sidecar else self._size + 1)
         if first.startswith(_GZIP):
             self._file.file.seek(0)
             # The seekable file stays below: only what comes out is bounded.
-            self._file = _Counted(gzip.GzipFile(fileobj=self._file.file), self._limits, self._source)
+            self._file = _Counted(gzip.GzipFile(fileobj=self._file.file), self._limits, self._uri)
             self._size = None
             first = self._file.read(_BLOCK)
         if not first:

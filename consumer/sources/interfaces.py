@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from consumer.sources.expected_sensors import ExpectedSensors
 from consumer.sources.model import Header, SourceRecord
@@ -13,6 +13,7 @@ from consumer.sources.places import Place
 class EmitCommand(StrEnum):
     """What found an object; the label of ``source_objects_total``."""
 
+    FILES = "files"
     WATCH = "watch"
     NOTIFICATIONS = "notifications"
     LISTEN = "listen"
@@ -20,8 +21,11 @@ class EmitCommand(StrEnum):
     RETRY = "retry"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundObject:
+def _nothing() -> None:
+    """Acknowledge nothing: a folder or a bucket is listed again."""
+
+
+class FoundObject(NamedTuple):
     """What a lister found."""
 
     place: Place
@@ -31,9 +35,8 @@ class FoundObject:
     command: EmitCommand
     notification: str | None = None
     """What named it, for a rejection."""
-    done: Callable[[], None] = lambda: None
-    """Acknowledges it; called once, by the pipeline's thread. By default there is nothing to acknowledge: a folder or a
-    bucket is listed again."""
+    done: Callable[[], None] = _nothing
+    """Acknowledges it; called once, by the pipeline's thread."""
 
     @property
     def uri(self) -> str:
@@ -56,12 +59,36 @@ class Stopping(Protocol):
 class MessageProducer(Protocol):
     """Sends messages until the brokers have them; see `consumer.kafka.delivery`."""
 
+    @property
+    def undelivered(self) -> int:
+        """How many messages the brokers have not acknowledged."""
+        ...
+
     def send(self, topic: str, key: bytes, value: bytes | None, delivered: Callable[[], None]) -> None:
         """Send a message; ``delivered`` is called within `poll`."""
         ...
 
     def poll(self, timeout_s: float) -> None:
         """Report deliveries."""
+        ...
+
+
+class EmitterProducer(MessageProducer, Protocol):
+    """And tells how it fares."""
+
+    last_error: str | None
+    """What the brokers said last; None when nothing since a message was delivered."""
+    errors: int
+    """How many messages had to be sent again."""
+
+    @property
+    def away(self) -> bool:
+        """Whether messages wait for brokers that do not answer."""
+        ...
+
+    @property
+    def silent_s(self) -> float:
+        """How long the brokers have acknowledged nothing while something waited for them, seconds."""
         ...
 
 

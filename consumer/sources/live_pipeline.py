@@ -4,11 +4,10 @@ Delivery: at least once. An object is acknowledged once the brokers have its eve
 topic of waiting objects; an object of no interest at once. What waits, or is slow to read, blocks nothing behind it.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from queue import Empty, Queue
-from threading import Lock
+from threading import Event, Lock
 from typing import NamedTuple, TypeVar
 
 from consumer.metrics.source import SourceMetrics
@@ -25,7 +24,7 @@ from consumer.sources.interfaces import (
 )
 from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
 from consumer.sources.outlet import Outlet, Rejection
-from consumer.sources.places import ObjectIdentity, Places
+from consumer.sources.places import ObjectRole, Places
 from consumer.sources.reading import ReadResult, SensorsRead, failed, read_object
 from consumer.sources.retries import RetryPolicy
 from consumer.sources.waiting import WaitingObject, WaitingObjects
@@ -44,21 +43,19 @@ _WAIT_FOR_ROOM_S = 0.01
 Value = TypeVar("Value")
 
 
-class _Task(NamedTuple):
-    found: FoundObject
-    identity: ObjectIdentity
-    waited: WaitingObject | None
-    """Its entry in the topic of waiting objects."""
-
-    @property
-    def key(self) -> "_Key":
-        return _Key(self.found.place.url, self.identity.name)
-
-
 class _Key(NamedTuple):
     place: str
     name: str
     """Of a raw (see `ObjectIdentity.name`) or of an exposure (its obs_id)."""
+
+
+class _Task(NamedTuple):
+    found: FoundObject
+    uri: str
+    key: _Key
+    role: ObjectRole
+    waited: WaitingObject | None
+    """Its entry in the topic of waiting objects."""
 
 
 class LivePipeline:
@@ -100,8 +97,9 @@ class LivePipeline:
         self._metrics = metrics
         self._policy = policy
         self._machine = machine
-        # Not SimpleQueue: a signal within its `get` makes a short timeout an endless one.
-        self._inbox: Queue[Callable[[], None]] = Queue()
+        # No queue: SimpleQueue's short timeout becomes an endless one by a signal, and Queue is slow.
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._inbox_filled = Event()
         self._waiting = WaitingObjects()
         self._active: dict[_Key, list[_Task]] = {}
         """Raws that are being read or sent; each with the further objects of it that have come meanwhile."""
@@ -110,20 +108,24 @@ class LivePipeline:
         self._exposures: OrderedDict[_Key, Exposure] = OrderedDict()
         self._sensors_waiting: OrderedDict[_Key, str] = OrderedDict()
         """Addresses of files of expected sensors whose exposures have no header yet."""
-        self._objects = {each: metrics.objects.labels(each) for each in EmitCommand}
+        self._found: Counter[EmitCommand] = Counter()
+        """Objects of this turn."""
+        self._translating_s = 0.0
+        """In this turn."""
         self._lock = Lock()
-        self._in_flight = 0
+        self._offered = 0
+        self._acknowledged = 0
         self._gauges_at_s = machine.stopwatch_s()
 
     @property
     def in_flight(self) -> int:
         """How many offers are not acknowledged yet; any thread may ask, here and below."""
-        return self._in_flight
+        return self._offered - self._acknowledged
 
     @property
     def has_room(self) -> bool:
         """Whether listers may offer more: memory is bounded by their asking."""
-        return self._in_flight < MAX_IN_FLIGHT
+        return self.in_flight < MAX_IN_FLIGHT
 
     @property
     def waiting(self) -> int:
@@ -133,7 +135,7 @@ class LivePipeline:
     @property
     def idle(self) -> bool:
         """Whether nothing is left of what was offered, and nothing waits."""
-        return self._in_flight == 0 and not len(self._waiting) and not self._outlet.undelivered
+        return self.in_flight == 0 and not len(self._waiting) and not self._outlet.undelivered
 
     def offer(self, found: FoundObject) -> None:
         """Take an object, from any thread."""
@@ -181,19 +183,23 @@ class LivePipeline:
         next_ms = self._waiting.next_due_ms()
         if next_ms is not None:
             wait_s = min(wait_s, max(next_ms - self._machine.wall_ms(), 0) / 1000)
-        try:
-            self._inbox.get(timeout=wait_s)()
-            for _ in range(_AT_ONCE - 1):
-                self._inbox.get_nowait()()
-        except Empty:
-            pass
+        if not self._inbox:
+            self._inbox_filled.wait(wait_s)
+        self._inbox_filled.clear()  # before the inbox is looked into: what comes later sets it again
+        for _ in range(min(len(self._inbox), _AT_ONCE)):
+            self._inbox.popleft()()
         self._outlet.flush()
-        self._set_gauges()
+        self._set_metrics()
 
     def _enter(self, work: Callable[[], None]) -> None:
         with self._lock:
-            self._in_flight += 1
-        self._inbox.put(work)
+            self._offered += 1
+        self._put(work)
+
+    def _put(self, work: Callable[[], None]) -> None:
+        self._inbox.append(work)
+        if not self._inbox_filled.is_set():
+            self._inbox_filled.set()
 
     def _begin_again(self, entry: WaitingObject) -> None:
         located = self._places.locate(entry.uri)
@@ -210,7 +216,7 @@ class LivePipeline:
 
     def _begin(self, found: FoundObject, waited: WaitingObject | None = None) -> None:
         if waited is None:
-            self._objects[found.command].inc()
+            self._found[found.command] += 1
         if not found.place.holds(found.key):
             self._ignore(found, IgnoredReason.OUTSIDE)
             return
@@ -218,12 +224,14 @@ class LivePipeline:
         if identity is None:
             self._ignore(found, IgnoredReason.NO_PATTERN)
             return
-        self._start(_Task(found, identity, waited or self._waiting.get(found.uri)))
+        uri = found.uri
+        key = _Key(found.place.url, identity.name)
+        self._start(_Task(found, uri, key, identity.role, waited or self._waiting.get(uri)))
 
     def _start(self, task: _Task) -> None:
         key = task.key
         finished = self._finished.get(key)
-        if finished is not None and (finished[0] != task.found.uri or finished[1] == task.found.tag):
+        if finished is not None and (finished[0] != task.uri or finished[1] == task.found.tag):
             self._metrics.ignored.labels(IgnoredReason.DUPLICATE).inc()
             self._end(task)
         elif key in self._active:
@@ -233,12 +241,12 @@ class LivePipeline:
             if task.found.place.is_folder:
                 self._take(task, self._read(task))
             else:
-                self._machine.read_elsewhere(lambda: self._inbox.put(partial(self._take, task, self._read(task))))
+                self._machine.read_elsewhere(lambda: self._put(partial(self._take, task, self._read(task))))
 
     def _read(self, task: _Task) -> ReadResult:
         """Read one object, in whatever thread this is."""
         began_s = self._machine.stopwatch_s()
-        result = read_object(self._reader, task.found, task.identity.role, look_beside=task.waited is not None)
+        result = read_object(self._reader, task.found, task.role, look_beside=task.waited is not None)
         self._metrics.read_duration.observe(self._machine.stopwatch_s() - began_s)
         return result
 
@@ -254,8 +262,8 @@ class LivePipeline:
                 self._take_sensors(task, result)
             else:
                 began_s = self._machine.stopwatch_s()
-                record = self._translator.translate(result, task.found.uri)
-                self._metrics.translation_duration.observe(self._machine.stopwatch_s() - began_s)
+                record = self._translator.translate(result, task.uri)
+                self._translating_s += self._machine.stopwatch_s() - began_s
                 self._outlet.send_record(record, partial(self._finish, task))
                 self._remember_exposure(task.found.place.url, record.exposure)
         except NotReadableYetError as error:
@@ -269,12 +277,12 @@ class LivePipeline:
         key = _Key(task.found.place.url, read.sensors.obs_id)
         exposure = self._exposures.get(key)
         if exposure is None and read.beside is not None:
-            beside = self._translator.translate(read.beside, task.found.uri).exposure
+            beside = self._translator.translate(read.beside, task.uri).exposure
             exposure = beside if beside.obs_id == read.sensors.obs_id else None
         if exposure is None:
-            _remember(self._sensors_waiting, key, task.found.uri, _EXPOSURES_REMEMBERED)
+            _remember(self._sensors_waiting, key, task.uri, _EXPOSURES_REMEMBERED)
             raise NotReadableYetError(
-                RejectReason.NO_HEADER, f"no raw of exposure {key.name} has come yet", uri=task.found.uri
+                RejectReason.NO_HEADER, f"no raw of exposure {key.name} has come yet", uri=task.uri
             )
         detectors = self._detector_ids(exposure.instrument, read.sensors.detectors)
         self._outlet.send_expected(exposure, detectors, partial(self._finish, task))
@@ -296,11 +304,11 @@ class LivePipeline:
         attempts = 1 if waited is None else waited.attempts + 1
         since_ms = now_ms if waited is None else waited.since_ms
         if now_ms - since_ms >= self._policy.give_up_s * 1000:
-            self._reject(task, RejectedError(error.reason, error.detail, uri=found.uri))
+            self._reject(task, RejectedError(error.reason, error.detail, uri=task.uri))
             return
         pause_s = self._policy.pause_s(attempts, self._machine.random)
         entry = WaitingObject(
-            uri=found.uri,
+            uri=task.uri,
             tag=found.tag,
             command=found.command,
             attempts=attempts,
@@ -318,7 +326,7 @@ class LivePipeline:
         found = task.found
         rejection = Rejection(
             error=error,
-            uri=found.uri,
+            uri=task.uri,
             command=found.command,
             notification=found.notification,
             attempts=1 if task.waited is None else task.waited.attempts + 1,
@@ -327,9 +335,9 @@ class LivePipeline:
         self._go_on(task)
 
     def _finish(self, task: _Task) -> None:
-        _remember(self._finished, task.key, (task.found.uri, task.found.tag), _RAWS_REMEMBERED)
+        _remember(self._finished, task.key, (task.uri, task.found.tag), _RAWS_REMEMBERED)
         if task.found.command is EmitCommand.RETRY:
-            self._outlet.send_no_longer_rejected(task.found.uri)
+            self._outlet.send_no_longer_rejected(task.uri)
         self._end(task)
         self._go_on(task)
 
@@ -344,20 +352,24 @@ class LivePipeline:
 
     def _end(self, task: _Task) -> None:
         if task.waited is not None:
-            self._waiting.remove(task.found.uri)
+            self._waiting.remove(task.uri)
             self._outlet.send_no_longer_waiting(task.waited)
         self._acknowledge(task.found.done)
 
     def _acknowledge(self, done: Callable[[], None]) -> None:
         done()
-        with self._lock:
-            self._in_flight -= 1
+        self._acknowledged += 1
 
-    def _set_gauges(self) -> None:
+    def _set_metrics(self) -> None:
+        for command, objects in self._found.items():
+            self._metrics.objects.labels(command).inc(objects)
+        self._found.clear()
+        self._metrics.translation_seconds.inc(self._translating_s)
+        self._translating_s = 0.0
         now_s = self._machine.stopwatch_s()
         if now_s - self._gauges_at_s >= _GAUGES_EVERY_S:
             self._gauges_at_s = now_s
-            self._metrics.in_flight.set(self._in_flight)
+            self._metrics.in_flight.set(self.in_flight)
             self._metrics.waiting.set(len(self._waiting))
             self._metrics.oldest_waiting.set((self._waiting.oldest_since_ms() or 0) / 1000)
 

@@ -1,12 +1,12 @@
-"""What flows through the sources: an object that may be a raw, and the record that its header gives.
+"""What flows through the sources: a header, and the record that its header gives.
 
-``SourceObject -> header -> SourceRecord -> RawIngested``. This module does no I/O.
+``object -> header -> SourceRecord -> RawIngested``. This module does no I/O.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from consumer.errors import VisitConsumerError
 from consumer.model import Exposure, RawIngested
@@ -20,22 +20,7 @@ FILE_NAME: Final = "/FILE NAME"
 """Stands for a keyword where the name of the file is read like a card; no keyword has a slash in front."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceObject:
-    """One file or object of a store, as a lister found it."""
-
-    uri: str
-    """A path, or a URL that fsspec knows, without credentials."""
-    path: str | None = field(default=None, repr=False)
-    """Where the file system has it, with the secrets that a signed URL carries; None: it follows from the URI."""
-    size: int | None = None
-    """Bytes; None where the lister does not say."""
-    modified_ns: int | None = None
-    """When it was last written, UTC nanoseconds since the Unix epoch; None where the lister does not say."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceRecord:
+class SourceRecord(NamedTuple):
     """What one raw's header says, checked: all that its event needs."""
 
     exposure: Exposure
@@ -46,7 +31,7 @@ class SourceRecord:
     """FITS WCS cards, 80 characters each without separators, where the instrument's regions need them."""
     naxis1: int | None = None
     naxis2: int | None = None
-    provenance: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = MappingProxyType({})
     """Where each field came from, for people: ``EXPTIME``, ``default``, ``correction lsstcam.yaml[3]``."""
 
     @property

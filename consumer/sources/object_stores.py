@@ -7,14 +7,15 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import cache, cached_property
+from contextlib import contextmanager
+from functools import cached_property
 from io import FileIO
-from typing import Any, BinaryIO, Final, NamedTuple, cast
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from consumer.errors import TransientError
-from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
+from consumer.sources.model import RejectedError, RejectReason
 from consumer.sources.places import Place
+from consumer.sources.store_faults import is_store_fault, store_faults
 
 _DAY = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 _CONNECT_TIMEOUT_S: Final = 5
@@ -43,13 +44,6 @@ class ObjectStores:
     def __init__(self, endpoint_url: str | None = None) -> None:
         self._endpoint_url = endpoint_url
 
-    def open_raw(self, place: Place, key: str) -> AbstractContextManager[BinaryIO]:
-        """Open an object as `open` does, but raise what the store's library raises."""
-        opened: AbstractContextManager[BinaryIO] = (
-            _open_file(place, key) if place.is_folder else self._open_in_bucket(place, key)
-        )
-        return opened
-
     @contextmanager
     def open(self, place: Place, key: str) -> Iterator[BinaryIO]:
         """Open an object for reading; it can be sought in.
@@ -61,17 +55,11 @@ class ObjectStores:
         RejectedError
             If it is no file, or lies outside of its folder.
         """
-        try:
-            with self.open_raw(place, key) as stream:
-                yield stream
-        except FileNotFoundError as error:
-            raise NotReadableYetError(RejectReason.MISSING, "it is not there", uri=place.uri(key)) from error
-        except PermissionError as error:
-            raise NotReadableYetError(RejectReason.NO_ACCESS, "it may not be read", uri=place.uri(key)) from error
-        except _store_errors() as error:
-            raise NotReadableYetError(
-                RejectReason.UNREACHABLE, f"its store fails ({type(error).__name__}: {error})", uri=place.uri(key)
-            ) from error
+        with (
+            store_faults(place.uri(key)),
+            _open_within(place, key) if place.is_folder else self._open_in_bucket(place, key) as stream,
+        ):
+            yield stream
 
     def list_folder(self, place: Place, folder: str) -> list[StoredObject]:
         """List the objects of one folder of a place, without those of its folders.
@@ -81,11 +69,8 @@ class ObjectStores:
         NotReadableYetError
             When the store does not answer.
         """
-        try:
+        with store_faults(place.uri(folder)):
             return (_list_folder if place.is_folder else self._list_in_bucket)(place, folder)[1]
-        except _store_errors() as error:
-            detail = f"its folder cannot be listed ({type(error).__name__}: {error})"
-            raise NotReadableYetError(RejectReason.UNREACHABLE, detail, uri=place.uri(folder)) from error
 
     def list_objects(self, place: Place, days: Collection[int] | None = None) -> Iterator[StoredObject]:
         """List the objects of a place.
@@ -115,7 +100,9 @@ class ObjectStores:
                     continue  # a prefix below which nothing is yet
                 folders += [each for each in inner if _may_hold(place, each) and _is_of(days, each)]
                 yield from objects
-        except _store_errors() as error:
+        except Exception as error:
+            if not is_store_fault(error):
+                raise
             raise TransientError(f"{place.url} cannot be listed ({type(error).__name__}: {error})") from error
 
     @cached_property
@@ -149,47 +136,50 @@ class ObjectStores:
         return folders, objects
 
 
-@cache
-def _store_errors() -> tuple[type[Exception], ...]:
-    """Return what reading from a file or a bucket may raise."""
-    try:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- as `s3fs`
-    except ImportError:  # without the extra, folders can be read
-        return (OSError,)
-    return (OSError, BotoCoreError, ClientError)
-
-
 def _path(place: Place, key: str) -> str:
     """Return a path as s3fs takes it: without the scheme, so that no part of it is read as an address."""
     return f"{place.url.removeprefix('s3://')}/{key}"
 
 
-class _SizedFile(FileIO):
-    """A file that knows its size, as those of fsspec do."""
+class RegularFile(FileIO):
+    """A file of this machine that knows its size, as those of fsspec do.
 
-    size = 0
+    Parameters
+    ----------
+    path
+        Where it is.
+
+    Raises
+    ------
+    RejectedError
+        If it is a folder, a pipe or a device.
+    OSError
+        As `open`.
+    """
+
+    def __init__(self, path: str) -> None:
+        # Without O_NONBLOCK a pipe would be waited for.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(handle)
+            raise RejectedError(RejectReason.NOT_ALLOWED, "it is no regular file", uri=path)
+        super().__init__(handle)
+        self.size = status.st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read so many bytes; no memory is taken for what the file does not have, as 4 MB would be for a header."""
         return super().read(size if size is None or size < 0 else min(size, self.size + 1))
 
 
-@contextmanager
-def _open_file(place: Place, key: str) -> Iterator[BinaryIO]:
-    # Without O_NONBLOCK a pipe would be waited for. The path is looked at once the file is open: no link changes it
-    # then; not by pathlib, which takes longer for it than reading a sidecar does.
-    handle = os.open(f"{place.url}/{key}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with _SizedFile(handle) as stream:
-        status = os.fstat(handle)
-        stream.size = status.st_size
-        if not stat.S_ISREG(status.st_mode):
-            raise RejectedError(RejectReason.NOT_ALLOWED, "it is no regular file", uri=place.uri(key))
-        path = os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 -- as above
-        if not path.startswith(f"{place.url}/"):
-            raise RejectedError(
-                RejectReason.NOT_ALLOWED, f"it is a symbolic link out of {place.url}", uri=place.uri(key)
-            )
-        yield cast("BinaryIO", stream)
+def _open_within(place: Place, key: str) -> RegularFile:
+    """Open a file of a folder. The path is looked at once it is open: no link changes it then."""
+    stream = RegularFile(place.uri(key))
+    path = os.readlink(f"/proc/self/fd/{stream.fileno()}")  # noqa: PTH115 -- pathlib takes longer for it than reading
+    if not path.startswith(f"{place.url}/"):
+        stream.close()
+        raise RejectedError(RejectReason.NOT_ALLOWED, f"it is a symbolic link out of {place.url}", uri=place.uri(key))
+    return stream
 
 
 def _list_folder(place: Place, folder: str) -> tuple[list[str], list[StoredObject]]:

@@ -46,6 +46,18 @@ class SourceTopics:
     waiting: str
 
 
+def log_rejections(rejections: Sequence[Rejection]) -> None:
+    """Log what one turn rejected: a line, however many they are."""
+    first = rejections[0]
+    _log.warning(
+        "objects rejected",
+        objects=len(rejections),
+        first=first.uri,
+        reason=str(first.error.reason),
+        detail=first.error.detail[:_MAX_DETAIL],
+    )
+
+
 class Outlet:
     """Encodes and sends.
 
@@ -61,6 +73,8 @@ class Outlet:
         Whether raws become events of exposures.
     wall_ms
         The clock, UTC milliseconds since the Unix epoch.
+    report
+        Is told what each turn rejected, if anything.
     """
 
     def __init__(
@@ -71,22 +85,29 @@ class Outlet:
         *,
         by_exposure: bool,
         wall_ms: Callable[[], int],
+        report: Callable[[Sequence[Rejection]], None] = log_rejections,
     ) -> None:
         self._producer = producer
         self._topics = topics
         self._metrics = metrics
         self._by_exposure = by_exposure
         self._wall_ms = wall_ms
+        self._report = report
         self._encoder = RawEncoder()
         self._redaction = Redaction()
         self._turn: dict[Exposure, list[tuple[int | None, Delivered]]] = {}
         self._rejected_this_turn: list[Rejection] = []
         self._delivered: Counter[str] = Counter()
         """Events of this turn that the brokers have, by instrument."""
-        self.undelivered = 0
-        """Messages that the brokers have not acknowledged yet."""
+        self.events = 0
+        """How many the brokers have."""
         self.rejections = 0
         """How many were sent."""
+
+    @property
+    def undelivered(self) -> int:
+        """How many messages the brokers have not acknowledged."""
+        return self._producer.undelivered
 
     def send_record(self, record: SourceRecord, delivered: Delivered) -> None:
         """Send the event of a header; ``delivered`` is called once the brokers have it, here and below.
@@ -103,12 +124,12 @@ class Outlet:
             if len(value) > _MAX_EVENT_BYTES:
                 detail = f"its event would have {len(value)} bytes, the limit is {_MAX_EVENT_BYTES}"
                 raise RejectedError(RejectReason.TOO_LARGE, detail, uri=record.uri)
-            self._send_event(record.exposure, value, [delivered])
+            self._send_event(record.exposure, value, delivered)
 
     def send_expected(self, exposure: Exposure, detectors: Sequence[int], delivered: Delivered) -> None:
         """Send which detectors will bring a raw of an exposure."""
         event = exposure_event(exposure, expected=detectors, ingested_at_us=self._wall_ms() * 1000)
-        self._send_event(exposure, encode(event), [delivered])
+        self._send_event(exposure, encode(event), delivered)
 
     def send_rejection(self, rejection: Rejection, delivered: Delivered) -> None:
         """Send a rejection, without any credentials."""
@@ -129,11 +150,11 @@ class Outlet:
         self._metrics.rejected.labels(rejection.error.reason).inc()
         self._rejected_this_turn.append(rejection)
         self.rejections += 1
-        self._send(self._topics.rejected, (uri or "").encode(), value, delivered)
+        self._producer.send(self._topics.rejected, (uri or "").encode(), value, delivered)
 
     def send_no_longer_rejected(self, uri: str) -> None:
         """Send that an object which was rejected became an event."""
-        self._send(self._topics.rejected, uri.encode(), None, _nothing)
+        self._producer.send(self._topics.rejected, uri.encode(), None, _nothing)
 
     def send_waiting(self, entry: WaitingObject, delivered: Delivered) -> None:
         """Send the entry of an object that cannot be read yet, without any credentials."""
@@ -142,11 +163,11 @@ class Outlet:
             detail=self._redaction.text(entry.detail)[:_MAX_DETAIL],
             notification=self._without_credentials(entry.notification),
         )
-        self._send(self._topics.waiting, entry.uri.encode(), entry.encode(), delivered)
+        self._producer.send(self._topics.waiting, entry.uri.encode(), entry.encode(), delivered)
 
     def send_no_longer_waiting(self, entry: WaitingObject) -> None:
         """Remove the entry of an object. A process that ends before the brokers have it only tries once more."""
-        self._send(self._topics.waiting, entry.uri.encode(), None, _nothing)
+        self._producer.send(self._topics.waiting, entry.uri.encode(), None, _nothing)
 
     def flush(self) -> None:
         """End a turn: send what it brought together, log what it rejected, and report deliveries.
@@ -159,42 +180,33 @@ class Outlet:
         for exposure, raws in self._turn.items():
             detectors = {detector for detector, _ in raws if detector is not None}
             event = exposure_event(exposure, detectors=detectors or None, ingested_at_us=self._wall_ms() * 1000)
-            self._send_event(exposure, encode(event), [delivered for _, delivered in raws])
+            self._send_event(exposure, encode(event), partial(_call_all, [delivered for _, delivered in raws]))
         self._turn.clear()
         if self._rejected_this_turn:
-            first = self._rejected_this_turn[0]
-            _log.warning(
-                "objects rejected",
-                objects=len(self._rejected_this_turn),
-                first=first.uri,
-                reason=str(first.error.reason),
-                detail=first.error.detail[:_MAX_DETAIL],
-            )
+            self._report(self._rejected_this_turn)
             self._rejected_this_turn.clear()
         self._producer.poll(0)
         for instrument, events in self._delivered.items():
             self._metrics.events.labels(self._metrics.instrument(instrument)).inc(events)
             self._metrics.last_event.set(self._wall_ms() / 1000)
+            self.events += events
         self._delivered.clear()
 
     def _without_credentials(self, notification: str | None) -> str | None:
         return None if notification is None else self._redaction.text(notification)[:_MAX_NOTIFICATION]
 
-    def _send_event(self, exposure: Exposure, value: bytes, waiting: Sequence[Delivered]) -> None:
-        def delivered() -> None:
-            self._delivered[exposure.instrument] += 1
-            for each in waiting:
-                each()
+    def _send_event(self, exposure: Exposure, value: bytes, delivered: Delivered) -> None:
+        done = partial(self._event_delivered, exposure.instrument, delivered)
+        self._producer.send(self._topics.events, message_key(exposure), value, done)
 
-        self._send(self._topics.events, message_key(exposure), value, delivered)
-
-    def _send(self, topic: str, key: bytes, value: bytes | None, delivered: Delivered) -> None:
-        self.undelivered += 1
-        self._producer.send(topic, key, value, partial(self._deliver, delivered))
-
-    def _deliver(self, delivered: Delivered) -> None:
-        self.undelivered -= 1
+    def _event_delivered(self, instrument: str, delivered: Delivered) -> None:
+        self._delivered[instrument] += 1
         delivered()
+
+
+def _call_all(functions: Sequence[Delivered]) -> None:
+    for each in functions:
+        each()
 
 
 def _nothing() -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 _DAY = re.compile(r"\d{8}")
 _EXTENSIONS = re.compile(r"(?:\.(?:fits?|fz|gz|json|ya?ml))+$", re.IGNORECASE)
@@ -23,8 +24,7 @@ class ObjectRole(StrEnum):
     """Which detectors will bring a raw of an exposure."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectIdentity:
+class ObjectIdentity(NamedTuple):
     """What is known of an object by its name."""
 
     role: ObjectRole
@@ -93,7 +93,7 @@ class Place:
 
     def holds(self, key: str) -> bool:
         """Return whether a key is one of this place."""
-        if "//" in key or ".." in key or key.startswith("/"):
+        if "//" in key or key.startswith("/") or (".." in key and ".." in key.split("/")):
             return False  # a file system would take it for another path; a store's key may have it, and a raw's has not
         return key.startswith(self.prefixes)
 

@@ -75,21 +75,25 @@ def parse_sidecar(content: bytes, *, is_yaml: bool) -> Header | None:
 def _fast_json(content: bytes) -> dict[str, Any] | None:
     """Parse JSON in a third of the time; None where it is broken, or where a key may stand twice in it.
 
-    Where no colon follows a blank, every key is followed by ``":``. Where these are no more than there are keys, none
-    stands twice.
+    A key that stands twice leaves more quotation marks in the text than the mapping needs; so does an escaped one.
     """
-    if any(blank in content and blank + b":" in content for blank in (b" ", b"\t", b"\n", b"\r")):
-        return None
     try:
         document = from_json(content, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         return None
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or content.count(b'"') != _quotation_marks(document):
         return None
-    keys = content.count(b'":')
-    if keys != len(document):
-        keys -= sum(len(each) for each in document.values() if isinstance(each, dict))
-    return document if keys == len(document) else None
+    return document
+
+
+def _quotation_marks(value: dict[str, Any] | list[Any]) -> int:
+    """Return how many of them stand around the keys and texts of a mapping or a list."""
+    inner = value.values() if isinstance(value, dict) else value
+    kinds = list(map(type, inner))
+    marks = 2 * kinds.count(str) + (2 * len(value) if isinstance(value, dict) else 0)
+    if not _SCALARS.issuperset(kinds):
+        marks += sum(_quotation_marks(each) for each in inner if type(each) not in _SCALARS)
+    return marks
 
 
 def _strict_json(text: str) -> Any:

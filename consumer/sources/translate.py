@@ -1,7 +1,7 @@
 """Header to exposure record, by the translator of the instrument or by its header map, corrected and checked."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -74,7 +74,7 @@ class Translator:
         self._search_path = tuple(search_path)
         self.detector_ids = cache(detector_ids)
         """Ids of an instrument's detectors by their names."""
-        self._needs_wcs = needs_wcs
+        self._needs_wcs = cache(needs_wcs)
         self._memo: CardMemo[_Translated] = CardMemo(self._translate, size=_REMEMBERED)
         self._detectors: dict[tuple[object, str], CardMemo[int | None]] = {}
         """By translator and instrument."""
@@ -111,8 +111,8 @@ class Translator:
             raise RejectedError(RejectReason.INVALID_VALUE, error.detail, uri=uri) from error
         record = SourceRecord(exposure=shared.exposure, detector=detector, uri=uri)
         if self._needs_wcs(record.instrument):
-            record = replace(record, **_own_wcs(header))
-        return replace(record, provenance=self._provenance(shared, named)) if explain else record
+            record = record._replace(**_own_wcs(header))
+        return record._replace(provenance=self._provenance(shared, named)) if explain else record
 
     def _translate(self, header: RecordingHeader) -> _Translated:
         """Make what all raws of an exposure share; depends on the header alone."""

@@ -27,6 +27,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
         "latency": lambda servers: short_runs.latency(servers, seconds=120),
         "define": lambda servers: short_runs.define(servers, exposures=2000),
         "sources": lambda servers: short_runs.sources(servers, exposures=20, rounds=5),
+        "landing": lambda servers: short_runs.landing(servers, exposures=60, every_s=5.0),
     },
     "long": {
         "growth": lambda servers: long_runs.growth(

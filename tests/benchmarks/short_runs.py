@@ -17,6 +17,7 @@ from consumer.model import VisitRegions
 from consumer.simulation import simulate_exposures
 from tests.benchmarks import ceiling
 from tests.benchmarks import stages as stages_benchmark
+from tests.benchmarks.landing import measure as measure_landing
 from tests.benchmarks.latency import measure as measure_latency
 from tests.benchmarks.report import rounded, show
 from tests.benchmarks.servers import DETECTORS, Servers, night
@@ -136,6 +137,17 @@ def sources(_: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:
     figures["ratio_to_read"] = rounded(median(each["emitted_per_s"] / each["read_per_s"] for each in measured))
     figures["ratio_to_parsed"] = rounded(median(each["emitted_per_s"] / each["parsed_per_s"] for each in measured))
     show(f"Sources: {exposures} exposures of {DETECTORS} sidecars, {rounds} rounds, one thread", [figures])
+    return {"exposures": exposures, **figures}
+
+
+def landing(servers: Servers, *, exposures: int, every_s: float) -> dict[str, Any]:
+    """How long a raw that lands takes to be in a visit, through an emitter."""
+    with servers.database() as dsn:
+        found = measure_landing(servers, servers.new_topic("landing"), dsn, exposures=exposures, every_s=every_s)
+    figures = {"p50_ms": rounded(found.p50), "p99_ms": rounded(found.p99), "max_ms": rounded(found.worst)}
+    show(
+        f"Landing: {exposures} exposures of {DETECTORS} sidecars in a watched folder, one each {every_s:g} s", [figures]
+    )
     return {"exposures": exposures, **figures}
 
 

@@ -48,6 +48,11 @@ class MemoryProducer:
         self.sent: list[Sent] = []
         self._unanswered: list[Sent] = []
 
+    @property
+    def undelivered(self) -> int:
+        """How many are not acknowledged."""
+        return len(self._unanswered)
+
     def send(self, topic: str, key: bytes, value: bytes | None, delivered: Callable[[], None]) -> None:
         """Take a message."""
         message = Sent(topic, key, value, delivered)

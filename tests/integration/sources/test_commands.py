@@ -148,11 +148,15 @@ def test_a_scan_emits_what_the_tables_lack_of_a_folder_and_of_a_bucket(
                     assert scanning.wait_end(timeout_s=60) == 0, scanning.log_tail()
                     return scanning.log_tail(5)
 
-            assert "2 objects listed, 0 stored before, 2 read" in scan(str(raws))
+            assert "2 objects listed, 0 already in the tables, 2 passed on" in scan(str(raws))
             service.wait_until(lambda: raws_stored(dsn) == 2, what="the folder")
-            assert "2 objects listed, 2 stored before, 0 read" in scan(str(raws), "--day-obs", str(DAY_OBS))
+            assert "2 objects listed, 2 already in the tables, 0 passed on" in scan(
+                str(raws), "--day-obs", str(DAY_OBS)
+            )
             assert "0 objects listed" in scan(f"s3://{bucket}", "--day-obs", "20260902")
-            assert "3 objects listed, 2 stored before, 1 read" in scan(f"s3://{bucket}", "--day-obs", str(DAY_OBS))
+            assert "3 objects listed, 2 already in the tables, 1 passed on" in scan(
+                f"s3://{bucket}", "--day-obs", str(DAY_OBS)
+            )
             service.wait_until(lambda: raws_stored(dsn) == 3, what="the bucket")
 
 

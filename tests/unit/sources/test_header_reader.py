@@ -3,23 +3,23 @@
 import gzip
 import json
 import os
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 from astropy.io import fits
 from fsspec.implementations.local import LocalFileSystem
 
 from consumer.sources.header_reader import HeaderLimits, read_header
-from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason, SourceObject
-
-LOCAL = LocalFileSystem()
+from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason
+from consumer.sources.objects import NamedObject
 
 
 def read(path: Path, limits: HeaderLimits | None = None) -> Header:
-    return read_header(SourceObject(uri=str(path)), LOCAL, limits or HeaderLimits())
+    with NamedObject(str(path), str(path), LocalFileSystem()).open() as stream:
+        return read_header(stream, str(path), limits or HeaderLimits())
 
 
 def write_fits(path: Path, *, compressed: bool = False, tables: int = 0) -> Path:
@@ -69,39 +69,20 @@ def test_an_image_in_the_primary_unit_and_a_header_without_any_data(tmp_path: Pa
 
 
 def test_only_header_blocks_are_read() -> None:
-    primary = fits.PrimaryHDU(np.zeros((1500, 1500)))
-    memory = fsspec.filesystem("memory")
-    with memory.open("/large.fits", "wb") as file:
-        fits.HDUList([primary]).writeto(file)
+    stream = BytesIO()
+    fits.HDUList([fits.PrimaryHDU(np.zeros((1500, 1500)))]).writeto(stream)
+    stream.seek(0)
     read_bytes = 0
 
-    class Counting:
-        size = None
-
-        def __init__(self, file: Any) -> None:
-            self._file = file
-
-        def read(self, size: int) -> bytes:
+    class Counting(BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
             nonlocal read_bytes
-            content: bytes = self._file.read(size)
+            content = super().read(size)
             read_bytes += len(content)
             return content
 
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self._file.close()
-
-    class Store(type(memory)):  # type: ignore[misc]  # fsspec has no types
-        cachable = False
-
-        def open(self, path: str, mode: str = "rb", **_: object) -> Any:
-            return Counting(super().open(path, mode))
-
-    read_header(SourceObject(uri="memory://large.fits"), Store(), HeaderLimits())
+    read_header(Counting(stream.getvalue()), "large.fits", HeaderLimits())
     assert 0 < read_bytes <= 2 * 2880
-    memory.rm("/large.fits")
 
 
 def sidecar(path: Path, content: str | bytes) -> Path:
@@ -223,6 +204,6 @@ def test_what_is_not_there_not_allowed_or_no_file(tmp_path: Path, monkeypatch: p
         raise PermissionError(13, "Permission denied")
 
     file = sidecar(tmp_path / "a.json", json.dumps({"A": 1}))
-    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(NotReadableYetError, match="no_access"):
         read(file)
