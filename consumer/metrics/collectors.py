@@ -18,6 +18,7 @@ from consumer.metrics.labels import (
     BATCH_BUCKETS,
     DB_ERROR_CLASSES,
     LATENCY_BUCKETS_S,
+    ROUND_TRIP_BUCKETS,
     STAGE_BUCKETS_S,
     UNKNOWN,
     EventOutcome,
@@ -70,6 +71,11 @@ class Metrics(DescribedCollectors):
         )
         self.batches = self._counter("batches_total", "Batches committed.")
         self.batch_messages = self._histogram("batch_messages", "Messages in a committed batch.", BATCH_BUCKETS)
+        self.batch_round_trips = self._histogram(
+            "batch_round_trips",
+            "How often the transaction of a committed batch waited for an answer of PostgreSQL.",
+            ROUND_TRIP_BUCKETS,
+        )
         self.stage_duration = self._histogram(
             "stage_duration_seconds", "Time that one batch spent in a stage.", STAGE_BUCKETS_S, stage=Stage
         )
@@ -186,10 +192,11 @@ class Metrics(DescribedCollectors):
         self.open_groups.labels(*labels).set(groups)
         self.oldest_open_group.labels(*labels).set((oldest_opened_ms or 0) / 1000 if groups else 0)
 
-    def batch_committed(self, *, messages: int, stages_s: dict[Stage, float], at_s: float) -> None:
+    def batch_committed(self, *, messages: int, stages_s: dict[Stage, float], round_trips: int, at_s: float) -> None:
         """Count a batch whose transaction is committed; ``at_s`` is UTC seconds since the Unix epoch."""
         self.batches.inc()
         self.batch_messages.observe(messages)
+        self.batch_round_trips.observe(round_trips)
         for stage, duration_s in stages_s.items():
             self.stage_duration.labels(stage).observe(duration_s)
         self.last_progress.set(at_s)

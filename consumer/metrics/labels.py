@@ -7,6 +7,7 @@ UNKNOWN = "unknown"
 """Label of an instrument that is not configured: a message must not be able to make new time series."""
 LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 1800, 7200)
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+ROUND_TRIP_BUCKETS = (2, 4, 6, 8, 10, 12, 14, 20, 50)
 BATCH_BUCKETS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 
 

@@ -63,28 +63,40 @@ class BatchTransaction:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @property
+    def round_trips(self) -> int:
+        """How often an answer of the server was waited for."""
+        return self._session.round_trips
+
     def advance(self, offset_updates: Sequence[OffsetUpdate]) -> None:
-        """Move the stored positions, or fail.
+        """Move the stored positions; the next statement that is answered, or the commit, fails where that was refused.
 
         Raises
         ------
         FencedError
-            When one of the rows is not at our epoch and where we left it.
+            Then: when one of the rows is not at our epoch and where we left it.
         FatalError
-            When a pooler has given this session to another service.
+            Then: when a pooler has given this session to another service.
         """
+
+        def check(answer: list[tuple[object, ...]]) -> None:
+            schema, moved = cast("tuple[str, int]", answer[0])
+            if schema != self._session.schema:
+                raise FatalError(
+                    f"this session stands in schema {schema!r}, not in {self._session.schema!r}: a connection pooler "
+                    "that hides itself gives it to several services; connect to PostgreSQL, or to a pooler in session "
+                    "mode"
+                )
+            if moved != len(offset_updates):
+                raise FencedError(
+                    f"{len(offset_updates) - moved} of {len(offset_updates)} positions are not as expected"
+                )
+
         names = ("ids", "epochs", "expected", "next_offsets", "stream_times", "leader_epochs")
         rows = (
             (a.offset_id, a.epoch, a.expected, a.next_offset, a.stream_time_ms, a.leader_epoch) for a in offset_updates
         )
-        schema, moved = cast("tuple[str, int]", self._rows("advance_positions", columns(names, rows))[0])
-        if schema != self._session.schema:
-            raise FatalError(
-                f"this session stands in schema {schema!r}, not in {self._session.schema!r}: a connection pooler that "
-                "hides itself gives it to several services; connect to PostgreSQL, or to a pooler in session mode"
-            )
-        if moved != len(offset_updates):
-            raise FencedError(f"{len(offset_updates) - moved} of {len(offset_updates)} positions are not as expected")
+        self._session.run_later("batch", "advance_positions", columns(names, rows), check=check)
 
     def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]:
         """Store exposures that are new, and tell which were."""
@@ -327,8 +339,8 @@ class BatchTransaction:
     def _rows(self, name: str, parameters: Parameters) -> list[tuple[object, ...]]:
         return self._session.rows("batch", name, parameters)
 
-    def _run(self, name: str, parameters: Parameters) -> int:
-        return self._session.run("batch", name, parameters)
+    def _run(self, name: str, parameters: Parameters) -> None:
+        self._session.run_later("batch", name, parameters)
 
 
 def _open_group(row: Sequence[object]) -> OpenGroup:

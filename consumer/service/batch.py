@@ -81,6 +81,8 @@ class BatchResult:
     region_s: float = 0.0
     write_s: float = 0.0
     commit_s: float = 0.0
+    round_trips: int = 0
+    """How often an answer of the server was waited for."""
 
 
 def bytes_of(messages: Iterable[Message | None]) -> int:

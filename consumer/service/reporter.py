@@ -179,7 +179,7 @@ class Reporter:
         }
         self._decode_s = self._region_s = 0.0
         messages = len(batch.events) + len(batch.dead_letters)
-        self._metrics.batch_committed(messages=messages, stages_s=stages, at_s=now_s)
+        self._metrics.batch_committed(messages=messages, stages_s=stages, round_trips=result.round_trips, at_s=now_s)
         self._counts["events"] += messages
 
     def _count_partitions(

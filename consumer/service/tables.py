@@ -46,10 +46,17 @@ class VisitTables(Protocol):
 
 
 class Tables(VisitTables, Protocol):
-    """The reads and writes of one batch; see `consumer.postgres.batch_tables.BatchTransaction` for each."""
+    """The reads and writes of one batch; see `consumer.postgres.batch_tables.BatchTransaction` for each.
+
+    What a write fails with may be raised by a later call, or by the commit.
+    """
+
+    @property
+    def round_trips(self) -> int:
+        """How often an answer of the server was waited for."""
 
     def advance(self, offset_updates: Sequence[OffsetUpdate]) -> None:
-        """Move the stored positions, or raise FencedError."""
+        """Move the stored positions, or raise FencedError: now, at the next call that reads, or at the commit."""
 
     def insert_exposures(self, exposures: Collection[KnownExposure]) -> set[ExposureKey]:
         """Store exposures that are new, and tell which were."""

@@ -230,6 +230,7 @@ class Writer:
                     started = self._runtime.stopwatch_s()
                     last = applied
                 applied.commit_s = self._runtime.stopwatch_s() - started
+                applied.round_trips = tables.round_trips
             except FencedError:
                 # After a lost connection the fence may have been moved by our own commit, whose answer was lost.
                 if last is None or not self._landed(batch):

@@ -25,6 +25,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
         "throughput": lambda servers: short_runs.throughput(servers, exposures=1000, rounds=5),
         "stages": lambda servers: short_runs.stages(servers, exposures=300),
         "latency": lambda servers: short_runs.latency(servers, seconds=120),
+        "network": lambda servers: short_runs.network(servers, exposures=500, rounds=5, seconds=30),
         "define": lambda servers: short_runs.define(servers, exposures=2000),
         "sources": lambda servers: short_runs.sources(servers, exposures=20, rounds=5),
         "landing": lambda servers: short_runs.landing(servers, exposures=60, every_s=5.0),

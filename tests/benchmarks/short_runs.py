@@ -5,11 +5,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from consumer.config import Settings
 from consumer.config.resolve import resolve_instruments
@@ -18,13 +21,17 @@ from consumer.simulation import simulate_exposures
 from tests.benchmarks import ceiling
 from tests.benchmarks import stages as stages_benchmark
 from tests.benchmarks.landing import measure as measure_landing
+from tests.benchmarks.latency import Latency
 from tests.benchmarks.latency import measure as measure_latency
 from tests.benchmarks.report import rounded, show
 from tests.benchmarks.servers import DETECTORS, Servers, night
 from tests.benchmarks.sources import measure as measure_sources
 from tests.benchmarks.throughput import Throughput, flat_out
+from tests.support.delay_line import delayed
 
 PARTITIONS = 4
+ROUND_TRIPS_MS = (0.0, 2.5, 12.0)
+"""None, between machines of one site, and between two sites."""
 
 
 def floor(servers: Servers, topic: str, events: int) -> float:
@@ -109,6 +116,43 @@ def latency(servers: Servers, *, seconds: int) -> dict[str, Any]:
     }
     show(f"Latency: an exposure of {DETECTORS} raws each second for {seconds} s", [figures])
     return {"seconds": seconds, **figures}
+
+
+def network(servers: Servers, *, exposures: int, rounds: int, seconds: int) -> dict[str, Any]:
+    """Throughput and latency with a database that is some milliseconds away, the distances side by side."""
+    topic, events = servers.topic(exposures, PARTITIONS), exposures * DETECTORS
+    runs: dict[float, list[float]] = {each: [] for each in ROUND_TRIPS_MS}
+    latencies: dict[float, Latency] = {}
+    for number in range(rounds):
+        for round_trip_ms in ROUND_TRIPS_MS:
+            with servers.database() as dsn, _far(dsn, round_trip_ms) as far:
+                runs[round_trip_ms].append(flat_out(servers, topic, events, dsn, database=far).events_per_s)
+            if number == 0 and seconds:
+                with servers.database() as dsn, _far(dsn, round_trip_ms) as far:
+                    latencies[round_trip_ms] = measure_latency(
+                        servers, servers.new_topic("network"), dsn, seconds, database=far
+                    )
+    near = runs[ROUND_TRIPS_MS[0]]
+    rows = [
+        {
+            "round_trip_ms": round_trip_ms,
+            "events_per_s": rounded(median(found)),
+            "ratio_to_none": rounded(median(far / one for far, one in zip(found, near, strict=True))),
+            **({"p50_ms": rounded(latencies[round_trip_ms].p50)} if seconds else {}),
+            **({"p99_ms": rounded(latencies[round_trip_ms].p99)} if seconds else {}),
+        }
+        for round_trip_ms, found in runs.items()
+    ]
+    show(f"Network: {exposures} exposures, {rounds} rounds; PostgreSQL behind a delay line", rows)
+    return {"exposures": exposures, "distances": rows}
+
+
+@contextmanager
+def _far(dsn: str, round_trip_ms: float) -> Iterator[dict[str, str]]:
+    """Give the section ``database`` of a replica that is so far away from it; a session of our own stays near."""
+    server = conninfo_to_dict(dsn)
+    with delayed(str(server["host"]), int(server["port"] or 5432), round_trip_ms) as port:
+        yield {"conninfo": make_conninfo(dsn, port=port)}
 
 
 def define(_: Servers, *, exposures: int) -> dict[str, Any]:

@@ -129,11 +129,15 @@ def test_a_session_that_stands_in_another_schema_writes_nothing(database: Databa
     partition = PartitionId(TOPIC, 0)
     position = store.begin(store.claim(LogPartition("cluster", "first", partition)), 5)
     update = OffsetUpdate(partition, position.id, position.epoch, 5, 7, 1)
-    with database.transaction() as session:
-        # The tables are still found, as they would be in the other service's schema.
-        session.script("SET LOCAL search_path TO public, visits, pg_catalog")
-        with pytest.raises(FatalError, match="schema 'public', not in 'visits'"):
+
+    def write() -> None:
+        with database.transaction() as session:
+            # The tables are still found, as they would be in the other service's schema.
+            session.script("SET LOCAL search_path TO public, visits, pg_catalog")
             BatchTransaction(session).advance([update])
+
+    with pytest.raises(FatalError, match="schema 'public', not in 'visits'"):
+        write()
 
 
 def _answer(watch: EndWatch, tick: Batch) -> set[int]:

@@ -139,6 +139,7 @@ class Reader:
             except TransientError:
                 self.retries += 1
                 continue
+            result.round_trips = session.round_trips
             self.results.append(result)
             for offset_id in batch.stream_times_ms:
                 waiting = result.waiting.get(offset_id)

@@ -339,6 +339,7 @@ class _MemoryTables:
     def __init__(self, state: _State, store: MemoryStore) -> None:
         self._state = state
         self._store = store
+        self.round_trips = 0
 
     def advance(self, offset_updates: Sequence[OffsetUpdate]) -> None:
         for each in offset_updates:

@@ -109,7 +109,9 @@ def test_a_partition_shows_while_it_is_held(metrics: Metrics) -> None:
 
 
 def test_a_committed_batch_is_counted_with_its_stages(metrics: Metrics) -> None:
-    metrics.batch_committed(messages=205, stages_s={Stage.DECODE: 0.003, Stage.WRITE: 0.2}, at_s=1_700_000_000.25)
+    metrics.batch_committed(
+        messages=205, stages_s={Stage.DECODE: 0.003, Stage.WRITE: 0.2}, round_trips=5, at_s=1_700_000_000.25
+    )
     assert value(metrics, "batches_total") == 1
     assert value(metrics, "batch_messages_sum") == 205
     assert value(metrics, "stage_duration_seconds_sum", stage="write") == 0.2
