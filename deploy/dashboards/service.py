@@ -174,6 +174,7 @@ def _events() -> list[PanelBuilder]:
                 )
             ],
             stacked=True,
+            width=6,
         ),
         lines(
             "Messages in a batch",
@@ -183,16 +184,19 @@ def _events() -> list[PanelBuilder]:
                 over_time(_quantile(0.95, "batch_messages", "le"), "95 %", ref="B"),
             ],
             logarithmic=True,
+            width=6,
         ),
         lines(
             "Answers that a batch waits for",
             "Round trips to PostgreSQL in the transaction of a batch, 95th percentile; each takes the network's time.",
             [over_time(_quantile(0.95, "batch_round_trips", "le"), "95 %")],
+            width=6,
         ),
         lines(
             "Stamps in the future",
             "Messages whose time stamp was cut because it lay too far ahead: a producer's clock is wrong.",
             [over_time(f"sum(increase({metric('clock_skew_clamped_total')}[{RATE}]))", "messages")],
+            width=6,
         ),
     ]
 
