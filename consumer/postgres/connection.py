@@ -1,7 +1,7 @@
 """One session of PostgreSQL, reopened when it is lost, and its errors sorted by what to do about them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -113,6 +113,8 @@ class Database:
         self._session_settings = {**settings.session_settings, **(session or {})}
         self._application_name = application_name
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._prepared: set[bytes] = set()
+        """Statements that the session has been given before."""
         self.pooled = False
         """Whether a connection pooler is in between, as far as it shows: it answers with a process of its own."""
 
@@ -151,7 +153,7 @@ class Database:
         """
         try:
             connection = self._connected()
-            session = Session(connection, self.schema)
+            session = Session(connection, self.schema, None if self.pooled else self._prepared)
             if snapshot:
                 session.run_later("session", "snapshot")
             if self.pooled:
@@ -231,6 +233,7 @@ class Database:
                 connection.close()
                 raise
             self._connection = connection
+            self._prepared.clear()
         return self._connection
 
     def _configuration(self, *, local: bool) -> dict[str, object]:
@@ -256,10 +259,15 @@ class Session:
         In no transaction: it is begun with the first statement.
     schema
         Name of the schema in which it is to stand.
+    prepared
+        Statements that this connection has prepared; None where it prepares none.
     """
 
-    def __init__(self, connection: psycopg.Connection[tuple[object, ...]], schema: str) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[tuple[object, ...]], schema: str, prepared: set[bytes] | None = None
+    ) -> None:
         self._connection = connection
+        self._prepared = prepared
         self._later = [_Statement(_BEGIN)]
         self.schema = schema
         self.round_trips = 0
@@ -302,14 +310,29 @@ class Session:
     def _send(self, *last: "_Statement") -> psycopg.Cursor[tuple[object, ...]]:
         """Send what is left and these statements; return the last one's answer."""
         sent, self._later = [*self._later, *last], []
-        self.round_trips += 1
-        # All at once, and their end with them: a session whose client was frozen in between is idle to the server.
-        with self._connection.pipeline() if len(sent) > 1 else nullcontext():
-            answers = [self._connection.execute(each.text, each.parameters) for each in sent]
+        new = [] if self._prepared is None else [each for each in sent if each.text not in self._prepared]
+        if len(sent) == 1 or new:
+            answers = [self._execute(each) for each in sent]
+            self.round_trips += len(sent)
+        else:
+            answers = []
+            with self._connection.pipeline() as pipeline:
+                for each in sent:
+                    answers.append(self._execute(each))
+                    # PostgreSQL takes a session for idle in its transaction, and ends it in time, only when it waits
+                    # for a request to begin: without this, one whose client was frozen in between would keep its locks.
+                    pipeline._enqueue_sync()  # noqa: SLF001 -- the public one waits for all answers
+            self.round_trips += 1
+        if self._prepared is not None:
+            self._prepared.update(each.text for each in new)
         for statement, answer in zip(sent, answers, strict=True):
             if statement.check is not None:
                 statement.check(answer.fetchall())
         return answers[-1]
+
+    def _execute(self, statement: "_Statement") -> psycopg.Cursor[tuple[object, ...]]:
+        prepare = None if statement.text not in {_BEGIN, _COMMIT} else False
+        return self._connection.execute(statement.text, statement.parameters, prepare=prepare)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

@@ -35,15 +35,19 @@ class Servers:
 
     kafka: KafkaCluster
     postgres: PostgresServer
-    _topics: dict[tuple[int, int], str] = field(default_factory=dict)
+    _topics: dict[tuple[int, int, bool], str] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
 
-    def topic(self, exposures: int, partitions: int = 4) -> str:
-        """Return a topic with the raws of so many exposures; it is filled when it is first asked for."""
-        key = (exposures, partitions)
+    def topic(self, exposures: int, partitions: int = 4, *, by_exposure: bool = False) -> str:
+        """Return a topic with the raws of so many exposures; it is filled when it is first asked for.
+
+        `by_exposure` makes one event for each exposure instead of one for each raw.
+        """
+        key = (exposures, partitions, by_exposure)
         if key not in self._topics:
-            self._topics[key] = self.new_topic(f"raws-{exposures}-{partitions}", partitions)
-            self.fill(self._topics[key], night(exposures))
+            kind = "whole" if by_exposure else "raws"
+            self._topics[key] = self.new_topic(f"{kind}-{exposures}-{partitions}", partitions)
+            self.fill(self._topics[key], night(exposures, exposure_events=float(by_exposure)))
         return self._topics[key]
 
     def new_topic(self, name: str, partitions: int = 4) -> str:

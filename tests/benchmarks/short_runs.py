@@ -34,28 +34,30 @@ ROUND_TRIPS_MS = (0.0, 2.5, 12.0)
 """None, between machines of one site, and between two sites."""
 
 
-def floor(servers: Servers, topic: str, events: int) -> float:
-    """Run the script `tests.benchmarks.floor`; return events a second."""
-    command = [sys.executable, "-m", "tests.benchmarks.floor", servers.kafka.bootstrap, topic]
+def floor(servers: Servers, topic: str, events: int, script: str = "floor") -> float:
+    """Run the script `tests.benchmarks.floor`, or another; return events a second."""
+    command = [sys.executable, "-m", f"tests.benchmarks.{script}", servers.kafka.bootstrap, topic]
     done = subprocess.run([*command, str(PARTITIONS), str(events)], check=True, capture_output=True, text=True)
     return events / float(json.loads(done.stdout)["seconds"])
 
 
 def throughput(servers: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:
-    """Floor, ceiling and throughput, side by side in each round: the machine's other work hits all three alike."""
+    """Floor, ceiling and throughput, side by side in each round: the machine's other work hits all of them alike."""
     topic, events = servers.topic(exposures, PARTITIONS), exposures * DETECTORS
+    # As many of them as take a while: an event of an exposure is 205 of raws.
+    wholes = 3 * exposures
+    whole_topic = servers.topic(wholes, PARTITIONS, by_exposure=True)
     regions = _any_regions(servers)
-    floors: list[float] = []
-    ceilings: list[float] = []
-    runs: list[Throughput] = []
     rows: list[dict[str, float]] = []
     for _ in range(rounds):
-        floors.append(floor(servers, topic, events))
+        floors = floor(servers, topic, events), floor(servers, whole_topic, wholes, "exposure_floor")
         with servers.database() as dsn:
-            ceilings.append(ceiling.rows_per_second(dsn, regions, exposures))
+            most = ceiling.rows_per_second(dsn, regions, exposures)
         with servers.database() as dsn:
-            runs.append(flat_out(servers, topic, events, dsn))
-        rows.append(_round(floors[-1], ceilings[-1], runs[-1]))
+            run = flat_out(servers, topic, events, dsn)
+        with servers.database() as dsn:
+            whole = flat_out(servers, whole_topic, wholes, dsn)
+        rows.append(_round(floors, most, run, whole))
     figures = {name: rounded(median(row[name] for row in rows)) for name in rows[0]}
     show(
         f"Floor, ceiling and throughput: {exposures} exposures, {events:,} events, {rounds} rounds",
@@ -67,14 +69,20 @@ def throughput(servers: Servers, *, exposures: int, rounds: int) -> dict[str, An
     return {"exposures": exposures, "events": events, **figures, "rounds": rows}
 
 
-def _round(floor_per_s: float, ceiling_per_s: float, run: Throughput) -> dict[str, float]:
+def _round(floors: tuple[float, float], ceiling_per_s: float, run: Throughput, whole: Throughput) -> dict[str, float]:
+    floor_per_s, exposure_floor_per_s = floors
     figures = {
         "floor_events_per_s": floor_per_s,
+        "exposure_floor_events_per_s": exposure_floor_per_s,
         "ceiling_rows_per_s": ceiling_per_s,
         "events_per_s": run.events_per_s,
         "visits_per_s": run.visits_per_s,
         "ratio_to_floor": run.events_per_s / floor_per_s,
         "ratio_to_ceiling": run.events_per_s / ceiling_per_s,
+        "exposures_visits_per_s": whole.events_per_s,
+        "exposures_ratio_to_raws": whole.events_per_s / run.visits_per_s,
+        "exposures_ratio_to_ceiling": whole.events_per_s * DETECTORS / ceiling_per_s,
+        "exposures_peak_mb": whole.peak_mb,
         "cpu_s_per_million": run.cpu_s / run.events * 1e6,
         "postgres_cpu_s_per_million": run.postgres_cpu_s / run.events * 1e6,
         "broker_cpu_s_per_million": run.broker_cpu_s / run.events * 1e6,

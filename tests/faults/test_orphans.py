@@ -44,7 +44,7 @@ def _waits_for_its_client(dsn: str) -> bool:
 def _freeze(database: Database, proxy: Proxy, where: str) -> None:
     """Take the lock in a transaction, and hear nothing, and be heard no more, in the middle of a long statement."""
     with contextlib.suppress(TransientError), database.transaction() as session:
-        session._connection.execute("SELECT pg_advisory_xact_lock(4711)")
+        session.script("SELECT pg_advisory_xact_lock(4711)")
         if where == "in a request":
             proxy.hold_after(20_000)
             session._connection.execute("SELECT length(%s)", ["long" * 100_000])
