@@ -8,7 +8,9 @@ before fastavro reads it: integers fit their type, everything ends within the me
 Source: https://avro.apache.org/docs/1.12.0/specification/#binary-encoding
 """
 
+import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 MAX_DEPTH = 32
@@ -18,6 +20,7 @@ Check = Callable[[bytes, int, int], int]
 """Takes a message, the start of a value and its depth; returns where the value ends, or raises ValueError."""
 
 _LAST_BYTE = 0x7F
+_MOST_AT_ONCE = 4096
 _NAMED_RECORDS = ("record", "error")
 
 
@@ -154,6 +157,12 @@ def _boolean(value: bytes, at: int, depth: int) -> int:  # noqa: ARG001 - a Chec
     return at + 1
 
 
+@lru_cache(maxsize=1024)
+def _short_integers(count: int) -> re.Pattern[bytes]:
+    """Match so many integers of at most four bytes, which fit an int: the ids of an exposure's detectors, at once."""
+    return re.compile(rb"(?:[\x80-\xff]{0,3}[\x00-\x7f]){%d}" % count)
+
+
 def _blocks(item: Check) -> Check:
     """Check the blocks of an array or a map; a negative count comes with the block's length in bytes."""
 
@@ -169,8 +178,13 @@ def _blocks(item: Check) -> Check:
                 end = at + length
             if abs(count) > len(value) - at:
                 raise ValueError(f"{abs(count)} items in a message that has {len(value) - at} bytes left")
-            for _ in range(abs(count)):
-                at = item(value, at, deeper)
+            few = item in _INTEGERS and abs(count) <= _MOST_AT_ONCE
+            short = _short_integers(abs(count)).match(value, at) if few else None
+            if short is not None:
+                at = short.end()
+            else:
+                for _ in range(abs(count)):
+                    at = item(value, at, deeper)
             if end is not None and at != end:
                 raise ValueError("a block of items ends elsewhere than it says")
 
@@ -187,3 +201,4 @@ _PRIMITIVE: dict[str, Check] = {
     "bytes": _text,
     "string": _text,
 }
+_INTEGERS = (_PRIMITIVE["int"], _PRIMITIVE["long"])

@@ -131,6 +131,11 @@ def detector_set(field: str, value: Any) -> Any:
         return None
     if not isinstance(value, list):
         raise invalid(field, value, "it must be a list of detector ids")
+    if not value:
+        return frozenset()
+    if set(map(type, value)) == {int} and min(value) >= 0 and max(value) <= MAX_DETECTOR:
+        return frozenset(value)
+    # One of them is wrong: which?
     return frozenset(_DETECTOR(f"{field}[{place}]", each) for place, each in enumerate(value))
 
 

@@ -1,9 +1,14 @@
 """Events of whole exposures: decoded beside those of raws, by either wire form, with the same checks."""
 
 import json
+from io import BytesIO
 from typing import Any
+from unittest import mock
 
+import fastavro
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumer.errors import DeadLetterReason
 from consumer.events import (
@@ -14,9 +19,11 @@ from consumer.events import (
     encode_body,
     encode_confluent,
     parse_writer_schema,
+    record_check,
     record_of,
     schema_text,
 )
+from consumer.events.record_check import RecordCheck
 from consumer.model import ExposureIngested
 from tests.support.exposures import exposure
 from tests.support.raws import encode_changed, encode_with, exposure_event, own_schema, raw_of, refusal
@@ -136,3 +143,31 @@ def test_the_name_says_the_kind_in_any_namespace() -> None:
     ):
         schema = {"type": "record", "name": name, "fields": [{"name": "exposure", "type": "long"}]}
         assert parse_writer_schema(json.dumps(schema)).of_exposures is of_exposures
+
+
+@given(
+    ids=st.lists(st.integers(-(2**31), 2**31 - 1) | st.integers(0, 300), max_size=300),
+    cut=st.integers(0, 12),
+    spoilt=st.none() | st.tuples(st.integers(0, 2000), st.integers(0, 255)),
+)
+def test_ids_that_are_checked_at_once_are_checked_as_one_by_one(
+    ids: list[int], cut: int, spoilt: tuple[int, int] | None
+) -> None:
+    schema = fastavro.parse_schema({"type": "record", "name": "One", "fields": [{"name": "ids", "type": ITEMS}]})
+    stream = BytesIO()
+    fastavro.schemaless_writer(stream, schema, {"ids": ids})
+    value = bytearray(stream.getvalue())
+    if spoilt is not None:
+        value[spoilt[0] % len(value)] = spoilt[1]
+    message = bytes(value[: len(value) - cut])
+    check = RecordCheck(schema)
+    with mock.patch.object(record_check, "_MOST_AT_ONCE", -1):
+        expected = _ends(check, message)
+    assert _ends(check, message) == expected
+
+
+def _ends(check: RecordCheck, message: bytes) -> list[int] | type[Exception]:
+    try:
+        return list(check.field_ends(message, 0))
+    except ValueError as error:
+        return type(error)
