@@ -108,9 +108,12 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         landed = landing.land(database, lambda: _committed(database, broker), console)
         good = _report(console, database, published, _committed(database, broker), before, options) and landed
         _show_metrics(console, metrics_url)
-        console.print(f"Took {time.monotonic() - started:.1f} s. Metrics, health and status page: {metrics_url}")
+        console.print(f"Took {time.monotonic() - started:.1f} s.")
         if options.stay:
+            console.print(f"Metrics, health and status page: {metrics_url}")
             console.input("Serving until you press Enter ... ")
+        else:
+            console.print("Run with --stay to look at metrics, health and the status page.")
     return good
 
 

@@ -18,7 +18,8 @@ _CHUNK = 1 << 20
 def delayed(host: str, port: int, round_trip_ms: float) -> Iterator[int]:
     """Give the port of a delay line to a server, which stands for the length of the block."""
     command = [sys.executable, "-m", "tests.support.delay_line", host, str(port), str(round_trip_ms)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
