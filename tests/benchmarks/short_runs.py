@@ -67,6 +67,27 @@ def throughput(servers: Servers, *, exposures: int, rounds: int) -> dict[str, An
     return {"exposures": exposures, "events": events, **figures, "rounds": rows}
 
 
+def obscore(servers: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:
+    """Throughput with the ObsCore table and without it, one after the other in each round, in turns."""
+    topic, events = servers.topic(exposures, PARTITIONS), exposures * DETECTORS
+    rows: list[dict[str, float]] = []
+    for number in range(rounds):
+        speeds: dict[bool, float] = {}
+        for enabled in (True, False) if number % 2 else (False, True):
+            with servers.database() as dsn:
+                speeds[enabled] = flat_out(servers, topic, events, dsn, obscore={"enabled": enabled}).visits_per_s
+        rows.append({"with": speeds[True], "without": speeds[False], "ratio": speeds[True] / speeds[False]})
+    figures = {name: rounded(median(row[name] for row in rows)) for name in rows[0]}
+    show(
+        f"The ObsCore table: {exposures} exposures, {rounds} rounds, visits a second",
+        [
+            {"figure": name, "median": value, **_extremes([row[name] for row in rows])}
+            for name, value in figures.items()
+        ],
+    )
+    return {"exposures": exposures, **figures, "rounds": rows}
+
+
 def _round(floor_per_s: float, ceiling_per_s: float, run: Throughput) -> dict[str, float]:
     figures = {
         "floor_events_per_s": floor_per_s,
