@@ -158,7 +158,7 @@ OPTIONAL: Final = (
         "Provenance.Proposal.identifier",
         "Programme of the observatory",
     ),
-    Column("em_filter_name", _TEXT, "", "instr.filter", "", "Physical filter"),
+    Column("em_filter_name", _TEXT, "", "meta.id;instr.filter", "", "Physical filter"),
     Column("em_band", _TEXT, "", "instr.bandpass", "", "Band of the filter"),
     Column("day_obs", _INT, "", "time.epoch", "", "Observing day, YYYYMMDD", None, True),
     Column("visit", _LONG, "", "meta.id;obs", "", "Id of the visit in its instrument", None, True),

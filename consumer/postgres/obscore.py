@@ -12,6 +12,7 @@ from consumer.postgres.connection import Database, Session
 from consumer.postgres.row_codecs import columns
 
 _AT_ONCE = 500
+_READ_AT_ONCE = 5000
 _AGGREGATE = tuple(VisitAggregate.__dataclass_fields__)
 LONG_READS = {"idle_in_transaction_session_timeout": "10min", "statement_timeout": "10min"}
 """For the session of an `Export`: what takes the rows may be slow."""
@@ -85,11 +86,12 @@ class ObscoreSnapshot:
 
     def visits(self) -> Iterator[list[Row]]:
         """Read rows of `consumer.domain.obscore.COLUMNS`, some at a time, by night, instrument and visit."""
-        return self._session.stream("obscore", "export", self._selection, at_once=_AT_ONCE * 2)
+        name = "export_public" if self._selection["public"] else "export"
+        return self._session.stream("obscore", name, self._selection, at_once=_READ_AT_ONCE)
 
     def detectors(self) -> Iterator[list[Row]]:
         """Read a row for each detector of the visits: the visit's columns, the detector, its encoded region."""
-        return self._session.stream("obscore", "export_detectors", self._selection, at_once=_AT_ONCE * 2)
+        return self._session.stream("obscore", "export_detectors", self._selection, at_once=_READ_AT_ONCE)
 
 
 @contextmanager

@@ -104,20 +104,29 @@ WHERE (%(instrument)s::text IS NULL OR instrument_name = %(instrument)s)
     AND (%(day_obs)s::integer IS NULL OR day_obs = %(day_obs)s)
     AND (%(since_day)s::integer IS NULL OR day_obs >= %(since_day)s)
     AND (%(since_mjd)s::double precision IS NULL OR t_min >= %(since_mjd)s)
-    AND (NOT %(public)s OR obs_release_date IS NULL OR obs_release_date <= now() AT TIME ZONE 'UTC')
+ORDER BY day_obs, instrument_name, visit;
+
+-- name: export_public
+-- The same of the view, for a role that may read nothing else.
+SELECT {obscore_all}
+FROM visit_obscore_public
+WHERE (%(instrument)s::text IS NULL OR instrument_name = %(instrument)s)
+    AND (%(day_obs)s::integer IS NULL OR day_obs = %(day_obs)s)
+    AND (%(since_day)s::integer IS NULL OR day_obs >= %(since_day)s)
+    AND (%(since_mjd)s::double precision IS NULL OR t_min >= %(since_mjd)s)
 ORDER BY day_obs, instrument_name, visit;
 
 -- name: export_detectors
 SELECT {obscore_all}, detector.detector, detector.region
 FROM visit_obscore
-JOIN visit_detector_region AS detector
-    ON detector.instrument = visit_obscore.instrument_name AND detector.visit = visit_obscore.visit
+JOIN (SELECT instrument, visit AS of_visit, detector, region FROM visit_detector_region) AS detector
+    ON detector.instrument = instrument_name AND detector.of_visit = visit
 WHERE (%(instrument)s::text IS NULL OR instrument_name = %(instrument)s)
     AND (%(day_obs)s::integer IS NULL OR day_obs = %(day_obs)s)
     AND (%(since_day)s::integer IS NULL OR day_obs >= %(since_day)s)
     AND (%(since_mjd)s::double precision IS NULL OR t_min >= %(since_mjd)s)
     AND (NOT %(public)s OR obs_release_date IS NULL OR obs_release_date <= now() AT TIME ZONE 'UTC')
-ORDER BY day_obs, instrument_name, visit_obscore.visit, detector.detector;
+ORDER BY day_obs, instrument_name, visit, detector.detector;
 
 -- name: rows_of_visits
 -- The rows of visits, in the order of time.
