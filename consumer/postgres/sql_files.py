@@ -29,7 +29,10 @@ _FRAGMENTS = {
     "{exposure}": ", ".join(f'exposure."{name}"' + "::text" * (name in _AS_TEXT) for name in EXPOSURE_COLUMNS),
     "{obscore}": ", ".join(column.name for column in WRITTEN),
     "{obscore_all}": ", ".join(column.name for column in COLUMNS),
-    "{obscore_arrays}": ", ".join(f"%({column.name})s::{column.sql_type}[]" for column in WRITTEN),
+    # Texts and numbers go as they are: writing and reading an array of them as text would double the insert's time.
+    "{obscore_arrays}": ", ".join(
+        f"%({c.name}){'b' if c.sql_type in {'text', 'double precision'} else 's'}::{c.sql_type}[]" for c in WRITTEN
+    ),
     "{obscore_excluded}": ", ".join(f"{column.name} = excluded.{column.name}" for column in WRITTEN),
     "{merged}": ", ".join(f'merged."{name}"' for name in EXPOSURE_COLUMNS),
 }

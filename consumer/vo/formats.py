@@ -258,8 +258,6 @@ def _votable_frame(columns: Sequence[Column]) -> tuple[bytes, bytes]:
     table.create_arrays(0)
     buffer = io.BytesIO()
     document.to_xml(buffer)
-    head, empty, foot = buffer.getvalue().partition(b"</TABLEDATA>")
-    if not empty:
-        head, _, foot = buffer.getvalue().partition(b"<TABLEDATA/>")
-        head += b"<TABLEDATA>\n"
-    return head, b"</TABLEDATA>" + foot
+    # Of a table without rows astropy writes the description alone.
+    head, end, foot = buffer.getvalue().partition(b"</TABLE>")
+    return head + b"<DATA><TABLEDATA>\n", b"</TABLEDATA></DATA>" + end + foot

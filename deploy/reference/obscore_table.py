@@ -10,7 +10,8 @@ def table_sql() -> str:
     """Write ``CREATE TABLE`` and a comment for each column."""
     columns = ",\n".join(map(_column, COLUMNS))
     comments = "".join(f"COMMENT ON COLUMN visit_obscore.{c.name} IS {_quoted(_described(c))};\n" for c in COLUMNS)
-    return f"CREATE TABLE visit_obscore (\n{columns},\n    PRIMARY KEY (instrument_name, visit)\n);\n{comments}"
+    end = "PRIMARY KEY (instrument_name, visit)\n) WITH (toast_tuple_target = 8160)"
+    return f"CREATE TABLE visit_obscore (\n{columns},\n    {end};\n{comments}"
 
 
 def view_sql() -> str:
