@@ -70,7 +70,7 @@ def fill_obscore(database: Database, obscore: Obscore, *, rewrite: bool) -> tupl
 
 def _published(row: Row) -> PublishedVisit:
     aggregate = VisitAggregate(**dict(zip(_AGGREGATE, row[5:], strict=True)))  # type: ignore[arg-type]  # the columns' types
-    return PublishedVisit(*row[:5], aggregate)  # type: ignore[arg-type]  # the same
+    return PublishedVisit(*row[:5], aggregate)  # type: ignore[arg-type,call-arg]  # the same
 
 
 class ObscoreSnapshot:

@@ -37,7 +37,7 @@ def read_night(database: Database, *, day_obs: int | None = None, instrument: st
     with database.snapshot() as session:
         rows = session.rows("read", "night", {"day_obs": day_obs, "instrument": instrument})
     return [
-        NightVisit(*before, *bounding_circle_deg(region)[:2], *after)  # type: ignore[arg-type]  # the columns' types
+        NightVisit(*before, *bounding_circle_deg(region)[:2], *after)  # type: ignore[arg-type,call-arg]  # the columns' types
         for *before, region, n_detectors, revision in rows
         for after in [(n_detectors, revision)]
     ]

@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
 import random
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +22,16 @@ from pyarrow import dataset, parquet
 
 from consumer.config import DatabaseSettings
 from consumer.domain.obscore import COLUMNS, Obscore, ObscoreInstrument
-from consumer.model import RawIngested
+from consumer.model import PartitionId, RawIngested
 from consumer.postgres.connection import Database
 from consumer.postgres.migrate import migrate
-from consumer.regions import camera_set, contains
+from consumer.regions import camera_set, contains, s_region
 from tests.support.commands import invoke, invoke_json
 from tests.support.exposures import DAY_OBS, exposure
-from tests.support.nights import START_MS, TOPIC, NightLog, PartitionId, close_all, prepare, reader, rules_of
+from tests.support.nights import START_MS, TOPIC, NightLog, close_all, prepare, reader, rules_of
 from tests.support.pgsphere import INSTALLED, postgres_with_pgsphere
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, wheel_binaries
+from tests.support.skies import boresight_algorithm
 
 CONFIG = {
     "instrument": "LSSTComCam",
@@ -38,6 +42,7 @@ CONFIG = {
     "merge_exposures": False,
 }
 RULES = rules_of(CONFIG)
+MANY = 100_000
 OBSCORE = Obscore(
     instruments={"LSSTComCam": ObscoreInstrument(facility_name="Rubin:Simonyi", cameras=camera_set(["lsstcomcam"]))},
     collection="LSSTComCam",
@@ -237,15 +242,12 @@ def test_selections_partitions_and_pipes(night: str, tmp_path: Path) -> None:
     assert visits("--night", DAY_OBS) == [each.id for each in NIGHT[:3]]
     assert visits("--all", "--instrument", "LATISS") == []
     assert visits("--since", "2026-11-01") == [each.id for each in NIGHT]
-    begin = (
-        psycopg.connect(night)
-        .execute(
+    with psycopg.connect(night) as connection:
+        begin = connection.execute(
             "SELECT to_char(to_timestamp((t_min - 40587) * 86400 + 1), 'YYYY-MM-DD\"T\"HH24:MI:SS')"
             " FROM visits.visit_obscore WHERE visit = %s",
             [NIGHT[1].id],
-        )
-        .fetchone()
-    )
+        ).fetchone()
     assert begin is not None
     assert visits("--since", begin[0]) == [each.id for each in NIGHT[2:]]
     for options in ([], ["--all", "--night", DAY_OBS]):
@@ -277,6 +279,43 @@ def test_a_target_that_cannot_be_written_leaves_nothing(night: str, tmp_path: Pa
     assert "export to" in refused.stderr
     assert "unknown://" in invoke("export", "--all", "-o", "unknown://x", "--dsn", night, exit_code=78).stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["parquet", "votable", "jsonl", "moc"])
+def test_the_memory_of_an_export_does_not_grow_with_the_survey(survey: str, form: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "consumer", "export", "--all", "--format", form, "-o", str(tmp_path / form)]
+    with subprocess.Popen([*command, "--dsn", survey], stderr=subprocess.PIPE, text=True) as child:
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.stderr is not None
+        said = child.stderr.read()
+    assert (child.returncode, said) == (0, f"{MANY} rows in 1 files\n")
+    assert usage.ru_maxrss * 1024 < 300e6
+
+
+@pytest.fixture(scope="module")
+def survey() -> Iterator[str]:
+    """Fill a table with 100,000 visits that have the footprint of LSSTCam."""
+    one = replace(exposure(1), instrument="LSSTCam")
+    region = boresight_algorithm("lsstcam", padding=250).compute([one], ()).visit
+    copies = {
+        "visits.visit": ("id", "name"),
+        "visits.visit_obscore": ("visit", "obs_title"),
+    }
+    with PostgresServer(wheel_binaries(), fast=True) as server, server.database(prepare) as dsn:
+        store(dsn, [RawIngested(exposure=NIGHT[0], detector=0)])
+        with psycopg.connect(dsn) as connection:
+            connection.execute("UPDATE visits.visit_obscore SET s_region = %s", [s_region(region)])
+            for table, (key, name) in copies.items():
+                described = connection.execute(f"SELECT * FROM {table} LIMIT 0".encode()).description  # noqa: S608 -- the same
+                names = [f'"{column.name}"' for column in described or ()]
+                values = [{key: "n", name: "n::text"}.get(each.strip('"'), each) for each in names]
+                connection.execute(
+                    f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(values)}"  # noqa: S608 -- names of ours
+                    f" FROM {table}, generate_series(1, {MANY - 1}) AS n".encode()
+                )
+        yield dsn
 
 
 def polygon_of(wkb: bytes) -> str:

@@ -1,5 +1,7 @@
 """The description of the ObsCore table, read by Felis."""
 
+from typing import Any
+
 import yaml
 from felis.datamodel import Schema
 
@@ -10,7 +12,7 @@ from consumer.vo.felis import felis_description
 def test_felis_accepts_the_description() -> None:
     text = felis_description("visits", "visit_obscore_public")
     context = {"check_description": True, "check_tap_principal": True, "check_tap_table_indexes": False}
-    schema = Schema.model_validate(yaml.safe_load(text), context=context)
+    schema: Any = Schema.model_validate(yaml.safe_load(text), context=context)
     (table,) = schema.tables
     assert [column.name for column in table.columns] == [column.name for column in COLUMNS]
     for described, column in zip(table.columns, COLUMNS, strict=True):
