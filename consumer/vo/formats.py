@@ -175,9 +175,8 @@ class Coverage:
             polygons.setdefault(str(name), []).extend((numbers[::2], numbers[1::2]))
         for name, axes in polygons.items():
             mocs = MOC.from_polygons(axes, max_depth=MOC_ORDER, n_threads=1)
-            before = [self._mocs[name]] if name in self._mocs else []
-            first, *others = [*before, *mocs]
-            self._mocs[name] = first.union(*others) if others else first
+            known = self._mocs.get(name, MOC.new_empty(MOC_ORDER))
+            self._mocs[name] = known.union(*mocs)
 
     def json(self) -> bytes:
         """Return a JSON object: the MOC of each filter, as `mocpy.MOC.from_json` reads it."""

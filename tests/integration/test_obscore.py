@@ -4,9 +4,11 @@ import io
 import json
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +18,22 @@ import numpy as np
 import psycopg
 import pytest
 from astropy.io.votable import parse_single_table
+from astropy.time import Time
 from mocpy import MOC
 from psycopg.rows import dict_row
 from pyarrow import dataset, parquet
 
-from consumer.config import DatabaseSettings
+from consumer.config import DatabaseSettings, load_settings
+from consumer.config.resolve import resolve_obscore
 from consumer.domain.obscore import COLUMNS, Obscore, ObscoreInstrument
+from consumer.errors import ConfigurationError
 from consumer.model import PartitionId, RawIngested
 from consumer.postgres.connection import Database
 from consumer.postgres.migrate import migrate
+from consumer.read.visits import Visits
 from consumer.regions import camera_set, contains, s_region
 from tests.support.commands import invoke, invoke_json
+from tests.support.documents import ROOT, example
 from tests.support.exposures import DAY_OBS, exposure
 from tests.support.nights import START_MS, TOPIC, NightLog, close_all, prepare, reader, rules_of
 from tests.support.pgsphere import INSTALLED, postgres_with_pgsphere
@@ -43,6 +50,7 @@ CONFIG = {
 }
 RULES = rules_of(CONFIG)
 MANY = 100_000
+HOW_TO = ROOT / "docs" / "how-to" / "visits-in-the-virtual-observatory.md"
 OBSCORE = Obscore(
     instruments={"LSSTComCam": ObscoreInstrument(facility_name="Rubin:Simonyi", cameras=camera_set(["lsstcomcam"]))},
     collection="LSSTComCam",
@@ -279,6 +287,39 @@ def test_a_target_that_cannot_be_written_leaves_nothing(night: str, tmp_path: Pa
     assert "export to" in refused.stderr
     assert "unknown://" in invoke("export", "--all", "-o", "unknown://x", "--dsn", night, exit_code=78).stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_the_notebook_of_the_how_to(night: str) -> None:
+    names: dict[str, Any] = {}
+    text = example(HOW_TO, "notebook")
+    exec(text.replace("host=127.0.0.1 dbname=visits user=boards", night), names)  # noqa: S102 -- the document's own text
+    table = names["night"]
+    assert list(table["visit"]) == [each.id for each in NIGHT[:3]]
+    assert (str(table["s_ra"].unit), str(table["t_min"].unit)) == ("deg", "d")
+    assert list(table["em_band"].mask) == [False, False, True]
+    assert list(names["red"]["visit"]) == [NIGHT[0].id]
+    assert list(names["covering"]["visit"]) == [NIGHT[0].id, NIGHT[3].id]
+    assert list(names["near"]["visit"]) == [NIGHT[0].id, NIGHT[3].id]
+    assert len(names["regions"]) == 3
+    assert names["regions"][1].vertices.ra.deg.max() > 359
+    with Visits(night) as visits:
+        later = visits.since(Time(float(table["t_min"][1]), format="mjd", scale="utc").tai)
+        assert list(later["visit"]) == [each.id for each in NIGHT[1:]]
+        assert len(visits.night(20200101)) == 0
+
+
+def test_the_settings_of_the_how_to(tmp_path: Path) -> None:
+    found = re.search(r"<!-- example: settings -->\n *```yaml\n(.*?)```", HOW_TO.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    path = tmp_path / "visits.yaml"
+    path.write_text(textwrap.dedent(found[1]), encoding="utf-8")
+    below = {"kafka": {"bootstrap_servers": "x:9092"}, "database": {"conninfo": "host=127.0.0.1"}}
+    settings = load_settings(path, {}, below=below)
+    obscore = resolve_obscore(settings)
+    assert obscore is not None
+    assert (obscore.embargo_hours, settings.obscore.view_schema) == (80, "ivoa")
+    with pytest.raises(ConfigurationError, match="may hold no other braces"):
+        load_settings(None, {}, below=below | {"obscore": {"access_url": "x{exposure}"}})
 
 
 @pytest.mark.slow

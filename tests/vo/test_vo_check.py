@@ -150,5 +150,7 @@ def test_the_footprint_that_is_served_is_the_stored_one(server: tuple[str, str])
     dsn, url = server
     found = pyvo.dal.TAPService(url).search("SELECT obs_id, s_region FROM visits.visit_obscore_public").to_table()
     with psycopg.connect(dsn) as connection:
-        stored = dict(connection.execute("SELECT obs_id, s_region FROM visits.visit_obscore").fetchall())
+        stored: dict[object, object] = dict(
+            connection.execute("SELECT obs_id, s_region FROM visits.visit_obscore").fetchall()
+        )
     assert {str(row["obs_id"]): str(row["s_region"]) for row in found} == stored
