@@ -6,18 +6,19 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from consumer.config.sections import Section
-from consumer.domain.obscore import FIELDS
+
+_EXAMPLE = {"instrument": "I", "visit": 1, "name": "N", "obs_id": "I/1", "day_obs": 20261101}
 
 
 def _template(text: str) -> str:
     """Refuse names in braces that no visit has."""
     try:
         names = {name for _, name, spec, conversion in Formatter().parse(text) if name is not None}
-        text.format_map(dict.fromkeys(FIELDS, 0))
-    except (ValueError, KeyError, IndexError, AttributeError):
+        text.format_map(_EXAMPLE)
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError):
         names = {""}
-    if not names <= set(FIELDS):
-        raise ValueError("may hold no other braces than " + ", ".join(f"{{{name}}}" for name in FIELDS))
+    if not names <= _EXAMPLE.keys():
+        raise ValueError("may hold no other braces than " + ", ".join(f"{{{name}}}" for name in _EXAMPLE))
     return text
 
 

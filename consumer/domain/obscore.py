@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 import erfa
 import numpy as np
@@ -183,7 +184,11 @@ class ObscoreInstrument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Obscore:
-    """How rows of the ObsCore table are made; texts may hold the names in braces that `FIELDS` lists."""
+    """How rows of the ObsCore table are made.
+
+    Texts name the visit by ``{instrument}``, ``{visit}``, ``{name}``, ``{obs_id}``, ``{day_obs}``; in identifiers and
+    URLs what is not fit for them is quoted.
+    """
 
     instruments: Mapping[str, ObscoreInstrument]
     collection: str
@@ -204,18 +209,19 @@ class Obscore:
         band, em_min, em_max, fwhm, pixel = _optics(known.cameras, aggregate.timespan_begin, aggregate.physical_filter)
         ra, dec, radius = bounding_circle_deg(visit.region)
         obs_id = f"{visit.instrument}/{visit.id}"
-        names = {
+        names: dict[str, object] = {
             "instrument": visit.instrument,
             "visit": visit.id,
             "name": visit.name,
             "obs_id": obs_id,
             "day_obs": aggregate.day_obs,
         }
+        quoted = names | {name: quote(str(names[name])) for name in ("instrument", "name", "obs_id")}
         return (
             self.collection.format_map(names),
             obs_id,
-            self.publisher_did.format_map(names),
-            None if self.access_url is None else self.access_url.format_map(names),
+            self.publisher_did.format_map(quoted),
+            None if self.access_url is None else self.access_url.format_map(quoted),
             None if self.access_url is None else self.access_format,
             aggregate.target_name,
             ra,
@@ -254,10 +260,6 @@ class Obscore:
             end = int(begin) + _DAY_NS + _DAY_NS // 2
         micros = (end + round(self.embargo_hours * _HOUR_NS)) // 1000
         return str(np.datetime_as_string(np.datetime64(micros, "us")))
-
-
-FIELDS: Final = ("instrument", "visit", "name", "obs_id", "day_obs")
-"""Names that a text of `Obscore` may hold in braces."""
 
 
 class PublishedVisit(NamedTuple):

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
+from pathlib import Path
 from typing import IO, Final, cast
 
 import fsspec
@@ -159,8 +160,18 @@ def _opened(target: str | IO[bytes]) -> Iterator[IO[bytes]]:
         yield target
         target.flush()
         return
-    system, path = (
-        fsspec.core.url_to_fs(target, auto_mkdir=True) if "://" not in target else fsspec.core.url_to_fs(target)
-    )
-    with system.transaction, system.open(path, "wb") as file:
-        yield file
+    if "://" in target:
+        system, path = fsspec.core.url_to_fs(target)
+        with system.transaction, system.open(path, "wb") as file:
+            yield file
+        return
+    whole = Path(target)
+    part = whole.with_name(f".{whole.name}.part")
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(whole)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

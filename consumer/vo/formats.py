@@ -41,6 +41,9 @@ _VOTABLE = {
 _XTYPES = {"s_region": "adql:REGION", "t_min": "mjd", "t_max": "mjd"}
 _FRAMES = {"s_ra": "icrs", "s_dec": "icrs", "s_region": "icrs", "t_min": "utc", "t_max": "utc"}
 
+_NO_XML = dict.fromkeys({*range(32)} - {9, 10, 13}, "?")
+"""Characters that XML 1.0 has not."""
+
 Row = Sequence[object]
 
 
@@ -213,7 +216,7 @@ def _braceless(text: str) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return escape(str(_plain(value)))
+    return escape(str(_plain(value)).translate(_NO_XML))
 
 
 def _metadata(column: Column) -> dict[str, str]:

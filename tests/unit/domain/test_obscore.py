@@ -75,6 +75,15 @@ def test_a_row() -> None:
     assert (found["t_exptime"], found["revision"], found["obs_release_date"]) == (30.0, 3, None)
 
 
+def test_names_are_quoted_in_identifiers() -> None:
+    one = visit()._replace(name="2026-11-02T00:00:00.000#1", instrument="My Cam")
+    obscore = replace(OBSCORE, access_url="https://data/{instrument}?{name}")
+    found = dict(zip([c.name for c in WRITTEN], obscore.row(one), strict=True))
+    assert found["access_url"] == "https://data/My%20Cam?2026-11-02T00%3A00%3A00.000%231"
+    assert found["obs_publisher_did"] == "ivo://observatory/visits?My%20Cam/7"
+    assert (found["obs_id"], found["obs_title"]) == ("My Cam/7", "2026-11-02T00:00:00.000#1")
+
+
 def test_times_are_utc() -> None:
     one = exposure(1)
     assert one.timespan_begin is not None
