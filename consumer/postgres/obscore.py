@@ -12,7 +12,7 @@ from consumer.postgres.connection import Database, Session
 from consumer.postgres.row_codecs import columns
 
 _AT_ONCE = 500
-_READ_AT_ONCE = 5000
+_READ_AT_ONCE = 2000
 _AGGREGATE = tuple(VisitAggregate.__dataclass_fields__)
 LONG_READS = {"idle_in_transaction_session_timeout": "10min", "statement_timeout": "10min"}
 """For the session of an `Export`: what takes the rows may be slow."""

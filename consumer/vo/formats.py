@@ -21,8 +21,8 @@ from pyarrow import parquet
 from consumer.domain.obscore import Column
 
 HEALPIX_ORDER: Final = 29
-MOC_ORDER: Final = 11
-"""Cells of 1.7 arcminutes."""
+MOC_ORDER: Final = 10
+"""Cells of 3.4 arcminutes."""
 
 _ARROW = {
     "text": pa.string(),
