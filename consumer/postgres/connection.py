@@ -315,6 +315,8 @@ class Session:
         self, file: str, name: str, parameters: Mapping[str, object], *, at_once: int
     ) -> Iterator[list[tuple[object, ...]]]:
         """Run a statement that returns rows, and yield some at a time: the others stay with the server."""
+        if self._later:
+            self._send()
         with self._connection.cursor(name) as cursor:
             cursor.execute(statements(file)[name], parameters)
             while rows := cursor.fetchmany(at_once):
