@@ -4,10 +4,12 @@ Source: IVOA Recommendation ObsCore 1.1, table 6 (mandatory) and appendix B; see
 https://www.ivoa.net/documents/ObsCore/20170509/.
 """
 
+import csv
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib.resources import files
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -25,7 +27,7 @@ _NM: Final = 1e-9
 
 
 class Column(NamedTuple):
-    """One column of the table ``visit_obscore``."""
+    """One column of the table ``visit_obscore``: a line of ``obscore.csv`` beside this module."""
 
     name: str
     sql_type: str
@@ -37,137 +39,19 @@ class Column(NamedTuple):
     constant: str | None = None
     """SQL of the value that every row has; None: the writer gives each row its own."""
     not_null: bool = False
+    mandatory: bool = False
+    """Whether ObsCore 1.1 demands it; the others are optional ones of it, and ours."""
 
 
-_TEXT, _INT, _LONG, _DOUBLE, _TIME = "text", "integer", "bigint", "double precision", "timestamp"
-_POSITION, _BOUNDS = "Char.SpatialAxis.Coverage.Location.Coord.Position2D.Value2", "Coverage.Bounds.Limits"
-_NULL: Final = "NULL"
+def _columns() -> tuple[Column, ...]:
+    text = files("consumer.domain").joinpath("obscore.csv").read_text(encoding="utf-8")
+    return tuple(
+        Column(*described, constant or None, bool(not_null), bool(mandatory))
+        for *described, constant, not_null, mandatory in list(csv.reader(text.splitlines()))[1:]
+    )
 
-MANDATORY: Final = (
-    Column("dataproduct_type", _TEXT, "", "meta.code.class", "ObsDataset.dataProductType", "Kind of data", "'image'"),
-    Column("calib_level", _INT, "", "meta.code;obs.calib", "ObsDataset.calibLevel", "1: instrumental data", "1", True),
-    Column("obs_collection", _TEXT, "", "meta.id", "DataID.collection", "Name of the collection", None, True),
-    Column("obs_id", _TEXT, "", "meta.id", "DataID.observationID", "INSTRUMENT/VISIT", None, True),
-    Column(
-        "obs_publisher_did",
-        _TEXT,
-        "",
-        "meta.ref.ivoid",
-        "Curation.publisherDID",
-        "Identifier by IVOA rules",
-        None,
-        True,
-    ),
-    Column("access_url", _TEXT, "", "meta.ref.url", "Access.reference", "Where the data are"),
-    Column("access_format", _TEXT, "", "meta.code.mime", "Access.format", "Media type of access_url"),
-    Column("access_estsize", _LONG, "kbyte", "phys.size;meta.file", "Access.size", "Size of the data", _NULL),
-    Column("target_name", _TEXT, "", "meta.id;src", "Target.name", "Target, as the observatory names it"),
-    Column("s_ra", _DOUBLE, "deg", "pos.eq.ra", f"{_POSITION}.C1", "Centre of the bounding circle, ICRS", None, True),
-    Column("s_dec", _DOUBLE, "deg", "pos.eq.dec", f"{_POSITION}.C2", "Centre of the bounding circle, ICRS", None, True),
-    Column(
-        "s_fov",
-        _DOUBLE,
-        "deg",
-        "phys.angSize;instr.fov",
-        "Char.SpatialAxis.Coverage.Bounds.Extent.diameter",
-        "Diameter of the bounding circle",
-        None,
-        True,
-    ),
-    Column(
-        "s_region",
-        _TEXT,
-        "",
-        "pos.outline;obs.field",
-        "Char.SpatialAxis.Coverage.Support.Area",
-        "Hull of all detectors, ICRS: STC-S polygon, counter-clockwise seen from the origin",
-        None,
-        True,
-    ),
-    Column("s_xel1", _LONG, "", "meta.number", "Char.SpatialAxis.numBins1", "Pixels: not one image", _NULL),
-    Column("s_xel2", _LONG, "", "meta.number", "Char.SpatialAxis.numBins2", "Pixels: not one image", _NULL),
-    Column(
-        "s_resolution",
-        _DOUBLE,
-        "arcsec",
-        "pos.angResolution",
-        "Char.SpatialAxis.Resolution.Refval.value",
-        "Typical width of a star's image in this filter",
-    ),
-    Column("t_min", _DOUBLE, "d", "time.start;obs.exposure", f"Char.TimeAxis.{_BOUNDS}.StartTime", "Begin, UTC, MJD"),
-    Column("t_max", _DOUBLE, "d", "time.end;obs.exposure", f"Char.TimeAxis.{_BOUNDS}.StopTime", "End, UTC, MJD"),
-    Column(
-        "t_exptime",
-        _DOUBLE,
-        "s",
-        "time.duration;obs.exposure",
-        "Char.TimeAxis.Coverage.Support.Extent",
-        "Sum of exposure times",
-    ),
-    Column(
-        "t_resolution",
-        _DOUBLE,
-        "s",
-        "time.resolution",
-        "Char.TimeAxis.Resolution.Refval.value",
-        "The exposure time",
-    ),
-    Column("t_xel", _LONG, "", "meta.number", "Char.TimeAxis.numBins", "Samples in time", _NULL),
-    Column("em_min", _DOUBLE, "m", "em.wl;stat.min", f"Char.SpectralAxis.{_BOUNDS}.LoLimit", "Shortest wavelength"),
-    Column("em_max", _DOUBLE, "m", "em.wl;stat.max", f"Char.SpectralAxis.{_BOUNDS}.HiLimit", "Longest wavelength"),
-    Column(
-        "em_res_power",
-        _DOUBLE,
-        "",
-        "spect.resolution",
-        "Char.SpectralAxis.Resolution.ResolPower.refVal",
-        "Resolving power: none, an image",
-        _NULL,
-    ),
-    Column("em_xel", _LONG, "", "meta.number", "Char.SpectralAxis.numBins", "Samples in wavelength", _NULL),
-    Column("o_ucd", _TEXT, "", "meta.ucd", "Char.ObservableAxis.ucd", "What pixels hold", "'phot.count'"),
-    Column("pol_states", _TEXT, "", "meta.code;phys.polarization", "Char.PolarizationAxis.stateList", "None", _NULL),
-    Column("pol_xel", _LONG, "", "meta.number", "Char.PolarizationAxis.numBins", "Polarisation states", _NULL),
-    Column("facility_name", _TEXT, "", "meta.id;instr.tel", "Provenance.ObsConfig.Facility.name", "Telescope"),
-    Column("instrument_name", _TEXT, "", "meta.id;instr", "Provenance.ObsConfig.Instrument.name", "Camera", None, True),
-)
-"""The thirty columns that ObsCore 1.1 demands."""
 
-OPTIONAL: Final = (
-    Column("obs_title", _TEXT, "", "meta.title;obs", "DataID.title", "Name of the visit", None, True),
-    Column(
-        "obs_release_date",
-        _TIME,
-        "",
-        "time.release",
-        "Curation.releaseDate",
-        "When the row becomes public, UTC; null: from the start",
-    ),
-    Column(
-        "s_pixel_scale",
-        _DOUBLE,
-        "arcsec",
-        "phys.angSize;instr.pixel",
-        "Char.SpatialAxis.Sampling.RefVal.SamplingPeriod",
-        "Size of a pixel on the axis",
-    ),
-    Column(
-        "proposal_id",
-        _TEXT,
-        "",
-        "meta.id;obs.proposal",
-        "Provenance.Proposal.identifier",
-        "Programme of the observatory",
-    ),
-    Column("em_filter_name", _TEXT, "", "meta.id;instr.filter", "", "Physical filter"),
-    Column("em_band", _TEXT, "", "instr.bandpass", "", "Band of the filter"),
-    Column("day_obs", _INT, "", "time.epoch", "", "Observing day, YYYYMMDD", None, True),
-    Column("visit", _LONG, "", "meta.id;obs", "", "Id of the visit in its instrument", None, True),
-    Column("revision", _INT, "", "meta.version", "", "Counts the changes of the visit's row", None, True),
-)
-"""What is known besides: optional columns of ObsCore, and our own."""
-
-COLUMNS: Final = (*MANDATORY, *OPTIONAL)
+COLUMNS: Final = _columns()
 """All, in the order of the table."""
 WRITTEN: Final = tuple(column for column in COLUMNS if column.constant is None)
 """Those whose values `Obscore.row` returns."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from consumer.domain.obscore import COLUMNS, MANDATORY, Column
+from consumer.domain.obscore import COLUMNS, Column
 
 _DATATYPES = {
     "text": "text",
@@ -55,7 +55,7 @@ def _column(table: str, index: int, column: Column) -> dict[str, Any]:  # a node
         "nullable": not column.not_null,
         "ivoa:ucd": column.ucd,
         "tap:column_index": index,
-        "tap:principal": int(column in MANDATORY),
+        "tap:principal": int(column.mandatory),
         "tap:std": int(bool(column.utype)),
     }
     if column.utype:

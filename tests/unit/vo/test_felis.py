@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 from felis.datamodel import Schema
 
-from consumer.domain.obscore import COLUMNS, MANDATORY
+from consumer.domain.obscore import COLUMNS
 from consumer.vo.felis import felis_description
 
 
@@ -19,5 +19,5 @@ def test_felis_accepts_the_description() -> None:
         assert described.ivoa_ucd == column.ucd
         assert (described.ivoa_unit or "") == column.unit
         assert described.nullable != column.not_null
-        assert described.tap_principal == (column in MANDATORY)
+        assert described.tap_principal == column.mandatory
         assert (described.votable_utype or "").removeprefix("obscore:") == column.utype
