@@ -46,8 +46,13 @@ class Column(NamedTuple):
 def _columns() -> tuple[Column, ...]:
     text = files("consumer.domain").joinpath("obscore.csv").read_text(encoding="utf-8")
     return tuple(
-        Column(*described, constant or None, bool(not_null), bool(mandatory))
-        for *described, constant, not_null, mandatory in list(csv.reader(text.splitlines()))[1:]
+        Column(
+            **{name: row[name] for name in ("name", "sql_type", "unit", "ucd", "utype", "text")},
+            constant=row["constant"] or None,
+            not_null=bool(row["not_null"]),
+            mandatory=bool(row["mandatory"]),
+        )
+        for row in csv.DictReader(text.splitlines())
     )
 
 
