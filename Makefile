@@ -12,7 +12,7 @@ PARALLEL = $(BIN)/pytest -n $(WORKERS)
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-.PHONY: help venv demo check check-code check-unit format test durations test-tools faults faults-long chaos mutations fuzz bench bench-quick bench-long deploy-check source-check constraints clean
+.PHONY: help venv demo check check-code check-unit format test durations test-tools faults faults-long chaos mutations fuzz bench bench-quick bench-long deploy-check source-check vo-check constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,11 @@ deploy-check: venv ## Image, chart, Compose, dashboards, alerts, interface: a li
 
 source-check: venv test-tools ## Emitters on a real Ceph and Kafka, killed again and again: ten minutes
 	REQUIRE_CEPH=1 REQUIRE_APACHE_KAFKA=1 $(BIN)/pytest -p no:randomly -v tests/integration/sources -m ''
+
+vo-check: venv ## The ObsCore table behind GAVO DaCHS: taplint and pyvo ask it; a minute
+	@command -v dachs >/dev/null && command -v stilts >/dev/null || { \
+		echo "missing: dachs, stilts (Debian: python3-gavo stilts postgresql-15-pgsphere)" >&2; exit 1; }
+	$(BIN)/pytest -p no:randomly -v tests/vo -m ''
 
 # Without these the tests run on less, and say so in their last lines; REQUIRE_APACHE_KAFKA=1 makes that a failure
 test-tools:

@@ -27,11 +27,13 @@ COMMANDS: Mapping[str, str] = {
     "positions": "consumer.commands.positions:positions",
     "breaker": "consumer.commands.breaker:breaker",
     "find": "consumer.commands.find:find",
+    "export": "consumer.commands.export:export",
+    "obscore": "consumer.commands.obscore:obscore",
     "camera": "consumer.commands.camera:camera",
     "emit": "consumer.commands.emit:emit",
 }
 """Module and name of each command, in the order of the help text."""
-_EXTRAS: Mapping[str, str] = {"emit": "sources"}
+_EXTRAS: Mapping[str, str] = {"emit": "sources", "export": "vo"}
 """Commands whose libraries are an extra of the distribution."""
 
 

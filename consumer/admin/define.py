@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from consumer.admin.exposure_files import ExposureList
 from consumer.config import DatabaseSettings, InstrumentSettings, Settings, known_instruments
 from consumer.config.resolve import task_config
+from consumer.domain.obscore import Obscore
 from consumer.errors import BadMessageError, ConfigurationError
 from consumer.events.visit_defined import Announce
 from consumer.model import Exposure, GroupKey, RawIngested, RawRegion, VisitRecords, VisitSystem
@@ -80,6 +81,7 @@ def define_visits(
     *,
     database: DatabaseSettings | None = None,
     announce: Announce | None = None,
+    obscore: Obscore | None = None,
     options: DefineOptions | None = None,
     processes: int = 1,
     progress: Progress | None = None,
@@ -96,6 +98,8 @@ def define_visits(
         Where to store them; None: in memory only.
     announce
         Encodes announcements of stored visits, for the outbox; None: they are not announced.
+    obscore
+        Makes the rows of the ObsCore table; None: they are not written.
     options
         What to do with visits that are stored already.
     processes
@@ -116,7 +120,9 @@ def define_visits(
         return _run(given, config, MemoryStore(), options, processes, progress)
     with Database(database, application_name="visit-consumer define") as session:
         check_schema(session)
-        return _run(given, config, PostgresVisitStore(session, announce=announce), options, processes, progress)
+        return _run(
+            given, config, PostgresVisitStore(session, announce=announce, obscore=obscore), options, processes, progress
+        )
 
 
 def _run(

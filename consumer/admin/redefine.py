@@ -12,7 +12,7 @@ from time import sleep, time_ns
 from typing import TypeVar, cast
 
 from consumer.config import Settings
-from consumer.config.resolve import resolve_instrument
+from consumer.config.resolve import resolve_instrument, resolve_obscore
 from consumer.domain import Candidate, ExposureKey, Instrument, KnownExposure, VisitDiff
 from consumer.domain.redefinition import (
     ChangeKind,
@@ -76,6 +76,7 @@ class Redefinition:
             raise ConfigurationError(f"instrument {scope.instrument!r} is not among the configured ones: {known}")
         self._scope = scope
         self._database = database
+        self._obscore = resolve_obscore(settings)
         self._announce = announcer(settings.announce.topic, now_ns=time_ns)
         self._rules = resolve_instrument(settings.instruments[scope.instrument], settings.closing_of(scope.instrument))
         check_schema(self._database)
@@ -132,7 +133,7 @@ class Redefinition:
 
     def _settle(self, component: Component, *, write: bool) -> list[VisitChange]:
         with self._database.transaction() as session:
-            tables = BatchTransaction(session)
+            tables = BatchTransaction(session, self._obscore)
             known = tables.lock_exposures(component.exposures)
             free = lock_groups(tables, component.groups)
             members = {each.key for each in tables.group_members(component.groups)}

@@ -27,6 +27,7 @@ from consumer.commands.options import (
     tool_settings,
 )
 from consumer.commands.values import NAME, TextFile
+from consumer.config.resolve import resolve_obscore
 from consumer.events.visit_defined import announcer
 from consumer.model import VisitRecords
 from consumer.task.butler_rows import visit_tables
@@ -121,6 +122,7 @@ def define(  # noqa: PLR0913  # one argument for each option
             own,
             database=None if dsn is None else settings.database,
             announce=announcer(settings.announce.topic, now_ns=time_ns),
+            obscore=resolve_obscore(settings),
             options=DefineOptions(**stored),
             processes=processes,
             progress=progress,

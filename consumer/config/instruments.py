@@ -92,6 +92,8 @@ class InstrumentSettings(Section):
     """Grouping rule: `one-to-one`, `by-group-metadata`, `one-to-one-and-by-counter`, or another package's."""
     group_id: Literal["digits", "lsst"] = "digits"
     """by-group-metadata: how a visit's id follows from the group's name."""
+    facility_name: Annotated[str, Field(min_length=1)] | None = None
+    """Telescope, as the ObsCore table names it."""
     ignore_non_science_exposures: bool = True
     """Exposures that are not on sky are counted and skipped; false: they are dead letters."""
     on_change: Literal["update", "keep"] = "update"
@@ -111,13 +113,13 @@ class InstrumentSettings(Section):
 
 
 KNOWN_INSTRUMENTS: Mapping[str, Mapping[str, Any]] = {
-    "LSSTCam": {"camera": "lsstcam", "group_id": "lsst"},
+    "LSSTCam": {"camera": "lsstcam", "group_id": "lsst", "facility_name": "Rubin:Simonyi"},
     "LSSTCamSim": {"camera": "lsstcam", "group_id": "lsst"},
-    "LSSTComCam": {"camera": "lsstcomcam", "group_id": "lsst"},
+    "LSSTComCam": {"camera": "lsstcomcam", "group_id": "lsst", "facility_name": "Rubin:Simonyi"},
     "LSSTComCamSim": {"camera": "lsstcomcam", "group_id": "lsst"},
-    "LATISS": {"camera": "latiss", "group_id": "lsst", "regions": {"padding": 4000}},
-    "HSC": {"camera": "hsc"},
-    "DECam": {"camera": "decam"},
+    "LATISS": {"camera": "latiss", "group_id": "lsst", "facility_name": "Rubin:1.2m", "regions": {"padding": 4000}},
+    "HSC": {"camera": "hsc", "facility_name": "Subaru"},
+    "DECam": {"camera": "decam", "facility_name": "CTIO:Blanco"},
 }
 """Settings of instruments that differ from the general defaults; all that stand here are served when none is named."""
 

@@ -6,6 +6,7 @@ Shared by the service and the operator's commands, so that both make the same vi
 from consumer.config import ClosingSettings, InstrumentSettings, Settings
 from consumer.domain import Instrument
 from consumer.domain.closing import ClosingPolicy
+from consumer.domain.obscore import Obscore, ObscoreInstrument
 from consumer.grouping import get_rule
 from consumer.regions import RegionSettings, WcsSource, camera_set, get_algorithm
 from consumer.task.define_visits import (
@@ -48,6 +49,27 @@ def resolve_instrument(instrument: InstrumentSettings, closing: ClosingSettings)
         required_detectors=sum(1 << detector for detector in algorithm.required_detectors),
         ignore_non_science=instrument.ignore_non_science_exposures,
         keep_stored=instrument.on_change == "keep",
+    )
+
+
+def resolve_obscore(settings: Settings) -> Obscore | None:
+    """Return what makes the rows of the ObsCore table, or None where they are not written.
+
+    Raises
+    ------
+    ConfigurationError
+        When a camera cannot be had.
+    """
+    if not settings.obscore.enabled:
+        return None
+    return Obscore(
+        instruments={
+            name: ObscoreInstrument(
+                facility_name=each.facility_name, cameras=camera_set(each.camera) if each.camera else None
+            )
+            for name, each in settings.instruments.items()
+        },
+        **settings.obscore.model_dump(exclude={"enabled", "view_schema"}),
     )
 
 

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from consumer.config.database import DatabaseSettings
 from consumer.config.instruments import ClosingSettings, Instruments, InstrumentSettings, known_instruments
 from consumer.config.kafka import KafkaSettings, RegistrySettings
+from consumer.config.obscore import ObscoreSettings
 from consumer.config.process import (
     AnnounceSettings,
     BatchSettings,
@@ -56,6 +57,8 @@ class Settings(BaseSettings):
     """When a group that is not known to be complete is closed."""
     announce: AnnounceSettings = AnnounceSettings()
     """Announcing visits on Kafka."""
+    obscore: ObscoreSettings = ObscoreSettings()
+    """The table of the Virtual Observatory, and what of it is public."""
     retention: RetentionSettings = RetentionSettings()
     """How long finished rows are kept."""
     breaker: BreakerSettings = BreakerSettings()

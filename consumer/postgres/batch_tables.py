@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from consumer.domain import ExposureKey, KnownExposure, StoredVisit, VisitKey
 from consumer.domain.closing import Deadline, Later, OpenGroup, Waiting
+from consumer.domain.obscore import WRITTEN, Obscore, PublishedVisit
 from consumer.errors import DataRefusedError, FatalError, FencedError
 from consumer.events.visit_defined import RemovedVisit
 from consumer.model import DeadLetter, GroupKey, OffsetUpdate, PartitionId, RawRegion, VisitRecords
@@ -37,16 +38,19 @@ class BatchStore:
     ----------
     database
         A session of the writer role.
+    obscore
+        Makes the rows of the ObsCore table; None: they are not written.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, obscore: Obscore | None = None) -> None:
         self._database = database
+        self._obscore = obscore
 
     @contextmanager
     def transaction(self, *, timeout_factor: int = 1) -> Iterator["BatchTransaction"]:
         """Run the body in one transaction; see `consumer.postgres.connection.Database.transaction`."""
         with self._database.transaction(timeout_factor=timeout_factor) as session:
-            yield BatchTransaction(session)
+            yield BatchTransaction(session, self._obscore)
 
     def close(self) -> None:
         """End the session; the next transaction opens another."""
@@ -58,10 +62,11 @@ class BatchStore:
 
 
 class BatchTransaction:
-    """The statements of one batch inside one transaction."""
+    """The statements of one batch inside one transaction; with `obscore`, a visit's row of the ObsCore table too."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, obscore: Obscore | None = None) -> None:
         self._session = session
+        self._obscore = obscore
 
     @property
     def round_trips(self) -> int:
@@ -255,7 +260,7 @@ class BatchTransaction:
 
     def _delete_parts(self, visits: Sequence[StoredVisit], *, detector_regions: bool = True) -> None:
         regions = ("delete_detector_regions",) if detector_regions else ()
-        for name in ("delete_definitions", "delete_memberships", *regions):
+        for name in ("delete_definitions", "delete_memberships", "delete_obscore", *regions):
             self._run(name, _visit_keys(visits))
         trixels = [(trixel, v.instrument, v.id) for v in visits for trixel in htm7_ids(v.region)]
         self._run("delete_htm7", columns(("trixels", "instruments", "ids"), trixels))
@@ -288,10 +293,23 @@ class BatchTransaction:
                 self._run("insert_detector_regions", parameters)
         trixels = ((instrument, id_, array_text(v.regions.htm7)) for instrument, id_, v in keyed)
         self._run("insert_htm7", columns(("instruments", "visits", "trixels"), trixels))
-        return {
+        revisions = {
             VisitKey(cast("str", instrument), cast("int", id_)): cast("int", revision)
             for instrument, id_, revision in written
         }
+        if self._obscore is not None:
+            self.write_obscore(
+                PublishedVisit(instrument, id_, v.definition.name, revisions[key], v.regions.visit, v.aggregate)
+                for instrument, id_, v in keyed
+                for key in [VisitKey(instrument, id_)]
+            )
+        return revisions
+
+    def write_obscore(self, visits: Iterable[PublishedVisit]) -> None:
+        """Store the rows of the ObsCore table, where they are written at all."""
+        if self._obscore is not None:
+            rows = map(self._obscore.row, visits)
+            self._run("upsert_obscore", columns([column.name for column in WRITTEN], rows))
 
     def write_dead_letters(self, letters: Sequence[DeadLetter], stream_times_ms: Mapping[PartitionId, int]) -> None:
         """Store dead letters: of messages for good, of groups and exposures until they are resolved."""

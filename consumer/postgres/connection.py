@@ -334,6 +334,17 @@ class Session:
         prepare = None if statement.text not in {_BEGIN, _COMMIT} else False
         return self._connection.execute(statement.text, statement.parameters, prepare=prepare)
 
+    def stream(
+        self, file: str, name: str, parameters: Mapping[str, object], *, at_once: int
+    ) -> Iterator[list[tuple[object, ...]]]:
+        """Run a statement that returns rows, and yield some at a time: the others stay with the server."""
+        if self._later:
+            self._send()
+        with self._connection.cursor(name) as cursor:
+            cursor.execute(statements(file)[name], parameters)
+            while rows := cursor.fetchmany(at_once):
+                yield rows
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Run the body so that its statements can be refused without losing the transaction.

@@ -53,7 +53,9 @@ def migrations() -> tuple[Migration, ...]:
     return tuple(sorted(found, key=lambda m: m.version))
 
 
-def migrate(database: Database, *, up_to: int | None = None) -> tuple[Migration, ...]:
+def migrate(
+    database: Database, *, up_to: int | None = None, obscore_schema: str | None = None
+) -> tuple[Migration, ...]:
     """Bring the schema up to date, in one transaction under an advisory lock.
 
     The group roles get their rights on what is new, where there are these roles; see `consumer.postgres.roles`.
@@ -64,6 +66,8 @@ def migrate(database: Database, *, up_to: int | None = None) -> tuple[Migration,
         A session of the schema's owner. The schema itself is created where it is missing.
     up_to
         Last version to apply; None: all.
+    obscore_schema
+        Schema that gets a view ``obscore`` of the public rows of the ObsCore table; None: none does.
 
     Returns
     -------
@@ -93,6 +97,11 @@ def migrate(database: Database, *, up_to: int | None = None) -> tuple[Migration,
                     "works_with": migration.works_with,
                 },
             )
+        if up_to is None:
+            session.run("obscore", "spherical_column")
+            if obscore_schema is not None:
+                session.run("obscore", "public_schema", {"schema": obscore_schema})
+                session.run("obscore", "public_view")
         session.run("roles", "privileges")
     return tuple(wanted)
 

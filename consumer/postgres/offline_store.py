@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import cast
 
 from consumer.domain import ExposureKey, KnownExposure, StoredVisit
+from consumer.domain.obscore import Obscore
 from consumer.domain.record_merge import merge_record
 from consumer.errors import DeadLetterReason, GroupError
 from consumer.events.visit_defined import Announce, outbox_rows
@@ -43,10 +44,13 @@ class PostgresVisitStore:
         A session of the writer role.
     announce
         Encodes announcements for the outbox; None: nothing is announced.
+    obscore
+        Makes the rows of the ObsCore table; None: they are not written.
     """
 
-    def __init__(self, database: Database, *, announce: Announce | None = None) -> None:
+    def __init__(self, database: Database, *, announce: Announce | None = None, obscore: Obscore | None = None) -> None:
         self.database = database
+        self._obscore = obscore
         self._announce = announce
         self._rule: GroupingRule | None = None
         self._exposures: dict[ExposureKey, Exposure] = {}
@@ -126,7 +130,7 @@ class PostgresVisitStore:
         """
         visit = records.definition
         with self.database.transaction() as session:
-            tables = BatchTransaction(session)
+            tables = BatchTransaction(session, self._obscore)
             self._store_exposures(tables, visit.exposures)
             free = lock_groups(tables, [records.group])
             stored = tables.lock_visits([(visit.instrument, visit.id, visit.name)], [])

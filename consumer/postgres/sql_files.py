@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
+from consumer.domain.obscore import COLUMNS, WRITTEN
 from consumer.model import EXPOSURE_FIELDS
 
 EXPOSURE_COLUMNS = (
@@ -26,6 +27,13 @@ _AS_TEXT = ("detectors", "expected_detectors")
 _FRAGMENTS = {
     "{exposure_columns}": ", ".join(f'"{name}"' for name in EXPOSURE_COLUMNS),
     "{exposure}": ", ".join(f'exposure."{name}"' + "::text" * (name in _AS_TEXT) for name in EXPOSURE_COLUMNS),
+    "{obscore}": ", ".join(column.name for column in WRITTEN),
+    "{obscore_all}": ", ".join(column.name for column in COLUMNS),
+    # Texts and numbers go as they are: writing and reading an array of them as text would double the insert's time.
+    "{obscore_arrays}": ", ".join(
+        f"%({c.name}){'b' if c.sql_type in {'text', 'double precision'} else 's'}::{c.sql_type}[]" for c in WRITTEN
+    ),
+    "{obscore_excluded}": ", ".join(f"{column.name} = excluded.{column.name}" for column in WRITTEN),
     "{merged}": ", ".join(f'merged."{name}"' for name in EXPOSURE_COLUMNS),
 }
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)

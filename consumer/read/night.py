@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from consumer.domain import ExposureKey
 from consumer.postgres.connection import Database
+from consumer.regions import bounding_circle_deg
 
 
 class NightVisit(NamedTuple):
@@ -35,7 +36,11 @@ def read_night(database: Database, *, day_obs: int | None = None, instrument: st
     """
     with database.snapshot() as session:
         rows = session.rows("read", "night", {"day_obs": day_obs, "instrument": instrument})
-    return [NightVisit(*row) for row in rows]  # type: ignore[arg-type]  # the columns' types
+    return [
+        NightVisit(*before, *bounding_circle_deg(region)[:2], *after)  # type: ignore[arg-type,call-arg]  # the columns' types
+        for *before, region, n_detectors, revision in rows
+        for after in [(n_detectors, revision)]
+    ]
 
 
 def exposures_without_visit(

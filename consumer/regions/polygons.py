@@ -5,6 +5,7 @@ writes that encoding for many four-cornered regions at once, with the very bytes
 holds the two beside each other.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
@@ -18,6 +19,7 @@ from lsst.sphgeom import (
     LonLat,
     UnitVector3d,
 )
+from pydantic_core import to_json
 
 from consumer.errors import RegionError
 from consumer.regions.camera.geometry import Floats
@@ -154,8 +156,18 @@ def s_region(encoding: bytes) -> str:
 
     DALI 1.1 wants the vertices counter-clockwise as seen from the origin; sphgeom has them so from outside.
     """
-    numbers = vertices_deg(encoding)[::-1].ravel().tolist()
-    return "POLYGON ICRS " + " ".join(map(repr, numbers))
+    # The shortest digits that read back exactly, as `repr` writes them, in an eighth of its time.
+    numbers = to_json(vertices_deg(encoding)[::-1].ravel().tolist())
+    return "POLYGON ICRS " + numbers[1:-1].decode().replace(",", " ")
+
+
+def bounding_circle_deg(encoding: bytes) -> tuple[float, float, float]:
+    """Return the circle around an encoded polygon: right ascension [0, 360), declination, radius; degrees."""
+    circle = _polygon(encoding).getBoundingCircle()
+    x, y, z = circle.getCenter()
+    ra = math.degrees(math.atan2(y, x)) % 360.0
+    dec = math.degrees(math.atan2(z, math.hypot(x, y)))
+    return 0.0 if ra == 360.0 else ra, dec, circle.getOpeningAngle().asDegrees()  # noqa: PLR2004
 
 
 def contains(encoding: bytes, ra_deg: float, dec_deg: float) -> bool:

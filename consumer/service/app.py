@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer import __version__
 from consumer.config import Settings
-from consumer.config.resolve import resolve_instruments
+from consumer.config.resolve import resolve_instruments, resolve_obscore
 from consumer.domain import Instrument
 from consumer.events import Decoder
 from consumer.events.visit_defined import announcer
@@ -157,7 +157,7 @@ def batch_writer(
 ) -> Writer:
     """Make what writes batches, as the service does and the child process in which messages are tried."""
     return Writer(
-        BatchStore(database),
+        BatchStore(database, resolve_obscore(settings)),
         Positions(database, consumer_group=settings.kafka.group, owner=owner),
         rules,
         metrics,
@@ -175,4 +175,5 @@ def batch_builder(settings: Settings, decoder: Decoder, rules: Mapping[str, Inst
 def migrate_database(settings: Settings) -> list[str]:
     """Bring the schema up to date; return the names of the migrations that were applied."""
     with Database(settings.database, application_name="visit-consumer migrate") as database:
-        return [f"{each.version:04d}_{each.name}" for each in migrate(database)]
+        applied = migrate(database, obscore_schema=settings.obscore.view_schema)
+    return [f"{each.version:04d}_{each.name}" for each in applied]

@@ -24,6 +24,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
     "quick": {"throughput": lambda servers: short_runs.throughput(servers, exposures=300, rounds=3)},
     "full": {
         "throughput": lambda servers: short_runs.throughput(servers, exposures=1000, rounds=5),
+        "obscore": lambda servers: short_runs.obscore(servers, exposures=600, rounds=7),
         "stages": lambda servers: short_runs.stages(servers, exposures=300),
         "latency": lambda servers: short_runs.latency(servers, seconds=120),
         "network": lambda servers: short_runs.network(servers, exposures=500, rounds=5, seconds=30),

@@ -69,6 +69,37 @@ def throughput(servers: Servers, *, exposures: int, rounds: int) -> dict[str, An
     return {"exposures": exposures, "events": events, **figures, "rounds": rows}
 
 
+def obscore(servers: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:
+    """Throughput with the ObsCore table and without it, one after the other in each round, in turns."""
+    topic, events = servers.topic(exposures, PARTITIONS), exposures * DETECTORS
+    rows: list[dict[str, float]] = []
+    for number in range(rounds):
+        runs: dict[bool, Throughput] = {}
+        for enabled in (True, False) if number % 2 else (False, True):
+            with servers.database() as dsn:
+                runs[enabled] = flat_out(servers, topic, events, dsn, obscore={"enabled": enabled})
+        speeds = {enabled: run.visits_per_s for enabled, run in runs.items()}
+        # Processor time hardly feels what else the machine does.
+        cpu = {enabled: run.cpu_s + run.postgres_cpu_s for enabled, run in runs.items()}
+        rows.append(
+            {
+                "with": speeds[True],
+                "without": speeds[False],
+                "ratio": speeds[True] / speeds[False],
+                "cpu_ratio": cpu[False] / cpu[True],
+            }
+        )
+    figures = {name: rounded(median(row[name] for row in rows)) for name in rows[0]}
+    show(
+        f"The ObsCore table: {exposures} exposures, {rounds} rounds, visits a second",
+        [
+            {"figure": name, "median": value, **_extremes([row[name] for row in rows])}
+            for name, value in figures.items()
+        ],
+    )
+    return {"exposures": exposures, **figures, "rounds": rows}
+
+
 def _round(floors: tuple[float, float], ceiling_per_s: float, run: Throughput, whole: Throughput) -> dict[str, float]:
     floor_per_s, exposure_floor_per_s = floors
     figures = {

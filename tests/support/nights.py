@@ -16,6 +16,7 @@ import psycopg
 from consumer.config import ClosingSettings, DatabaseSettings, InstrumentSettings
 from consumer.config.resolve import resolve_instrument
 from consumer.domain import Instrument
+from consumer.domain.obscore import Obscore
 from consumer.errors import TransientError
 from consumer.events import Decoder, encode
 from consumer.events.visit_defined import Announce
@@ -89,6 +90,7 @@ class Reader:
         self.results: list[BatchResult] = []
         self.retries = 0
         self.announce: Announce | None = None
+        self.obscore: Obscore | None = None
         self._deadlines: dict[int, int] = {}
         store_visit_systems(self.database, {name: each.rule.visit_systems for name, each in rules.items()})
 
@@ -135,7 +137,9 @@ class Reader:
         while True:
             try:
                 with self.database.transaction() as session:
-                    result = apply_batch(BatchTransaction(session), batch, self.rules, announce=self.announce)
+                    result = apply_batch(
+                        BatchTransaction(session, self.obscore), batch, self.rules, announce=self.announce
+                    )
             except TransientError:
                 self.retries += 1
                 continue
@@ -187,7 +191,8 @@ _WIPE = """
     DELETE FROM visits.visit_system; DELETE FROM visits.visit_system_membership;
     DELETE FROM visits.visit_detector_region; DELETE FROM visits.visit_htm7; DELETE FROM visits.raw_region;
     DELETE FROM visits.open_group; DELETE FROM visits.dead_letter; DELETE FROM visits.outbox;
-    DELETE FROM visits.retired_visit; DELETE FROM visits.consumer_offset;
+    DELETE FROM visits.retired_visit; DELETE FROM visits.visit_obscore;
+    DELETE FROM visits.consumer_offset;
 """
 
 

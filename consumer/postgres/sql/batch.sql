@@ -227,6 +227,16 @@ DELETE FROM visit_htm7
 WHERE (htm7, instrument, visit)
     IN (SELECT * FROM unnest(%(trixels)s::integer[], %(instruments)s::text[], %(ids)s::bigint[]));
 
+-- name: delete_obscore
+DELETE FROM visit_obscore
+WHERE (instrument_name, visit) IN (SELECT * FROM unnest(%(instruments)s::text[], %(ids)s::bigint[]));
+
+-- name: upsert_obscore
+-- A row that a former release could not remove may be there.
+INSERT INTO visit_obscore ({obscore})
+SELECT * FROM unnest({obscore_arrays})
+ON CONFLICT (instrument_name, visit) DO UPDATE SET {obscore_excluded};
+
 -- name: upsert_visits
 -- A visit is rewritten only by its own group and when its inputs hash differs; its revision counts the rewrites, and
 -- goes on where a visit of this id ended. Where another group took the id since we looked, a row is missing from the

@@ -12,12 +12,10 @@ SELECT
     ),
     (SELECT count(*) FROM visit_definition AS d WHERE d.instrument = visit.instrument AND d.visit = visit.id),
     visit.physical_filter,
-    obscore.s_ra,
-    obscore.s_dec,
+    visit.region,
     (SELECT count(*) FROM visit_detector_region AS r WHERE r.instrument = visit.instrument AND r.visit = visit.id),
     visit.revision
 FROM visit
-JOIN obscore ON obscore.instrument_name = visit.instrument AND obscore.obs_id = visit.instrument || '/' || visit.id
 WHERE (%(instrument)s::text IS NULL OR visit.instrument = %(instrument)s)
     AND (%(day_obs)s::integer IS NULL OR visit.day_obs = %(day_obs)s)
 ORDER BY visit.instrument, visit.id;

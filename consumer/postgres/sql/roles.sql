@@ -67,6 +67,8 @@ BEGIN
                 ('schema_version', 'SELECT'),
                 ('obscore', 'SELECT'),
                 ('missing_raw', 'SELECT'),
+                ('visit_obscore_public', 'SELECT'),
+                ('visit_obscore', 'SELECT, INSERT, UPDATE, DELETE'),
                 ('retired_visit', 'SELECT, INSERT, UPDATE'),
                 ('visit', 'SELECT, INSERT, UPDATE, DELETE'),
                 ('visit_definition', 'SELECT, INSERT, DELETE'),

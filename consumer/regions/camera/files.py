@@ -26,13 +26,14 @@ from consumer.regions.camera.geometry import (
     CameraSet,
     Detector,
     DetectorType,
+    Filter,
     PolynomialFieldAngle,
     Purpose,
     RadialFieldAngle,
 )
 
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?")
-_NEUTRAL_KEYS: Final = ("name", "version", "valid_from_tai", "valid_until_tai", "note", "format")
+_NEUTRAL_KEYS: Final = ("name", "version", "valid_from_tai", "valid_until_tai", "note", "format", "filters")
 """Keys that change no region, and so stay out of the digest."""
 
 
@@ -106,6 +107,7 @@ class _CameraFile(_Part):
     field_angle: Annotated[_Radial | PolynomialFieldAngle, Field(discriminator="kind")]
     detector_types: dict[str, DetectorType]
     detectors: Annotated[list[_Detector], Field(min_length=1)]
+    filters: tuple[Filter, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -155,6 +157,7 @@ def parse_camera(text: str, source: str) -> Camera:
         detectors=tuple(detectors),
         valid_from_tai_ns=file.valid_from_tai,
         valid_until_tai_ns=file.valid_until_tai,
+        filters=file.filters,
     )
 
 

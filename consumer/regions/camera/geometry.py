@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Final, Literal
 
 import numpy as np
@@ -164,6 +165,31 @@ def _horner(coefficients: Sequence[float], x: Floats) -> Floats:
     return total
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What is known of some of a camera's filters.
+
+    Raises
+    ------
+    ValueError
+        If it matches nothing, or the wavelengths are out of order.
+    """
+
+    match: tuple[str, ...]
+    """Patterns of names of physical filters, as a shell's: ``r_*``. The first filter of a file that matches counts."""
+    band: str
+    wavelength_nm: tuple[PositiveFloat, PositiveFloat] | None = None
+    """Where the filter transmits, from and to, in vacuum."""
+    fwhm_arcsec: PositiveFloat | None = None
+    """Typical width of a star's image."""
+
+    def __post_init__(self) -> None:
+        if not self.match:
+            raise ValueError("match names no filter")
+        if self.wavelength_nm is not None and self.wavelength_nm[0] >= self.wavelength_nm[1]:
+            raise ValueError("wavelength_nm is [from, to], in nanometres")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Camera:
     """One version of one camera; compared by identity, so that what is derived from it can be cached cheaply."""
@@ -181,6 +207,20 @@ class Camera:
     """Start of the validity range, TAI nanoseconds since 1970; None is open."""
     valid_until_tai_ns: int | None = None
     """End of the half-open validity range; None is open."""
+    filters: tuple[Filter, ...] = ()
+
+    def filter_named(self, physical_filter: str | None) -> Filter | None:
+        """Return what is known of a physical filter."""
+        if physical_filter is None:
+            return None
+        return next((f for f in self.filters if any(fnmatchcase(physical_filter, m) for m in f.match)), None)
+
+    @property
+    def pixel_scale_arcsec(self) -> float:
+        """Angle that a pixel of the first detector subtends on the axis."""
+        step_mm = self.detectors[0].type.pixel_size_mm[0]
+        ends = self.field_angle.field_angle(np.array([[-step_mm / 2, 0.0], [step_mm / 2, 0.0]]))
+        return float(np.linalg.norm(ends[1] - ends[0]) / ARCSEC)
 
     @property
     def is_versioned(self) -> bool:

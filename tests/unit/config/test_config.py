@@ -423,7 +423,9 @@ def test_what_is_given_lies_over_what_is_known_of_an_instrument(tmp_path: Path) 
     latiss = loaded.instrument("LATISS")
     assert (latiss.regions.padding, latiss.regions.merge_exposures, latiss.camera) == (4000, True, ("latiss",))
     assert loaded.instrument("LSSTCam").group_id == "lsst"
-    assert loaded.instrument("HSC") == InstrumentSettings(camera=("/a.json", "/b.json"), group_id="digits")
+    assert loaded.instrument("HSC") == InstrumentSettings(
+        camera=("/a.json", "/b.json"), group_id="digits", facility_name="Subaru"
+    )
     assert loaded.closing_of("LATISS").close_after_s == 5
     assert loaded.closing_of("LATISS").max_open_s == 3600
     assert loaded.closing_of("HSC").close_after_s == 120
