@@ -1,7 +1,7 @@
 """Exposures of whole surveys into the tables: in parts, by several processes, so that it can be ended and go on.
 
-Delivery: each part, which is some whole groups, is stored in one transaction or not at all. Of a part of which something
-is stored already, every visit is compared, as ``define`` does: what is equal stays, what differs is reported. So the
+Delivery: each part, which is some whole groups, is stored in one transaction or not at all. Of a part of which some is
+stored already, every visit is compared, as ``define`` does: what is equal stays, what differs is reported. So the
 command may be killed at any moment and run again, beside a running service too.
 """
 

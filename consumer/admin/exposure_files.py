@@ -33,8 +33,8 @@ def parse_exposures(text: str, *, instrument: str, source: str) -> ExposureList:
     Parameters
     ----------
     text
-        A JSON array of objects, JSON lines, or CSV with a header line, in which an empty value is null. An object has the event's fields, ``id`` or ``exposure`` for the id.
-        Whole events may stand there too, one for each raw.
+        A JSON array of objects, JSON lines, or CSV with a header line, in which an empty value is null. An object has
+        the event's fields, ``id`` or ``exposure`` for the id. Whole events may stand there too, one for each raw.
     instrument
         Of all of them; an object need not repeat it.
     source

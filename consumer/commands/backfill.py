@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from consumer.admin.backfill import BackfillJob, BackfillResult, Report, backfill as store_exposures
+from consumer.admin.backfill import BackfillJob, BackfillResult, Report
+from consumer.admin.backfill import backfill as store_exposures
 from consumer.admin.define import instrument_settings
 from consumer.admin.exposure_files import parse_exposures
 from consumer.commands.options import (

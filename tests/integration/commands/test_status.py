@@ -120,7 +120,7 @@ def test_a_partition_that_is_refused(mock_broker: MockBroker, dsn: str, tmp_path
             return any(each.startswith("replica") and f"{topic}[0]" in each for each in one["problems"])
 
         found = until(dsn, refused)
-        assert [each["state"] for each in found["partitions"]][0] == "stalled"
+        assert found["partitions"][0]["state"] == "stalled"
         assert found["partitions"][0]["detail"]
 
 
