@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "simulate": "consumer.commands.simulate:simulate",
     "define": "consumer.commands.define:define",
     "backfill": "consumer.commands.backfill:backfill",
+    "prune": "consumer.commands.prune:prune",
     "redefine": "consumer.commands.redefine:redefine",
     "status": "consumer.commands.status:status",
     "wait": "consumer.commands.wait:wait",

@@ -62,7 +62,7 @@ def explain(  # one argument for each option
     """
     if sum(each is not None for each in (exposure, group, visit, night)) != 1:
         raise click.UsageError("say what: one of EXPOSURE, --group, --visit and --night")
-    id_ = None if exposure is None or not exposure.isdecimal() else ID.convert(exposure, None, None)
+    id_ = None if exposure is None or not exposure.isdecimal() else ID.convert(int(exposure), None, None)
     settings = tool_settings(config, dsn)
     with open_database(settings) as database:
         if night is not None:
