@@ -146,7 +146,8 @@ def _results(parts: Iterator[ExposureList], job: BackfillJob, processes: int) ->
                 running |= {pool.submit(_store, part) for part in islice(parts, len(done))}
                 yield from (each.result() for each in done)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for each in running:
+                each.cancel()
 
 
 class _Worker:

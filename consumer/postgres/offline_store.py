@@ -175,7 +175,8 @@ class PostgresVisitStore:
                 raise _StoredError
             if self._regions:
                 tables.insert_raw_regions(self._regions)
-            revisions = tables.write_visits(visits, [], alone=False)
+            revisions = tables.write_visits(visits, [], alone=False, detector_regions=False)
+            tables.copy_detector_regions(visits)
             if self._announce is not None:
                 tables.write_outbox(outbox_rows(visits, revisions, self._announce))
             tables.resolve_dead_letters(groups)
