@@ -4,12 +4,13 @@ Delivery: none. A heartbeat is written without waiting for the disk, and the nex
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
 from consumer.errors import VisitConsumerError
 from consumer.postgres.connection import Database
+from consumer.postgres.row_codecs import storable
 
 HEARTBEAT_SESSION = {"synchronous_commit": "off"}
 """Settings of a session that only writes heartbeats: none of them is worth a wait for the disk."""
@@ -30,7 +31,9 @@ class Heartbeats:
         self._database = database
         self._named = {"owner": owner, "consumer_group": consumer_group, "version": version}
 
-    def beat(self, state: str, reasons: Sequence[str], partitions: Sequence[object], *, started_at: datetime) -> None:
+    def beat(
+        self, state: str, reasons: Sequence[str], partitions: Sequence[Mapping[str, object]], *, started_at: datetime
+    ) -> None:
         """Write the row.
 
         Parameters
@@ -51,8 +54,8 @@ class Heartbeats:
                 self._named
                 | {
                     "state": state,
-                    "reasons": list(reasons),
-                    "partitions": json.dumps(partitions),
+                    "reasons": [storable(each) for each in reasons],
+                    "partitions": json.dumps([_storable_values(each) for each in partitions]),
                     "started_at": started_at,
                 },
             )
@@ -71,3 +74,7 @@ class Heartbeats:
     def close(self) -> None:
         """End the session; the next heartbeat opens another."""
         self._database.close()
+
+
+def _storable_values(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: storable(value) if isinstance(value, str) else value for name, value in values.items()}

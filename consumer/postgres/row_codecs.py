@@ -204,12 +204,12 @@ def detector_copy_data(visits: Sequence[VisitRecords]) -> Iterator[bytes]:
             regions.append(region)
     yield _COPY_BEGIN
     for (instrument, length), (ids, detectors, regions) in alike.items():
-        values = {
+        values: dict[str, tuple[str, object]] = {
             "instrument": (f"S{len(instrument)}", instrument),
             "visit": (">i8", ids),
             "detector": (">i4", detectors),
+            "region": (f"V{length}", np.frombuffer(b"".join(regions), f"V{length}")),
         }
-        values["region"] = (f"V{length}", np.frombuffer(b"".join(regions), f"V{length}"))
         kinds = [("columns", ">i2")]
         for name, (kind, _) in values.items():
             kinds += [(f"{name}_length", ">i4"), (name, kind)]

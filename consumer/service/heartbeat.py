@@ -4,7 +4,7 @@ It has a session of its own and reads snapshots of the reporter: neither the loo
 depends on what it writes. While the database does not take it, it tries again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Protocol
@@ -24,7 +24,9 @@ _FORGOTTEN_AFTER_S = 600.0
 class HeartbeatTable(Protocol):
     """Where heartbeats go; see `consumer.postgres.replicas.Heartbeats`."""
 
-    def beat(self, state: str, reasons: Sequence[str], partitions: Sequence[object], *, started_at: datetime) -> None:
+    def beat(
+        self, state: str, reasons: Sequence[str], partitions: Sequence[Mapping[str, object]], *, started_at: datetime
+    ) -> None:
         """Write the replica's row."""
 
     def remove_silent(self, seconds: float) -> None:
@@ -79,7 +81,7 @@ class Heartbeat:
         """Write one heartbeat, and now and then remove those of replicas that died."""
         status, alive, ready = self._source.status(), self._source.alive(), self._source.ready()
         reasons = [*alive.reasons, *ready.reasons, *([] if status.kafka is None else [f"Kafka: {status.kafka}"])]
-        partitions = [
+        partitions: list[dict[str, object]] = [
             {
                 "topic": each.partition.topic,
                 "partition": each.partition.partition,

@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from consumer.cli import main
+from consumer.kafka.mock_cluster import EmbeddedBroker
 from tests.support.brokers import MockBroker
 from tests.support.commands import invoke
 from tests.support.exposures import exposure, run_of
@@ -122,6 +124,19 @@ def test_a_partition_that_is_refused(mock_broker: MockBroker, dsn: str, tmp_path
         found = until(dsn, refused)
         assert found["partitions"][0]["state"] == "stalled"
         assert found["partitions"][0]["detail"]
+
+
+def test_brokers_that_are_away(dsn: str, tmp_path: Path) -> None:
+    topic = "brokers-away"
+    with ExitStack() as ends:
+        with EmbeddedBroker() as host:
+            host.create_topic(topic)
+            settings = settings_for(host.bootstrap, dsn, kafka={"topics": [topic], "group": topic})
+            replica = ends.enter_context(Replica(tmp_path, settings))
+            replica.wait_ready()
+            until(dsn, lambda one: lives(one) == ["alive"] and not one["problems"])
+        found = until(dsn, lambda one: any("Kafka: " in each for each in one["problems"]))
+        assert lives(found) == ["alive"]
 
 
 def test_the_circuit_breaker(stage: Stage) -> None:

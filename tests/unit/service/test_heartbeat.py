@@ -1,6 +1,6 @@
 """The heartbeat writes what the reporter says, and goes on after failures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -18,10 +18,12 @@ class Table:
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
-        self.beats: list[tuple[str, list[str], list[object]]] = []
+        self.beats: list[tuple[str, list[str], list[Mapping[str, object]]]] = []
         self.calls: list[str] = []
 
-    def beat(self, state: str, reasons: Sequence[str], partitions: Sequence[object], *, started_at: datetime) -> None:
+    def beat(
+        self, state: str, reasons: Sequence[str], partitions: Sequence[Mapping[str, object]], *, started_at: datetime
+    ) -> None:
         if self.failures:
             self.failures -= 1
             raise TransientError("read only")
