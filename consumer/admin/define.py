@@ -138,7 +138,7 @@ def _run(
     store = _Asked(inner)
     task = DefineVisitsTask(config, store=store, progress=progress)
     rule = task.groupExposures.rule
-    regions = _regions(task, exposures[0].instrument, given.raws)
+    regions = observed_regions(task, exposures[0].instrument, given.raws)
     if isinstance(inner, PostgresVisitStore):
         exposures = inner.merged(exposures, rule)
         inner.begin(exposures, rule=rule, regions=regions)
@@ -161,7 +161,20 @@ def _run(
     )
 
 
-def _regions(task: DefineVisitsTask, instrument: str, raws: Sequence[RawIngested]) -> tuple[RawRegion, ...]:
+def define_given(
+    given: ExposureList, config: Config, store: PostgresVisitStore, options: DefineOptions
+) -> DefineResult:
+    """Define the visits of exposures in a store that is open; raises as `define_visits`."""
+    task = DefineVisitsTask(config, store=store)
+    rule = task.groupExposures.rule
+    exposures = store.merged(merge_exposures(given.exposures), rule)
+    store.begin(exposures, rule=rule, regions=observed_regions(task, exposures[0].instrument, given.raws))
+    result = task.run(exposures, **asdict(options))
+    store.finish()
+    return result
+
+
+def observed_regions(task: DefineVisitsTask, instrument: str, raws: Sequence[RawIngested]) -> tuple[RawRegion, ...]:
     """Return what the raws' own WCS say, where the algorithm asks for it; the first of each raw stays."""
     algorithm = task.computeVisitRegions.algorithm(instrument)
     kept: dict[tuple[int, int], RawRegion] = {}

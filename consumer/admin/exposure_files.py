@@ -1,14 +1,20 @@
-"""Exposures from JSON: an array, or one object a line, with the event's field names."""
+"""Exposures from JSON (an array, or one object a line) or CSV, with the event's field names."""
 
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from consumer.errors import BadMessageError
 from consumer.events import exposure_from_json, raw_from_fields
 from consumer.model import Exposure, RawIngested
 from consumer.task.define import DefineError
+
+_COLUMN_TYPES = {"exposure": "int", "detector": "int"} | {
+    name: getattr(kind, "__name__", str(kind)) for name, kind in get_type_hints(Exposure).items()
+}
+"""Of the columns of CSV, where they are not texts: ``int``, ``float | None``, ..."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +33,8 @@ def parse_exposures(text: str, *, instrument: str, source: str) -> ExposureList:
     Parameters
     ----------
     text
-        A JSON array of objects, or JSON lines. An object has the event's fields, ``id`` or ``exposure`` for the id.
-        Whole events may stand there too, one for each raw.
+        A JSON array of objects, JSON lines, or CSV with a header line, in which an empty value is null. An object has
+        the event's fields, ``id`` or ``exposure`` for the id. Whole events may stand there too, one for each raw.
     instrument
         Of all of them; an object need not repeat it.
     source
@@ -37,7 +43,7 @@ def parse_exposures(text: str, *, instrument: str, source: str) -> ExposureList:
     Raises
     ------
     DefineError
-        When the text is not JSON, or an object is no exposure of this instrument; names its place.
+        When the text is none of these, or an object is no exposure of this instrument; names its place.
     """
     exposures: list[Exposure] = []
     raws: list[RawIngested] = []
@@ -62,10 +68,42 @@ def _documents(text: str, source: str) -> Iterator[tuple[str, Any]]:  # JSON
         entries = _parsed(text, source)
         yield from ((f"{source}, entry {number}", entry) for number, entry in enumerate(entries, start=1))
         return
+    if text.lstrip()[:1] not in ("{", ""):
+        yield from _csv_documents(text, source)
+        return
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             place = f"{source}, line {number}"
             yield place, _parsed(line, place)
+
+
+def _csv_documents(text: str, source: str) -> Iterator[tuple[str, dict[str, Any]]]:  # JSON
+    """Yield each line of CSV with its place, values as the event's types."""
+    reader = csv.DictReader(text.splitlines())
+    names = set(reader.fieldnames or ())
+    if not names & {"id", "exposure"}:
+        raise DefineError(f"{source}: neither JSON nor CSV with a column id or exposure")
+    for row in reader:
+        place = f"{source}, line {reader.line_num}"
+        if None in row or None in row.values():
+            raise DefineError(f"{place}: not as many values as the header has columns")
+        try:
+            yield place, {name: _csv_value(name, value) for name, value in row.items() if value}
+        except ValueError as error:
+            raise DefineError(f"{place}: {error}") from error
+
+
+def _csv_value(name: str, value: str) -> object:
+    """Read one value of CSV; raises ValueError where it is not of its column's type."""
+    kind = _COLUMN_TYPES.get(name, "str")
+    try:
+        if "bool" in kind:
+            return {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}[value.lower()]
+        if "int" in kind:
+            return int(value)
+        return float(value) if "float" in kind else value
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{name}: {value[:80]!r} is no {kind.partition(' ')[0]}") from error
 
 
 def _parsed(text: str, place: str) -> Any:  # JSON

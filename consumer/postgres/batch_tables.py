@@ -21,6 +21,7 @@ from consumer.postgres.row_codecs import (
     columns,
     dead_letter_columns,
     detector_columns,
+    detector_copy_data,
     detectors_to_text,
     exposure_from_row,
     exposures_to_json,
@@ -257,6 +258,10 @@ class BatchTransaction:
         """
         with self._session.savepoint() if alone else nullcontext():
             return self._write_visits(visits, replaced, detector_regions=detector_regions)
+
+    def copy_detector_regions(self, visits: Sequence[VisitRecords]) -> None:
+        """Store the detector regions of visits of which none is stored; otherwise as `write_visits` does."""
+        self._session.copy("batch", "copy_detector_regions", detector_copy_data(visits))
 
     def _delete_parts(self, visits: Sequence[StoredVisit], *, detector_regions: bool = True) -> None:
         regions = ("delete_detector_regions",) if detector_regions else ()

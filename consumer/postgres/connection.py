@@ -1,6 +1,6 @@
 """One session of PostgreSQL, reopened when it is lost, and its errors sorted by what to do about them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import monotonic
 from types import TracebackType
@@ -280,6 +280,15 @@ class Session:
     def run(self, file: str, name: str, parameters: Mapping[str, object] | None = None) -> int:
         """Run a statement and return how many rows it concerned."""
         return self._send(_Statement(statements(file)[name], parameters)).rowcount
+
+    def copy(self, file: str, name: str, rows: Iterable[bytes]) -> None:
+        """Run a ``COPY ... FROM STDIN``, with data in the format that it names."""
+        if self._later:
+            self._send()
+        self.round_trips += 1
+        with self._connection.cursor() as cursor, cursor.copy(statements(file)[name]) as target:
+            for each in rows:
+                target.write(each)
 
     def run_later(
         self,

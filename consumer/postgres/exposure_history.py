@@ -8,7 +8,7 @@ from consumer.domain import KnownExposure
 from consumer.domain.closing import OpenGroup
 from consumer.model import GroupKey
 from consumer.postgres.batch_tables import BatchTransaction
-from consumer.postgres.connection import Database
+from consumer.postgres.connection import Database, Session
 from consumer.postgres.row_codecs import exposure_from_row
 
 
@@ -52,6 +52,15 @@ class DeadLetterTrace(NamedTuple):
     partition: int | None
     offset: int | None
     recorded_at: datetime
+    settled_at: datetime | None
+    """When it was closed, by an operator or because the reason is gone."""
+
+
+class Neighbour(NamedTuple):
+    """The exposure of the same night whose sequence number is the next one that is stored."""
+
+    exposure: int
+    seq_num: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,12 @@ class Trace:
     exposure: KnownExposure | None
     """None where no raw of it was stored."""
     first_seen_at: datetime | None
+    updated_at: datetime | None
+    """When the record or its raws changed last."""
+    at: datetime | None
+    """Of this answer, by the server's clock."""
+    neighbours: tuple[Neighbour, ...]
+    """Before and after it in the night's sequence, in this order; those that there are."""
     members: tuple[KnownExposure, ...]
     """The exposures of its group, itself among them."""
     visits: tuple[VisitTrace, ...]
@@ -99,6 +114,9 @@ def read_traces(database: Database, exposure: int, instrument: str | None) -> li
                     instrument=instrument,
                     exposure=None,
                     first_seen_at=None,
+                    updated_at=None,
+                    at=None,
+                    neighbours=(),
                     members=(),
                     visits=(),
                     waiting=None,
@@ -108,14 +126,17 @@ def read_traces(database: Database, exposure: int, instrument: str | None) -> li
             ]
         traces = []
         for row in rows:
-            known = exposure_from_row(row[:-2])
+            known = exposure_from_row(row[:-3])
             own = {"exposure": exposure, "instrument": known.record.instrument, "group_key": known.group.key}
             opened = session.rows("explain", "open_group", own)
             traces.append(
                 Trace(
                     instrument=known.record.instrument,
                     exposure=known,
-                    first_seen_at=cast("datetime", row[-2]),
+                    first_seen_at=cast("datetime", row[-3]),
+                    updated_at=cast("datetime", row[-2]),
+                    at=cast("datetime", row[-1]),
+                    neighbours=_neighbours(session, known),
                     members=tuple(BatchTransaction(session).group_members([known.group])),
                     visits=tuple(VisitTrace(*each) for each in session.rows("explain", "visits", own)),  # type: ignore[arg-type]  # the columns' types
                     waiting=_open(known.group, opened[0]) if opened else None,
@@ -124,6 +145,35 @@ def read_traces(database: Database, exposure: int, instrument: str | None) -> li
                 )
             )
         return traces
+
+
+def find_exposures(
+    database: Database, *, text: str | None = None, by: str, number: int | None = None, instrument: str | None = None
+) -> list[tuple[str, int]]:
+    """Find exposures by another name than their id; return their instruments and ids, in this order.
+
+    Parameters
+    ----------
+    database
+        A session of the reader role.
+    by
+        ``obs_id``, ``group`` or ``visit``.
+    text, number
+        The name, and the id of a visit.
+    instrument
+        None: of any.
+    """
+    with database.snapshot() as session:
+        named = {"text": text, "number": number, "instrument": instrument}
+        return cast("list[tuple[str, int]]", session.rows("explain", f"ids_of_{by}", named))
+
+
+def _neighbours(session: Session, known: KnownExposure) -> tuple[Neighbour, ...]:
+    record = known.record
+    if record.seq_num is None:
+        return ()
+    named = {"instrument": record.instrument, "day_obs": record.day_obs, "seq_num": record.seq_num}
+    return tuple(Neighbour(*row) for row in session.rows("explain", "neighbours", named))  # type: ignore[arg-type]  # the columns' types
 
 
 def _open(key: GroupKey, row: tuple[object, ...]) -> OpenTrace:

@@ -6,6 +6,7 @@ our look and our write makes the write fail, never silently overwrite.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 from consumer.domain import ExposureKey, KnownExposure, StoredVisit
@@ -33,6 +34,10 @@ from consumer.task.define import DefineError
 
 _AT_ONCE = 200
 """Visits that are read together: 41,000 detector regions of the largest camera."""
+
+
+class _StoredError(Exception):
+    """Something of what is new is stored: the transaction is rolled back."""
 
 
 class PostgresVisitStore:
@@ -141,6 +146,47 @@ class PostgresVisitStore:
             tables.resolve_dead_letters([records.group])
             tables.delete_groups(free)
         self._written.update(ExposureKey(e.instrument, e.id) for e in visit.exposures)
+
+    def stored_exposures(self, exposures: Iterable[Exposure]) -> set[ExposureKey]:
+        """Return which of these exposures are stored."""
+        keys = [ExposureKey(e.instrument, e.id) for e in exposures]
+        with self.database.transaction() as session:
+            rows = session.rows("visits", "exposures", columns(("instruments", "ids"), keys))
+        return {exposure_from_row(row).key for row in rows}
+
+    def write_new(self, visits: Sequence[VisitRecords]) -> bool:
+        """Store the exposures given to `begin`, and their visits, in one transaction, where nothing of them is stored.
+
+        Returns
+        -------
+        written
+            False, and nothing is written, where an exposure, or a visit of one of these ids or names, is stored.
+        """
+        assert self._rule is not None  # noqa: S101 -- `begin` comes first
+        known = [
+            KnownExposure(each, GroupKey(each.instrument, self._rule.key(each)), 0)
+            for _, each in sorted(self._exposures.items())
+        ]
+        groups = {records.group for records in visits}
+        written = False
+        with suppress(_StoredError), self.database.transaction() as session:
+            tables = BatchTransaction(session)
+            if len(tables.insert_exposures(known)) != len(known):
+                raise _StoredError
+            free = lock_groups(tables, groups)
+            named = [(v.definition.instrument, v.definition.id, v.definition.name) for v in visits]
+            if tables.lock_visits(sorted(named), []):
+                raise _StoredError
+            if self._regions:
+                tables.insert_raw_regions(self._regions)
+            revisions = tables.write_visits(visits, [], alone=False, detector_regions=False)
+            tables.copy_detector_regions(visits)
+            if self._announce is not None:
+                tables.write_outbox(outbox_rows(visits, revisions, self._announce))
+            tables.resolve_dead_letters(groups)
+            tables.delete_groups(free)
+            written = True
+        return written
 
     def _store_exposures(self, tables: BatchTransaction, exposures: Sequence[Exposure]) -> None:
         """Store exposures, or make sure that the stored ones are those that the visit was made of."""

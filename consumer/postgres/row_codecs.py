@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
+import numpy as np
+
 from consumer import __version__
 from consumer.domain import KnownExposure
 from consumer.domain.record_merge import ExpectedDetectors
@@ -16,6 +18,9 @@ from consumer.model import EXPOSURE_FIELDS, DeadLetter, Exposure, GroupKey, Part
 Row = Sequence[object]
 Parameters = dict[str, object]
 
+_COPY_BEGIN = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+"""Signature, no flags, no header extension."""
+_COPY_END = b"\xff\xff"
 _VISITS_PER_STATEMENT = 500
 """Regions of more visits go in another statement: those of 500 visits of LSSTCam are 10 MB."""
 _MAX_DETAIL = 4000
@@ -182,6 +187,39 @@ def visit_columns(visits: Sequence[VisitRecords]) -> Parameters:
         "close_reasons": [str(v.close_reason) for v in visits],
         "software_versions": [__version__ for _ in visits],
     }
+
+
+def detector_copy_data(visits: Sequence[VisitRecords]) -> Iterator[bytes]:
+    """Return the binary ``COPY`` data of the detector regions of visits, see PostgreSQL's description of its format.
+
+    Regions of one length, which are nearly all, are put together by numpy: each row costs no Python.
+    """
+    alike: dict[tuple[bytes, int], tuple[list[int], list[int], list[bytes]]] = {}
+    for v in visits:
+        instrument = v.definition.instrument.encode()
+        for detector, region in zip(v.regions.detectors, v.regions.detector_regions, strict=True):
+            ids, detectors, regions = alike.setdefault((instrument, len(region)), ([], [], []))
+            ids.append(v.definition.id)
+            detectors.append(detector)
+            regions.append(region)
+    yield _COPY_BEGIN
+    for (instrument, length), (ids, detectors, regions) in alike.items():
+        values: dict[str, tuple[str, object]] = {
+            "instrument": (f"S{len(instrument)}", instrument),
+            "visit": (">i8", ids),
+            "detector": (">i4", detectors),
+            "region": (f"V{length}", np.frombuffer(b"".join(regions), f"V{length}")),
+        }
+        kinds = [("columns", ">i2")]
+        for name, (kind, _) in values.items():
+            kinds += [(f"{name}_length", ">i4"), (name, kind)]
+        rows = np.empty(len(ids), kinds)
+        rows["columns"] = len(values)
+        for name, (kind, value) in values.items():
+            rows[f"{name}_length"] = np.dtype(kind).itemsize
+            rows[name] = value
+        yield rows.tobytes()
+    yield _COPY_END
 
 
 def detector_columns(visits: Sequence[VisitRecords]) -> Iterator[Parameters]:

@@ -12,8 +12,9 @@ from consumer.domain.closing import deadline
 from consumer.errors import GroupError
 from consumer.model import Exposure, Group, in_time_order
 from consumer.postgres.connection import Database
-from consumer.postgres.exposure_history import Trace, read_traces
-from consumer.postgres.row_codecs import detectors_to_list, detectors_to_text
+from consumer.postgres.exposure_history import Trace, find_exposures, read_traces
+from consumer.postgres.row_codecs import detectors_to_list
+from consumer.read.night import exposures_without_visit
 
 
 class Outcome(StrEnum):
@@ -64,6 +65,33 @@ def explain_exposure(
     return [_explanation(settings, exposure, trace) for trace in read_traces(database, exposure, instrument)]
 
 
+def explain_named(
+    database: Database, settings: Settings, name: str, *, by: str, instrument: str | None = None
+) -> list[Explanation]:
+    """Return what became of every exposure of an obs_id, a group or a visit; none where there is none of that name.
+
+    Parameters
+    ----------
+    database, settings, instrument
+        As of `explain_exposure`.
+    name
+        An obs_id, a group's name or key, or the id of a visit.
+    by
+        ``obs_id``, ``group`` or ``visit``.
+    """
+    number = int(name) if by == "visit" else None
+    found = find_exposures(database, by=by, text=name, number=number, instrument=instrument)
+    return [each for own, exposure in found for each in explain_exposure(database, settings, exposure, own)]
+
+
+def explain_night(
+    database: Database, settings: Settings, day_obs: int, instrument: str | None = None
+) -> list[Explanation]:
+    """Return what became of the stored exposures of a night that are in no visit; see `explain_exposure`."""
+    missing = exposures_without_visit(database, day_obs=day_obs, instrument=instrument)
+    return [each for key in missing for each in explain_exposure(database, settings, key.id, key.instrument)]
+
+
 def _explanation(settings: Settings, exposure: int, trace: Trace) -> Explanation:
     found: Explanation = {"instrument": trace.instrument, "exposure": exposure}
     known = trace.exposure
@@ -72,7 +100,7 @@ def _explanation(settings: Settings, exposure: int, trace: Trace) -> Explanation
             "obs_id": known.record.obs_id,
             "day_obs": known.record.day_obs,
             "group": known.group.key,
-            "detectors": detectors_to_text(known.detectors),
+            "detectors": detectors_to_list(known.detectors),
             "detectors_arrived": known.detectors.bit_count(),
             "record_version": known.record.record_version,
             "first_seen_at": trace.first_seen_at,
@@ -84,11 +112,15 @@ def _explanation(settings: Settings, exposure: int, trace: Trace) -> Explanation
                 "raws_missing": missing.bit_count(),
                 "missing_detectors": detectors_to_list(missing),
             }
+            if missing and trace.at is not None and trace.first_seen_at is not None:
+                found["missing_for_s"] = round((trace.at - trace.first_seen_at).total_seconds(), 1)
+        found["neighbours"] = _neighbours(trace)
     found["visits"] = [each._asdict() for each in trace.visits]
     rules = _rules(settings, trace.instrument)
     found["waiting"] = _waiting(trace, rules)
     found["skips"] = list(_skips(trace, rules))
     found["dead_letters"] = [each._asdict() for each in trace.dead_letters]
+    found["history"] = [{"at": at, "what": what} for at, what in sorted(_history(trace))]
     outcome = _outcome(found, trace)
     return found | {"ending": outcome.value, "summary": _summary(found, outcome, trace) + _arrival(found)}
 
@@ -198,7 +230,43 @@ def _arrival(found: Explanation) -> str:
         return ""
     if not missing:
         return f"; all {expected} expected raws arrived"
-    return f"; {expected - missing} of {expected} expected raws arrived; missing: {found['missing_detectors']}"
+    since = f", for {found['missing_for_s']:.0f} s" if "missing_for_s" in found else ""
+    return f"; {expected - missing} of {expected} expected raws arrived; missing: {found['missing_detectors']}{since}"
+
+
+def _neighbours(trace: Trace) -> Explanation:
+    """Return the exposures before and after in the night's sequence, and the numbers in between that are missing."""
+    assert trace.exposure is not None  # noqa: S101 -- asked before
+    own = trace.exposure.record.seq_num
+    found: Explanation = {}
+    for each in trace.neighbours:
+        assert own is not None  # noqa: S101 -- neighbours are by it
+        side, first, last = (
+            ("before", each.seq_num + 1, own - 1) if each.seq_num < own else ("after", own + 1, each.seq_num - 1)
+        )
+        found[side] = {"exposure": each.exposure, "seq_num": each.seq_num}
+        if first <= last:
+            found[side]["missing_seq_num"] = f"{first}" if first == last else f"{first}-{last}"
+    return found
+
+
+def _history(trace: Trace) -> Iterator[tuple[datetime, str]]:
+    """Yield what happened and when, by the wall clock; each table keeps its first and its last change."""
+    if trace.exposure is not None and trace.first_seen_at is not None and trace.updated_at is not None:
+        yield trace.first_seen_at, "the first event of the exposure was stored"
+        if trace.updated_at > trace.first_seen_at:
+            version = trace.exposure.record.record_version
+            what = f"a raw, or the correction with record version {version}," if version else "a raw"
+            yield trace.updated_at, f"the exposure changed last: {what} was stored"
+    for visit in trace.visits:
+        why = f" ({visit.close_reason})" if visit.revision == 1 else ""
+        yield visit.defined_at, f"the group closed{why}: visit {visit.id} was defined"
+        if visit.revision > 1:
+            yield visit.updated_at, f"visit {visit.id} was redefined: revision {visit.revision} ({visit.close_reason})"
+    for letter in trace.dead_letters:
+        yield letter.recorded_at, f"dead letter {letter.id}: {letter.reason}: {letter.detail}"
+        if letter.settled_at is not None:
+            yield letter.settled_at, f"dead letter {letter.id} was {letter.status}"
 
 
 def _utc(time_ms: int | None) -> str | None:

@@ -43,6 +43,32 @@ def read_night(database: Database, *, day_obs: int | None = None, instrument: st
     ]
 
 
+class StoredNight(NamedTuple):
+    """How much is stored of one night of an instrument."""
+
+    day_obs: int
+    instrument: str
+    exposures: int
+    visits: int
+
+
+def read_nights(database: Database, *, before: int, instrument: str | None = None) -> list[StoredNight]:
+    """Read which nights are stored, in their order.
+
+    Parameters
+    ----------
+    database
+        A session of the reader role.
+    before
+        Only observing days before this one, YYYYMMDD.
+    instrument
+        Only of this one; None: of all.
+    """
+    with database.snapshot() as session:
+        rows = session.rows("read", "nights", {"before": before, "instrument": instrument})
+    return [StoredNight(*row) for row in rows]  # type: ignore[arg-type]  # the columns' types
+
+
 def exposures_without_visit(
     database: Database, *, day_obs: int | None = None, instrument: str | None = None
 ) -> list[ExposureKey]:

@@ -26,8 +26,10 @@ from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database
 from consumer.postgres.migrate import check_schema, migrate, store_visit_systems
 from consumer.postgres.offsets import Positions
 from consumer.postgres.outbox import Outbox
+from consumer.postgres.replicas import HEARTBEAT_SESSION, Heartbeats
 from consumer.process import stops_on_signals, tune_interpreter
 from consumer.service.batch_builder import BatchBuilder
+from consumer.service.heartbeat import Heartbeat
 from consumer.service.loop import ConsumerLoop
 from consumer.service.outbox_relay import OutboxRelay
 from consumer.service.reporter import Reporter
@@ -77,7 +79,8 @@ class Application:
                 server = HttpServer(http.host, http.port, read_only_port(self.metrics.registry, self.reporter))
                 stack.callback(server.stop)
                 server.start()
-            loop, relay = self._loop_and_relay(stack.enter_context(event_decoder(self._settings)))
+            heartbeat = self._heartbeat()
+            loop, relay = self._loop_and_relay(stack.enter_context(event_decoder(self._settings)), heartbeat)
 
             def stop() -> None:
                 loop.stop()
@@ -86,12 +89,13 @@ class Application:
             stack.enter_context(stops_on_signals(stop, timeout_s=self._settings.shutdown.timeout_s, log=self._log))
             # By then the relay has had as long as the loop to end; the watchdog still has something left.
             stack.callback(relay.close, self._settings.shutdown.timeout_s / 16)
+            stack.callback(heartbeat.close, self._settings.shutdown.timeout_s / 32)
             tune_interpreter(two_threads=True)
             loop.run()
             if relay.failure is not None:
                 raise relay.failure
 
-    def _loop_and_relay(self, decoder: Decoder) -> tuple[ConsumerLoop, OutboxRelay]:
+    def _loop_and_relay(self, decoder: Decoder, heartbeat: Heartbeat) -> tuple[ConsumerLoop, OutboxRelay]:
         settings = self._settings
         database = service_database(settings, f"visit-consumer {self._owner}")
         writer = batch_writer(settings, database, self.rules, self.metrics, owner=self._owner)
@@ -101,6 +105,7 @@ class Application:
             check_schema(database)
             store_visit_systems(database, {name: each.rule.visit_systems for name, each in self.rules.items()})
             relay.start()
+            heartbeat.start()
 
         service = ConsumerLoop(
             self._connect,
@@ -114,6 +119,16 @@ class Application:
         )
         relay = self._relay(service.stop)
         return service, relay
+
+    def _heartbeat(self) -> Heartbeat:
+        database = Database(
+            self._settings.database,
+            application_name=f"visit-consumer heartbeat {self._owner}",
+            session=HEARTBEAT_SESSION,
+        )
+        group = self._settings.kafka.group
+        table = Heartbeats(database, owner=self._owner, consumer_group=group, version=__version__)
+        return Heartbeat(table, self.reporter, runtime=SYSTEM)
 
     def _relay(self, give_up: Callable[[], None]) -> OutboxRelay:
         settings = self._settings

@@ -5,7 +5,7 @@ The loop's thread writes, the port's threads read; every answer is one immutable
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from consumer import __version__
@@ -145,6 +145,7 @@ class Reporter:
             if high is not None and known.position is not None:
                 lag = max(high - known.position, 0)
                 self._metrics.lag.labels(partition.topic, str(partition.partition)).set(lag)
+                self._partitions[partition] = replace(known, lag=lag)
 
     def gone(self, partitions: Collection[PartitionId]) -> None:
         """Forget partitions that went to another replica."""
@@ -254,5 +255,6 @@ class Reporter:
             partitions=tuple(shown[p] for p in sorted(shown)),
             last_visit=None if self._last_visit is None else self._last_visit[0],
             last_visit_at=None if self._last_visit is None else self._last_visit[1],
+            kafka=None if state is None else state.kafka,
             counts=dict(self._counts),
         )

@@ -47,6 +47,8 @@ class ServiceStatus:
     """The visit that was written last, in words."""
     last_visit_at: datetime | None = None
     """UTC."""
+    kafka: str | None = None
+    """What the Kafka client complained of since the last message; None when of nothing."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """What happened since the start, by what it is: events, visits, dead letters."""
 

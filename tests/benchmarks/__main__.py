@@ -29,6 +29,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
         "latency": lambda servers: short_runs.latency(servers, seconds=120),
         "network": lambda servers: short_runs.network(servers, exposures=500, rounds=5, seconds=30),
         "define": lambda servers: short_runs.define(servers, exposures=2000),
+        "backfill": lambda servers: short_runs.backfill(servers, exposures=6000, processes=2),
         "sources": lambda servers: short_runs.sources(servers, exposures=20, rounds=5),
         "landing": lambda servers: short_runs.landing(servers, exposures=60, every_s=5.0),
     },

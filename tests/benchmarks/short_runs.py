@@ -213,6 +213,24 @@ def define(_: Servers, *, exposures: int) -> dict[str, Any]:
     return {"exposures": exposures, **figures}
 
 
+def backfill(servers: Servers, *, exposures: int, processes: int) -> dict[str, Any]:
+    """``visit-consumer backfill`` into an empty database, from the file to the rows; and again, when all is there."""
+    with tempfile.TemporaryDirectory() as folder, servers.database() as dsn:
+        file = Path(folder, "survey.jsonl")
+        file.write_text("".join(json.dumps(asdict(each)) + "\n" for each in simulate_exposures(night(exposures))))
+        command = [sys.executable, "-m", "consumer", "backfill", str(file), "--instrument", "LSSTCam"]
+        command += ["--processes", str(processes), "--dsn", dsn, "--output", "json"]
+        first, again = (
+            json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(2)
+        )
+    figures = {
+        "visits_per_s": rounded(first["visits_per_second"]),
+        "visits_per_s_when_stored": rounded(again["visits_per_second"]),
+    }
+    show(f"backfill --processes {processes}: {exposures} exposures of {DETECTORS} detectors", [figures])
+    return {"exposures": exposures, "processes": processes, **figures}
+
+
 def sources(_: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:
     """How fast one emitter is, against reading and parsing the same sidecars; without brokers and database."""
     measured = [measure_sources(exposures) for _ in range(rounds)]

@@ -125,7 +125,7 @@ def parse_command(arguments: Sequence[str]) -> None:
         return
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for word in rest:
-            if re.fullmatch(r"[\w-]+\.(yaml|json|jsonl)", word):
+            if re.fullmatch(r"[\w-]+\.(yaml|json|jsonl|csv)", word):
                 Path(word).touch()
         with command.make_context("visit-consumer", rest):
             pass

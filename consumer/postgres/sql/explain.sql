@@ -1,7 +1,7 @@
 -- What became of one exposure: every table that may know of it.
 
 -- name: exposures
-SELECT {exposure}, first_seen_at, updated_at
+SELECT {exposure}, first_seen_at, updated_at, now()
 FROM exposure
 WHERE id = %(exposure)s AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s)
 ORDER BY instrument;
@@ -32,7 +32,7 @@ WHERE g.instrument = %(instrument)s AND g.group_key = %(group_key)s;
 
 -- name: dead_letters
 -- Of the exposure, and of its group where that is known.
-SELECT id, reason, detail, status, topic, partition, "offset", recorded_at
+SELECT id, reason, detail, status, topic, partition, "offset", recorded_at, settled_at
 FROM dead_letter
 WHERE (exposure = %(exposure)s AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s))
     OR ("offset" IS NULL AND exposure IS NULL AND instrument = %(instrument)s AND group_key = %(group_key)s)
@@ -41,3 +41,33 @@ ORDER BY id;
 -- name: unattributed
 -- Open dead letters of messages that could not be read far enough to say which exposure they were of.
 SELECT count(*) FROM dead_letter WHERE status = 'open' AND exposure IS NULL AND "offset" IS NOT NULL;
+
+-- name: ids_of_obs_id
+SELECT instrument, id FROM exposure
+WHERE obs_id = %(text)s AND instrument = coalesce(%(instrument)s::text, instrument)
+ORDER BY instrument, id;
+
+-- name: ids_of_group
+-- By the name that the acquisition system gave, or by the key that the grouping rule made of it.
+SELECT instrument, id FROM exposure
+WHERE (group_key = %(text)s OR "group" = %(text)s) AND instrument = coalesce(%(instrument)s::text, instrument)
+ORDER BY instrument, id;
+
+-- name: ids_of_visit
+SELECT instrument, exposure FROM visit_definition
+WHERE visit = %(number)s AND instrument = coalesce(%(instrument)s::text, instrument)
+ORDER BY instrument, exposure;
+
+-- name: neighbours
+-- The exposures of a night whose sequence numbers are next to one.
+(
+    SELECT id, seq_num FROM exposure
+    WHERE instrument = %(instrument)s AND day_obs = %(day_obs)s AND seq_num < %(seq_num)s
+    ORDER BY seq_num DESC, id DESC LIMIT 1
+)
+UNION ALL
+(
+    SELECT id, seq_num FROM exposure
+    WHERE instrument = %(instrument)s AND day_obs = %(day_obs)s AND seq_num > %(seq_num)s
+    ORDER BY seq_num, id LIMIT 1
+);

@@ -54,3 +54,19 @@ SELECT obs_id, instrument, detectors::text
 FROM exposure
 WHERE obs_id = ANY(%(obs_ids)s::text[])
     AND (%(days)s::integer[] IS NULL OR day_obs = ANY(%(days)s::integer[]));
+
+-- name: nights
+-- What is stored before a day, by night: for the plan.
+SELECT
+    night.day_obs, night.instrument, night.exposures,
+    (
+        SELECT count(*) FROM visit
+        WHERE visit.day_obs = night.day_obs AND visit.instrument = night.instrument
+    )
+FROM (
+    SELECT day_obs, instrument, count(*) AS exposures
+    FROM exposure
+    WHERE day_obs < %(before)s AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s)
+    GROUP BY day_obs, instrument
+) AS night
+ORDER BY night.day_obs, night.instrument;

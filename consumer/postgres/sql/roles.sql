@@ -78,7 +78,8 @@ BEGIN
                 ('open_group', 'SELECT, INSERT, UPDATE, DELETE'),
                 ('dead_letter', 'SELECT, INSERT, UPDATE, DELETE'),
                 ('outbox', 'SELECT, INSERT, UPDATE, DELETE'),
-                ('relay_lease', 'SELECT, INSERT, UPDATE, DELETE')
+                ('relay_lease', 'SELECT, INSERT, UPDATE, DELETE'),
+                ('replica', 'SELECT, INSERT, UPDATE, DELETE')
         ) AS exact (name, rights) ON exact.name = stored.relname
         WHERE stored.relnamespace = to_regnamespace(own) AND stored.relkind IN ('r', 'p', 'v', 'm')
     LOOP

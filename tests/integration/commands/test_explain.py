@@ -6,10 +6,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
-from consumer.model import Exposure
+from consumer.events import encode
+from consumer.model import Exposure, ExposureIngested
 from tests.support.commands import invoke, invoke_json
 from tests.support.exposures import exposure, run_of
 from tests.support.feeding import Feeder, raws_of
@@ -48,7 +50,7 @@ def test_visits(feeder: Feeder, config: Path) -> None:
     assert told["visits"][0]["exposures"] == [snaps[0].id, snaps[1].id]
     assert told["visits"][0]["detector_regions"] == 9
     assert told["visits"][0]["close_reason"] == "complete"
-    assert (told["detectors"], told["detectors_arrived"]) == ("{[0,2),[3,4)}", 3)
+    assert (told["detectors"], told["detectors_arrived"]) == ("0-1, 3", 3)
     assert str(snaps[0].id) in invoke("explain", snaps[0].id, "--config", config).stdout
 
 
@@ -114,6 +116,50 @@ def test_never_seen_and_what_may_have_been_it(feeder: Feeder, config: Path) -> N
     told = account(config, exposure(7), "--instrument", "LSSTComCam")
     assert told["ending"] == "never_seen"
     assert "1 open dead letters name no exposure" in told["summary"]
+
+
+def test_by_obs_id_group_visit_and_night(feeder: Feeder, config: Path) -> None:
+    snaps = run_of(1, 2)
+    dark = exposure(6, can_see_sky=False)
+    feeder.feed(raws_of([*snaps, dark, exposure(9)]), at_ms=NOON_MS)
+    feeder.feed(raws_of([exposure(9, physical_filter="z_03")]), at_ms=NOON_MS)
+    (named,) = invoke_json("explain", snaps[1].obs_id, "--config", config)
+    assert named["exposure"] == snaps[1].id
+    for option, value in (("--group", "run 1"), ("--visit", snaps[0].id)):
+        found = invoke_json("explain", option, value, "--config", config)
+        assert [each["exposure"] for each in found] == [one.id for one in snaps]
+    night = invoke("explain", "--night", dark.day_obs, "--config", config).stdout.splitlines()
+    assert len(night) == 1
+    assert str(dark.id) in night[0]
+    assert "not on sky" in night[0]
+    assert invoke_json("explain", "--night", dark.day_obs, "--instrument", "LATISS", "--config", config) == []
+
+    told = account(config, dark)["neighbours"]
+    assert told["before"] == {"exposure": snaps[1].id, "seq_num": 2, "missing_seq_num": "3-5"}
+    assert told["after"] == {"exposure": exposure(9).id, "seq_num": 9, "missing_seq_num": "7-8"}
+    history = account(config, exposure(9))["history"]
+    assert [each["at"] for each in history] == sorted(each["at"] for each in history)
+    assert "was stored" in history[0]["what"]
+    assert "was defined" in history[1]["what"]
+    assert "contradiction" in history[-1]["what"]
+    text = invoke("explain", exposure(9).id, "--config", config).stdout
+    assert "[0," not in text
+    assert "+00:00" not in text
+    assert "no exposure of obs_id nothing" in invoke("explain", "nothing", "--config", config, exit_code=1).stderr
+    assert "say what" in invoke("explain", "--config", config, exit_code=2).stderr
+
+
+def test_raws_that_are_missing_and_for_how_long(feeder: Feeder, config: Path, dsn: str) -> None:
+    event = ExposureIngested(
+        exposure=exposure(1), detectors=frozenset({0, 1}), expected_detectors=frozenset({0, 1, 2, 3})
+    )
+    feeder.feed([encode(event)], at_ms=NOON_MS)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("UPDATE visits.exposure SET first_seen_at = now() - interval '90 s'")
+    told = account(config, exposure(1))
+    assert told["missing_detectors"] == "2-3"
+    assert 90 <= told["missing_for_s"] < 900
+    assert "missing: 2-3, for " in told["summary"]
 
 
 def test_one_id_of_two_instruments(feeder: Feeder, config: Path) -> None:
