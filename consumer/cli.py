@@ -29,9 +29,10 @@ COMMANDS: Mapping[str, str] = {
     "find": "consumer.commands.find:find",
     "camera": "consumer.commands.camera:camera",
     "emit": "consumer.commands.emit:emit",
+    "butler-sink": "consumer.commands.butler_sink:butler_sink",
 }
 """Module and name of each command, in the order of the help text."""
-_EXTRAS: Mapping[str, str] = {"emit": "sources"}
+_EXTRAS: Mapping[str, str] = {"emit": "sources", "butler-sink": "butler"}
 """Commands whose libraries are an extra of the distribution."""
 
 

@@ -23,7 +23,16 @@ from consumer.regions.camera.files import (
 )
 from consumer.regions.camera.geometry import Camera, CameraSet, Detector, DetectorType, find_camera
 from consumer.regions.plugins import ENTRY_POINT_GROUP, algorithm_names, get_algorithm
-from consumer.regions.polygons import contains, decode, htm7_around, htm7_ids, overlaps_circle, s_region, vertices_deg
+from consumer.regions.polygons import (
+    contains,
+    decode,
+    htm7_around,
+    htm7_ids,
+    overlaps_circle,
+    s_region,
+    same_region,
+    vertices_deg,
+)
 from consumer.regions.projection import Pointing, detector_corners, detector_corners_many
 
 __all__ = [
@@ -57,5 +66,6 @@ __all__ = [
     "overlaps_circle",
     "parse_camera",
     "s_region",
+    "same_region",
     "vertices_deg",
 ]

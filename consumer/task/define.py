@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
 from consumer.domain.record_merge import merge_record
 from consumer.domain.visit_records import inputs_hash, make_records
 from consumer.errors import DeadLetterReason, GroupError, VisitConsumerError
@@ -25,10 +23,7 @@ from consumer.model import (
     VisitRecords,
     VisitRegions,
 )
-from consumer.regions import RegionAlgorithm, decode
-
-REGION_TOLERANCE_RAD = 1e-12
-"""Corners of stored and computed regions that differ by less are the same: another numpy may move the last bits."""
+from consumer.regions import RegionAlgorithm, same_region
 
 
 class DefineError(VisitConsumerError, RuntimeError):
@@ -345,7 +340,7 @@ def _change(stored: VisitRecords | None, records: VisitRecords, options: DefineO
     if stored is None:
         return OfflineChange.NEW
     row_differs = _row(stored) != _row(records)
-    region_differs = not _same_region(stored.regions.visit, records.regions.visit)
+    region_differs = not same_region(stored.regions.visit, records.regions.visit)
     differs = row_differs or region_differs
     if options.check_detector_regions and not differs:
         region_differs = differs = not _same_detector_regions(stored.regions, records.regions)
@@ -383,14 +378,7 @@ def _row(records: VisitRecords) -> tuple[object, ...]:
     return (definition.name, definition.visit_systems, _members(definition), definition.complete, records.aggregate)
 
 
-def _same_region(one: bytes, other: bytes) -> bool:
-    if one == other:
-        return True
-    first, second = decode(one), decode(other)
-    return first.shape == second.shape and bool(np.all(np.abs(first - second) <= REGION_TOLERANCE_RAD))
-
-
 def _same_detector_regions(one: VisitRegions, other: VisitRegions) -> bool:
     return one.detectors == other.detectors and all(
-        _same_region(a, b) for a, b in zip(one.detector_regions, other.detector_regions, strict=True)
+        same_region(a, b) for a, b in zip(one.detector_regions, other.detector_regions, strict=True)
     )
