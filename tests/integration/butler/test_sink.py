@@ -224,7 +224,7 @@ def test_wrong_arguments_are_named(site: Site, arguments: tuple[str, ...], exit_
 def test_a_registry_that_is_away_is_a_transient_error(site: Site) -> None:
     config = Path(site.repo) / "butler.yaml"
     config.write_text(config.read_text().replace("127.0.0.1", "127.0.0.2"))
-    with pytest.raises(TransientError, match="the registry of .* is unavailable"):
+    with pytest.raises(TransientError, match=r"the registry of .* is unavailable"):
         ButlerRegistry(site.repo).instruments()
 
 
