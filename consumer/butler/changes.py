@@ -47,7 +47,7 @@ class RegisteredVisit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VisitChange:
+class RegistryChange:
     """What is to be written of one visit."""
 
     records: VisitRecords
@@ -71,7 +71,9 @@ class VisitChange:
         return bool(self.values is not None or self.detector_regions or self.exposures or self.systems)
 
 
-def find_change(records: VisitRecords, registered: RegisteredVisit | None, written: Collection[bytes]) -> VisitChange:
+def find_change(
+    records: VisitRecords, registered: RegisteredVisit | None, written: Collection[bytes]
+) -> RegistryChange:
     """Compare a visit with what the registry has of it.
 
     Parameters
@@ -88,7 +90,7 @@ def find_change(records: VisitRecords, registered: RegisteredVisit | None, writt
     values = visit_values(records)
     members = {e.id for e in visit.exposures}
     if registered is None:
-        return VisitChange(
+        return RegistryChange(
             records=records,
             result=SinkResult.NEW,
             values=values,
@@ -108,7 +110,7 @@ def find_change(records: VisitRecords, registered: RegisteredVisit | None, writt
     if extra := sorted(registered.exposures - members):
         notes.append(f"the registry keeps exposures that the visit has lost: {', '.join(map(str, extra))}")
     row_differs = not _same_values(registered.values, values) or region != registered.region
-    change = VisitChange(
+    change = RegistryChange(
         records=records,
         result=SinkResult.KEPT,
         values=values if row_differs else None,

@@ -15,7 +15,7 @@ import sqlalchemy.exc
 from lsst.daf.butler import Butler, DimensionRecord, Timespan
 from lsst.daf.butler.time_utils import TimeConverter
 
-from consumer.butler.changes import RegisteredVisit, SinkResult, VisitChange, visit_values
+from consumer.butler.changes import RegisteredVisit, SinkResult, RegistryChange, visit_values
 from consumer.errors import ConfigurationError, FatalError, TransientError, VisitConsumerError
 from consumer.model import Exposure, VisitRecords
 
@@ -138,7 +138,7 @@ class ButlerRegistry:
     def write(
         self,
         instrument: str,
-        changes: Sequence[VisitChange],
+        changes: Sequence[RegistryChange],
         systems: Mapping[int, str],
         *,
         still_ours: Callable[[], None],
@@ -192,8 +192,8 @@ class ButlerRegistry:
             self._update_obscore(butler, instrument, changes)
             still_ours()
 
-    def _update_obscore(self, butler: Butler, instrument: str, changes: Sequence[VisitChange]) -> None:
-        """Give raws that were ingested before their visit the visit's regions, where the repository has ObsCore."""
+    def _update_obscore(self, butler: Butler, instrument: str, changes: Sequence[RegistryChange]) -> None:
+        """Update the regions of raws that were ingested before their visit, where the repository has ObsCore."""
         manager = butler.registry.obsCoreTableManager
         if manager is not None:
             manager.update_exposure_regions(
@@ -206,7 +206,7 @@ class ButlerRegistry:
                 ],
             )
 
-    def _visit(self, change: VisitChange) -> dict[str, Any]:
+    def _visit(self, change: RegistryChange) -> dict[str, Any]:
         visit = change.records.definition
         values = dict(change.values or visit_values(change.records))
         timespan = values.pop("timespan")
@@ -263,7 +263,7 @@ def _records(butler: Butler, instrument: str, element: str, key: str, values: Se
     )
 
 
-def _associations(instrument: str, changes: Sequence[VisitChange]) -> dict[str, list[dict[str, Any]]]:
+def _associations(instrument: str, changes: Sequence[RegistryChange]) -> dict[str, list[dict[str, Any]]]:
     return {
         "visit_definition": [
             {"instrument": instrument, "exposure": exposure, "visit": c.records.definition.id}

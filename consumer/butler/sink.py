@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import NamedTuple
 
-from consumer.butler.changes import SinkResult, VisitChange, find_change
+from consumer.butler.changes import SinkResult, RegistryChange, find_change
 from consumer.butler.registry import ButlerRegistry, RegistryRefusedError
 from consumer.config import ButlerSettings
 from consumer.errors import TransientError
@@ -50,7 +50,7 @@ class SinkPreview(NamedTuple):
 class _Compared:
     """A batch held against the registry."""
 
-    changes: list[VisitChange]
+    changes: list[RegistryChange]
     refused: list[tuple[VisitRecords, str]]
     missing: dict[int, list[Exposure]]
     """Members that the registry lacks, by visit."""
@@ -278,7 +278,7 @@ class ButlerSink:
         return True
 
     def _write(
-        self, instrument: str, changes: Sequence[VisitChange], revisions: dict[int, int], *, again: bool
+        self, instrument: str, changes: Sequence[RegistryChange], revisions: dict[int, int], *, again: bool
     ) -> None:
         """Write changes in one transaction, or cut them in two until the one that is refused is alone."""
         if not changes:

@@ -25,5 +25,5 @@ class ButlerSettings(Section):
     """How often it looks through all visits, for those that a slow transaction committed late."""
     waiting_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """How often it asks the registry for exposures that are missing."""
-    http_port: Annotated[int, Field(ge=0, le=65535)] = 8082
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 8083
     """Port of the sink's metrics and probes; 0: any free port. The address is `http.host`."""

@@ -28,7 +28,7 @@ class OfflineChange(StrEnum):
     PARTIALLY_UPDATED = auto()
 
 
-class Outcome(NamedTuple):
+class OptionOutcome(NamedTuple):
     """One row: in a situation, with an option, this happens."""
 
     situations: frozenset[Situation]
@@ -42,29 +42,31 @@ class Outcome(NamedTuple):
 _STORED = frozenset(Situation) - {Situation.NEW, Situation.CLAIMED}
 _DIFFERS = frozenset({Situation.ROW_DIFFERS, Situation.REGION_DIFFERS})
 
-OUTCOMES: tuple[Outcome, ...] = (
-    Outcome(frozenset({Situation.NEW}), None, OfflineChange.NEW, "every row is written"),
-    Outcome(frozenset({Situation.CLAIMED}), "skip_conflicting", OfflineChange.SKIPPED, "the first group has the visit"),
-    Outcome(frozenset({Situation.CLAIMED}), None, None, "visits with lower ids are stored already"),
-    Outcome(_STORED, "update_records", OfflineChange.FULLY_UPDATED, "rows and regions that differ are rewritten"),
-    Outcome(
+OUTCOMES: tuple[OptionOutcome, ...] = (
+    OptionOutcome(frozenset({Situation.NEW}), None, OfflineChange.NEW, "every row is written"),
+    OptionOutcome(
+        frozenset({Situation.CLAIMED}), "skip_conflicting", OfflineChange.SKIPPED, "the first group has the visit"
+    ),
+    OptionOutcome(frozenset({Situation.CLAIMED}), None, None, "visits with lower ids are stored already"),
+    OptionOutcome(_STORED, "update_records", OfflineChange.FULLY_UPDATED, "rows and regions that differ are rewritten"),
+    OptionOutcome(
         frozenset({Situation.REGIONS_MISSING}),
         "check_detector_regions",
         OfflineChange.FULLY_UPDATED,
         "the missing regions are written",
     ),
-    Outcome(_STORED - _DIFFERS, None, OfflineChange.SKIPPED, "nothing is written"),
-    Outcome(
+    OptionOutcome(_STORED - _DIFFERS, None, OfflineChange.SKIPPED, "nothing is written"),
+    OptionOutcome(
         frozenset({Situation.REGION_DIFFERS}), "incremental", OfflineChange.FULLY_UPDATED, "every row is rewritten"
     ),
-    Outcome(
+    OptionOutcome(
         frozenset({Situation.ROW_DIFFERS}),
         "incremental",
         OfflineChange.PARTIALLY_UPDATED,
         "the row is rewritten, detector regions stay",
     ),
-    Outcome(_DIFFERS, "skip_conflicting", OfflineChange.SKIPPED, "nothing is written"),
-    Outcome(_DIFFERS, None, None, "visits with lower ids are stored already"),
+    OptionOutcome(_DIFFERS, "skip_conflicting", OfflineChange.SKIPPED, "nothing is written"),
+    OptionOutcome(_DIFFERS, None, None, "visits with lower ids are stored already"),
 )
 """The first row whose situation and option hold decides."""
 
@@ -101,7 +103,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "`incremental` of the counter looks at runs of the same numbers on other days",
         "days are apart",
-        "counters begin anew each day",
+        "counters begin again each day",
         ("counter_missing_other_day_incremental",),
     ),
     Difference(

@@ -11,6 +11,7 @@ from consumer.regions import decode
 from consumer.task.define import DatabaseConflictError, DefineOptions, MemoryStore
 from consumer.task.define_visits import DefineVisitsConfig, DefineVisitsTask
 from consumer.task.options import DIFFERENCES, OUTCOMES, OfflineChange, Situation
+from deploy.reference.options import options_reference
 from tests.support.define_visits import DATA, Row, exposure_of
 from tests.support.exposures import exposure
 
@@ -218,6 +219,11 @@ def test_data_ids_and_records_of_a_butler_stand_for_exposures() -> None:
 def test_wrong_data_ids_are_named(data_id: dict[str, object], message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
         DefineVisitsTask().run([data_id])
+
+
+def test_the_documented_options_are_those_of_the_tables() -> None:
+    text = (DATA.parents[1] / "docs" / "define-visits-options.md").read_text()
+    assert text == options_reference(), "run: python -m deploy.reference.options > docs/define-visits-options.md"
 
 
 def test_settings_have_the_names_of_the_original() -> None:
