@@ -15,7 +15,7 @@ import sqlalchemy.exc
 from lsst.daf.butler import Butler, DimensionRecord, Timespan
 from lsst.daf.butler.time_utils import TimeConverter
 
-from consumer.butler.changes import RegisteredVisit, SinkResult, RegistryChange, visit_values
+from consumer.butler.changes import RegisteredVisit, RegistryChange, SinkResult, visit_values
 from consumer.errors import ConfigurationError, FatalError, TransientError, VisitConsumerError
 from consumer.model import Exposure, VisitRecords
 

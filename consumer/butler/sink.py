@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import NamedTuple
 
-from consumer.butler.changes import SinkResult, RegistryChange, find_change
+from consumer.butler.changes import RegistryChange, SinkResult, find_change
 from consumer.butler.registry import ButlerRegistry, RegistryRefusedError
 from consumer.config import ButlerSettings
 from consumer.errors import TransientError
