@@ -1,5 +1,7 @@
 """The composition root of a sink: a session of the tables, a registry, a loop, a port."""
 
+import os
+import socket
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -53,7 +55,9 @@ class SinkProcess:
         self._repository = own.repository
         self._metrics = ButlerMetrics(CollectorRegistry(), results=SinkResult, noted=NOTED, process=True)
         self._registry = ButlerRegistry(own.repository, writeable=writeable)
-        database = Database(settings.database, application_name=f"visit-consumer butler-sink {own.name}")
+        # The process is in the name: behind a pooler it is the owner of the lease.
+        process = f"{socket.gethostname()}/{os.getpid()}"
+        database = Database(settings.database, application_name=f"visit-consumer butler-sink {own.name} {process}")
         self.positions = SinkPositions(database, own.name)
         self.sink = ButlerSink(
             self.positions,

@@ -19,6 +19,7 @@ from consumer.butler.changes import RegisteredVisit, RegistryChange, SinkResult,
 from consumer.errors import ConfigurationError, FatalError, TransientError, VisitConsumerError
 from consumer.model import Exposure, VisitRecords
 
+_IDS_AT_ONCE = 5000
 _VISIT_COLUMNS = (
     "day_obs", "physical_filter", "name", "seq_num", "exposure_time", "target_name", "observation_reason",
     "science_program", "azimuth", "zenith_angle", "timespan",
@@ -57,8 +58,13 @@ class ButlerRegistry:
         if butler is not None:
             butler.close()
 
-    def instruments(self) -> frozenset[str]:
+    def instruments(self, *, refresh: bool = False) -> frozenset[str]:
         """Return the names of the instruments that are registered.
+
+        Parameters
+        ----------
+        refresh
+            Whether to drop what the Butler has cached: instruments are among it.
 
         Raises
         ------
@@ -68,12 +74,15 @@ class ButlerRegistry:
             When there is no such repository.
         """
         with self._sorted_errors() as butler:
+            if refresh:
+                butler.registry.refresh()
             return frozenset(r.name for r in butler.query_dimension_records("instrument", explain=False))
 
     def exposures(self, instrument: str, ids: Sequence[int]) -> frozenset[int]:
         """Return those of these exposures that are registered."""
         with self._sorted_errors() as butler:
-            return frozenset(r.id for r in _records(butler, instrument, "exposure", "exposure", ids))
+            pages = [ids[start : start + _IDS_AT_ONCE] for start in range(0, len(ids), _IDS_AT_ONCE)]
+            return frozenset(r.id for page in pages for r in _records(butler, instrument, "exposure", "exposure", page))
 
     def look_up(
         self, instrument: str, visits: Sequence[VisitRecords]

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import monotonic, time
 from typing import NamedTuple
 
@@ -94,6 +95,7 @@ class ButlerSink:
         self._waiting: dict[VisitKey, list[int]] = {}
         """Members that the registry lacks, by visit; none where it lacks the instrument."""
         self._written_s: dict[VisitKey, float] = {}
+        self._page_end: PendingVisit | None = None
         self._next_complete_s = self._next_waiting_s = monotonic()
         self.counts: Counter[str] = Counter()
         """What became of visits since the start, by `SinkResult`."""
@@ -157,7 +159,7 @@ class ButlerSink:
         self._metrics.active.set(active)
         if not active:
             return False
-        pending, complete = self._look()
+        pending, complete, more = self._look()
         for batch in self._batches(pending):
             if stopping is not None and stopping.is_set():
                 return False
@@ -167,7 +169,7 @@ class ButlerSink:
             turned()
         if complete or pending:
             self._report_notes()
-        return len(pending) >= MOST_PENDING
+        return more
 
     def preview(self) -> list[SinkPreview]:
         """Return what would be written, and write nothing."""
@@ -194,37 +196,45 @@ class ButlerSink:
         ]
         return sorted(found)
 
-    def _look(self) -> tuple[list[PendingVisit], bool]:
-        """Return the visits to be dealt with now, and whether all visits were looked through."""
+    def _look(self) -> tuple[list[PendingVisit], bool, bool]:
+        """Return visits to deal with, whether they are a page of all visits, and whether there is another page."""
         now_s = monotonic()
         complete = now_s >= self._next_complete_s
-        if complete:
+        if complete and self._page_end is None:
             self._waiting.clear()
         pending = self._positions.pending(
-            limit=MOST_PENDING, from_night=self._from_night, late_s=None if complete else _LATE_S
+            limit=MOST_PENDING,
+            from_night=self._from_night,
+            late_s=None if complete else _LATE_S,
+            after=self._page_end if complete else None,
         )
-        if complete and len(pending) < MOST_PENDING:
-            self._next_complete_s = now_s + self._settings.complete_look_s
-        self._written_s = {key: self._written_s[key] for key in self._waiting} | {p.key: p.updated_s for p in pending}
+        more = len(pending) >= MOST_PENDING
+        if complete:
+            self._page_end = pending[-1] if more else None
+            self._next_complete_s = now_s + (0.0 if more else self._settings.complete_look_s)
+        self._written_s = {key: self._written_s[key] for key in self._waiting} | {
+            each.key: each.updated_at.timestamp() for each in pending
+        }
         self._metrics.pending.set(len(self._written_s))
         self._metrics.oldest_pending.set(min(self._written_s.values(), default=0.0))
+        pending = [each for each in pending if each.key not in self._waiting]
         if self._waiting and now_s >= self._next_waiting_s:
             self._next_waiting_s = now_s + self._settings.waiting_s
-            arrived = set(self._arrived()) - {each.key for each in pending}
-            pending += [PendingVisit(*key, day_obs=0, updated_s=self._written_s[key]) for key in sorted(arrived)]
+            pending += self._arrived()
         self._metrics.waiting.set(len(self._waiting))
-        return [each for each in pending if each.key not in self._waiting], complete
+        return pending, complete, more
 
-    def _arrived(self) -> list[VisitKey]:
+    def _arrived(self) -> list[PendingVisit]:
         """Forget the waiting visits whose exposures are registered now, and return them."""
-        instruments = self._registry.instruments()
-        arrived: list[VisitKey] = []
+        instruments = self._registry.instruments(refresh=True)
+        arrived: list[PendingVisit] = []
         for instrument in sorted({name for name, _ in self._waiting} & instruments):
             own = {key: missing for key, missing in self._waiting.items() if key[0] == instrument}
             there = self._registry.exposures(instrument, sorted({id_ for each in own.values() for id_ in each}))
-            arrived += [key for key, missing in own.items() if there.issuperset(missing)]
-        for key in arrived:
-            del self._waiting[key]
+            for key, missing in own.items():
+                if there.issuperset(missing):
+                    del self._waiting[key]
+                    arrived.append(PendingVisit(*key, 0, datetime.fromtimestamp(self._written_s[key], UTC)))
         return arrived
 
     def _batches(self, pending: Sequence[PendingVisit]) -> list[list[PendingVisit]]:

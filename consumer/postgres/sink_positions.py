@@ -19,8 +19,8 @@ class PendingVisit(NamedTuple):
     instrument: str
     id: int
     day_obs: int
-    updated_s: float
-    """When it was written, UTC seconds since the Unix epoch."""
+    updated_at: datetime
+    """When it was written."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -101,7 +101,14 @@ class SinkPositions:
                 session.run("butler", "give_up_lease", {"sink": self.sink, "owner": self.database.owner})
         self.database.close()
 
-    def pending(self, *, limit: int, from_night: int | None = None, late_s: float | None = None) -> list[PendingVisit]:
+    def pending(
+        self,
+        *,
+        limit: int,
+        from_night: int | None = None,
+        late_s: float | None = None,
+        after: PendingVisit | None = None,
+    ) -> list[PendingVisit]:
         """Read visits that are to be dealt with, those that were written first at the head.
 
         Parameters
@@ -112,8 +119,18 @@ class SinkPositions:
             Only of this observing day and later ones.
         late_s
             Only those that were written within so many seconds: cheap; None: all.
+        after
+            The last one of the page before, where all are read.
         """
-        parameters = {"sink": self.sink, "limit": limit, "from_night": from_night, "seconds": late_s}
+        parameters: dict[str, object] = {
+            "sink": self.sink,
+            "limit": limit,
+            "from_night": from_night,
+            "seconds": late_s,
+            "after_time": None if after is None else after.updated_at,
+            "after_instrument": None if after is None else after.instrument,
+            "after_visit": None if after is None else after.id,
+        }
         with self.database.transaction() as session:
             rows = session.rows("butler", "pending" if late_s is None else "pending_of_late", parameters)
         return [PendingVisit(*row) for row in rows]  # type: ignore[arg-type]  # the columns' types

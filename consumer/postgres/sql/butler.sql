@@ -36,20 +36,25 @@ WHERE name = %(sink)s AND (owner = %(owner)s OR held_until < now());
 UPDATE butler_sink SET held_until = '-infinity' WHERE name = %(sink)s AND owner = %(owner)s;
 
 -- name: pending
--- Every visit whose revision the sink has not dealt with.
-SELECT visit.instrument, visit.id, visit.day_obs, extract(epoch FROM visit.updated_at)::double precision
+-- Every visit whose revision the sink has not dealt with, a page at a time.
+SELECT visit.instrument, visit.id, visit.day_obs, visit.updated_at
 FROM visit
 LEFT JOIN butler_sink_visit AS done
     ON done.sink = %(sink)s AND done.instrument = visit.instrument AND done.visit = visit.id
 WHERE done.revision IS DISTINCT FROM visit.revision
     AND (%(from_night)s::integer IS NULL OR visit.day_obs >= %(from_night)s)
+    AND (
+        %(after_time)s::timestamptz IS NULL
+        OR (visit.updated_at, visit.instrument, visit.id)
+            > (%(after_time)s::timestamptz, %(after_instrument)s::text, %(after_visit)s::bigint)
+    )
 ORDER BY visit.updated_at, visit.instrument, visit.id
 LIMIT %(limit)s;
 
 -- name: pending_of_late
 -- The same among visits that were written a short while ago: one range of an index. A transaction that took longer to
 -- commit is found by the next complete look.
-SELECT visit.instrument, visit.id, visit.day_obs, extract(epoch FROM visit.updated_at)::double precision
+SELECT visit.instrument, visit.id, visit.day_obs, visit.updated_at
 FROM visit
 LEFT JOIN butler_sink_visit AS done
     ON done.sink = %(sink)s AND done.instrument = visit.instrument AND done.visit = visit.id

@@ -155,6 +155,31 @@ def test_an_instrument_that_the_registry_lacks_is_waited_for(bare_site: Site) ->
     assert bare_site.sink() == "1 new"
 
 
+def test_a_sink_that_runs_sees_instruments_and_exposures_that_come_late(bare_site: Site) -> None:
+    settings = yaml.safe_load(bare_site.config.read_text())
+    settings["butler"] |= {"interval_s": 0.05, "waiting_s": 0.1, "http_port": 0}
+    with Replica(bare_site.folder, settings, command=("butler-sink",)) as sink:
+        bare_site.define([exposure(1), exposure(2)])
+        waiting, written = "visit_consumer_butler_waiting_visits", "visit_consumer_butler_visits_total"
+        sink.wait_until(lambda: sink.metric(waiting) == 2, what="waiting visits")
+        assert sink.metric("visit_consumer_butler_oldest_pending_timestamp_seconds") > 1e9
+        register_instrument(bare_site.repo, INSTRUMENT, ["r_03"], 9)
+        register_exposures(bare_site.repo, [exposure(1)])
+        sink.wait_until(lambda: sink.metric(written, result="new") == 1, what="the first visit")
+        register_exposures(bare_site.repo, [exposure(2)])
+        sink.wait_until(lambda: sink.metric(written, result="new") == 2, what="the second visit")
+        sink.wait_until(
+            lambda: sink.metric("visit_consumer_butler_oldest_pending_timestamp_seconds") == 0, what="nothing pending"
+        )
+
+
+def test_pages_of_visits_that_all_wait_do_not_hide_the_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.butler.sink.MOST_PENDING", 2)
+    site.define([exposure(n) for n in (7, 8, 9, 10)])
+    site.define([exposure(1)])
+    assert site.sink() == "1 new, 4 waiting"
+
+
 def test_a_lost_row_of_a_detector_is_restored_and_members_are_added(site: Site) -> None:
     rule = ("--group-exposures", "by-group-metadata", "--group-id", "lsst")
     site.define([exposure(1, group="run")], *rule)
