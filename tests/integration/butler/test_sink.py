@@ -10,6 +10,7 @@ import yaml
 from consumer.butler.registry import ButlerRegistry
 from consumer.errors import TransientError
 from consumer.model import Exposure
+from consumer.postgres.sink_positions import SinkPositions
 from tests.integration.butler.conftest import Site
 from tests.support.butler_repository import (
     opened,
@@ -223,6 +224,33 @@ def test_of_two_processes_of_one_name_the_second_stands_by(site: Site) -> None:
         other.wait_until(lambda: other.metric(written, result="new") >= 1, what="the next visit")
         assert other.terminate()[0] == 0
     assert sorted(visits(site)) == IDS[:2]
+
+
+def test_a_process_that_dies_after_the_registrys_commit_knows_its_own_regions(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise TransientError("killed")
+
+    site.define([exposure(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(SinkPositions, "advance", die)
+        assert "killed" in site.sink(exit_code=1)
+    assert sorted(visits(site)) == IDS[:1]
+    site.define([corrected(1, tracking_ra=151.0)], "--update-records")
+    assert site.sink() == "1 updated"
+
+
+def test_a_process_that_has_lost_its_lock_commits_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    # At the start, at the turn, at the batch; and then just before the commit, when another process has it.
+    answers = iter((True, True, True, False))
+    site.define([exposure(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(SinkPositions, "lead", lambda _: next(answers))
+        assert "another process runs sink 'main' now" in site.sink(exit_code=1)
+    assert list(answers) == []
+    assert visits(site) == {}
+    assert site.sink() == "1 new"
 
 
 def test_a_name_belongs_to_one_repository(site: Site, postgres_server_of: ServerOf, tmp_path: Path) -> None:
