@@ -121,7 +121,7 @@ def registered_tables(repo: str, instrument: str) -> dict[str, list[Row]]:
 def _row(record: DimensionRecord) -> Row:
     row: dict[str, Any] = record.toDict()
     if "region" in row:
-        row["region"] = row["region"].encode().hex()
+        row["region"] = None if row["region"] is None else row["region"].encode().hex()
     if "timespan" in row:
         span = row.pop("timespan")
         row["timespan_begin"], row["timespan_end"] = (None, None) if span is None else span.nsec

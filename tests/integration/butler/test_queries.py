@@ -38,14 +38,14 @@ def _ids(butler: Butler, dimensions: Iterable[str], where: str = "", **bind: obj
 
 
 def _point(butler: Butler, element: str) -> Answer:
-    visit = butler.query_dimension_records("visit", instrument=INSTRUMENT, order_by="id")[3]
+    visit = butler.query_dimension_records("visit", instrument=INSTRUMENT, order_by="visit")[3]
     lonlat = lsst.sphgeom.LonLat(visit.region.getCentroid())
     ra, dec = lonlat.getLon().asDegrees(), lonlat.getLat().asDegrees()
     return _records(butler, element, where=f"{element}.region OVERLAPS POINT({ra}, {dec})")
 
 
 def _region(butler: Butler) -> Answer:
-    visit = butler.query_dimension_records("visit", instrument=INSTRUMENT, order_by="id")[5]
+    visit = butler.query_dimension_records("visit", instrument=INSTRUMENT, order_by="visit")[5]
     circle = lsst.sphgeom.Circle(visit.region.getCentroid(), lsst.sphgeom.Angle.fromDegrees(0.2))
     return _records(
         butler, "visit_detector_region", where="visit_detector_region.region OVERLAPS r", bind={"r": circle}
