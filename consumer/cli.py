@@ -35,9 +35,10 @@ COMMANDS: Mapping[str, str] = {
     "obscore": "consumer.commands.obscore:obscore",
     "camera": "consumer.commands.camera:camera",
     "emit": "consumer.commands.emit:emit",
+    "butler-sink": "consumer.commands.butler_sink:butler_sink",
 }
 """Module and name of each command, in the order of the help text."""
-_EXTRAS: Mapping[str, str] = {"emit": "sources", "export": "vo"}
+_EXTRAS: Mapping[str, str] = {"emit": "sources", "export": "vo", "butler-sink": "butler"}
 """Commands whose libraries are an extra of the distribution."""
 
 

@@ -56,6 +56,8 @@ class DeadLetterReason(StrEnum):
     """PostgreSQL refuses the rows of this one event (SQLSTATE class 22 or 23)."""
     POISON = "poison"
     """Processes that read this message died of it, also those that had nothing else in hand."""
+    BUTLER_REFUSED = "butler_refused"
+    """The Butler registry of a sink refuses the rows of this group's visit; it is stored here."""
 
 
 class BadMessageError(VisitConsumerError):

@@ -211,6 +211,10 @@ class _Asked:
         """Return what is stored of these exposures' raws."""
         return self.inner.raw_regions(instrument, exposures)
 
+    def exposures(self, instrument: str, ids: Collection[int]) -> Sequence[Exposure]:
+        """Return those of these exposures that are stored."""
+        return self.inner.exposures(instrument, ids)
+
     def write(self, records: VisitRecords, *, detector_regions: bool) -> None:
         """Put the rows of one visit in the place of those that are stored."""
         self.inner.write(records, detector_regions=detector_regions)

@@ -69,11 +69,11 @@ _STORED_ONLY = ("update_records", "incremental", "skip_conflicting", "prefilter"
 @click.option(
     "--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes that compute regions."
 )
-@click.option("--update-records", is_flag=True, help="Rewrite stored visits that differ.")
-@click.option("--incremental", is_flag=True, help="Add to stored visits: their members count beside the given ones.")
-@click.option("--skip-conflicting", is_flag=True, help="Keep stored visits that differ, instead of failing.")
-@click.option("--prefilter", is_flag=True, help="Do not compute visits that are stored with the same members.")
-@click.option("--check-detector-regions", is_flag=True, help="Compare stored detector regions too.")
+@click.option("--update-records/--no-update-records", help="Rewrite stored visits.")
+@click.option("--incremental/--no-incremental", help="Add to stored visits: their members count beside the given ones.")
+@click.option("--skip-conflicting/--no-skip-conflicting", help="Keep stored visits that differ, instead of failing.")
+@click.option("--prefilter/--no-prefilter", help="Do not look at exposures that are in stored visits.")
+@click.option("--check-detector-regions/--no-check-detector-regions", help="Restore detector regions that are missing.")
 @config_option
 @dsn_option
 @output_option

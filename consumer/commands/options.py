@@ -27,6 +27,8 @@ EXIT_FAILED = 1
 JSON = "json"
 TABLE = "table"
 
+_NO_KAFKA = {"bootstrap_servers": "not-used:9092"}
+
 P = ParamSpec("P")
 
 Row = Mapping[str, object]
@@ -104,14 +106,40 @@ def tool_settings(
     """
     below: dict[str, object] = {}
     if not kafka:
-        below["kafka"] = {"bootstrap_servers": "not-used:9092"}
+        below["kafka"] = _NO_KAFKA
     if not database:
         below["database"] = {"conninfo": ""}
-    above = {} if dsn is None else {"database": {"conninfo": dsn}}
-    settings = load_settings(config, os.environ, below=below, above=above)
+    settings = load_settings(config, os.environ, below=below, above=_above(dsn))
     # What was done is printed: only what went wrong is logged besides.
     configure_logging(settings.log.format, "warning", secret_values(settings))
     return settings
+
+
+def database_settings(
+    config: Path | None, dsn: str | None, options: Mapping[str, Mapping[str, object]], *, quiet: bool
+) -> Settings:
+    """Load the settings of a command that needs no Kafka, its options above them, and set up logging.
+
+    Parameters
+    ----------
+    config
+        The file, or None.
+    dsn
+        Stands in for ``database.conninfo``.
+    options
+        Keys of sections; values that are None say nothing.
+    quiet
+        Whether only what goes wrong is logged.
+    """
+    given = {name: {k: v for k, v in section.items() if v is not None} for name, section in options.items()}
+    settings = load_settings(config, os.environ, below={"kafka": _NO_KAFKA}, above={**_above(dsn), **given})
+    level = "warning" if quiet else settings.log.level
+    configure_logging(settings.log.format, level, secret_values(settings))
+    return settings
+
+
+def _above(dsn: str | None) -> dict[str, object]:
+    return {} if dsn is None else {"database": {"conninfo": dsn}}
 
 
 def open_database(settings: Settings) -> Database:

@@ -3,6 +3,7 @@
 Only `load_settings` reads files and environment. No other module of the package does.
 """
 
+from consumer.config.butler import ButlerSettings
 from consumer.config.database import DatabaseSettings
 from consumer.config.instruments import (
     ClosingOverrides,
@@ -30,6 +31,7 @@ __all__ = [
     "AnnounceSettings",
     "BatchSettings",
     "BreakerSettings",
+    "ButlerSettings",
     "ClosingOverrides",
     "ClosingSettings",
     "DatabaseSettings",

@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from consumer.config.butler import ButlerSettings
 from consumer.config.database import DatabaseSettings
 from consumer.config.instruments import ClosingSettings, Instruments, InstrumentSettings, known_instruments
 from consumer.config.kafka import KafkaSettings, RegistrySettings
@@ -67,6 +68,8 @@ class Settings(BaseSettings):
     """Metrics, health and status page."""
     source: SourceSettings = SourceSettings()
     """From files to events: `visit-consumer emit`."""
+    butler: ButlerSettings = ButlerSettings()
+    """From the tables to a Butler registry: `visit-consumer butler-sink`."""
     log: LogSettings = LogSettings()
     """Logs."""
     shutdown: ShutdownSettings = ShutdownSettings()

@@ -83,7 +83,10 @@ def _own_visit(exposure: Exposure) -> VisitDefinition:
         instrument=exposure.instrument,
         id=checked_visit_id(int(f"9{exposure.id}") if is_first else exposure.id, origin=f"exposure {exposure.id}"),
         name=f"{exposure.obs_id}_first" if is_first else exposure.obs_id,
-        visit_systems=(ONE_TO_ONE.id, BY_SEQ_START_END.id) if alone else (ONE_TO_ONE.id,),
+        # An exposure with one end of a run only is of no run, not even of its own.
+        visit_systems=(ONE_TO_ONE.id, BY_SEQ_START_END.id)
+        if exposure.seq_start == exposure.seq_end
+        else (ONE_TO_ONE.id,),
         exposures=(exposure,),
         complete=True,
     )

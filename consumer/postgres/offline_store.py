@@ -123,6 +123,13 @@ class PostgresVisitStore:
                 found.setdefault((region.exposure, region.detector), region)
         return [found[key] for key in sorted(found)]
 
+    def exposures(self, instrument: str, ids: Collection[int]) -> Sequence[Exposure]:
+        """Return those of these exposures that are stored."""
+        keys = [ExposureKey(instrument, id_) for id_ in ids]
+        with self.database.transaction() as session:
+            rows = session.rows("visits", "exposures", columns(("instruments", "ids"), keys))
+        return [known.record for known in map(exposure_from_row, rows)]
+
     def write(self, records: VisitRecords, *, detector_regions: bool) -> None:
         """Put the rows of one visit in the place of those that are stored, in one transaction.
 

@@ -31,6 +31,7 @@ from consumer.regions.polygons import (
     htm7_ids,
     overlaps_circle,
     s_region,
+    same_region,
     vertices_deg,
 )
 from consumer.regions.projection import Pointing, detector_corners, detector_corners_many
@@ -67,5 +68,6 @@ __all__ = [
     "overlaps_circle",
     "parse_camera",
     "s_region",
+    "same_region",
     "vertices_deg",
 ]

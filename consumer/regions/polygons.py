@@ -143,6 +143,21 @@ def decode(encoding: bytes) -> Floats:
     return np.frombuffer(body, dtype="<f8").astype(np.float64).reshape(-1, 3)
 
 
+REGION_TOLERANCE_RAD = 1e-12
+"""Corners that differ by less are the same: another numpy, and Rubin's own code, differ in the last bits."""
+
+
+def same_region(one: bytes, other: bytes) -> bool:
+    """Return whether two encoded regions are the same polygon, corner by corner; another kind of region is not."""
+    if one == other:
+        return True
+    try:
+        first, second = decode(one), decode(other)
+    except RegionError:
+        return False
+    return first.shape == second.shape and bool(np.all(np.abs(first - second) <= REGION_TOLERANCE_RAD))
+
+
 def vertices_deg(encoding: bytes) -> Floats:
     """Return the vertices of an encoded polygon: (n, 2) float64, right ascension [0, 360) and declination, degrees."""
     x, y, z = decode(encoding).T

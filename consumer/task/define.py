@@ -5,11 +5,8 @@ every group is closed at once. Pure but for the store that it is handed: no cloc
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
-
-import numpy as np
 
 from consumer.domain.record_merge import merge_record
 from consumer.domain.visit_records import inputs_hash, make_records
@@ -24,11 +21,21 @@ from consumer.model import (
     VisitDefinition,
     VisitRecords,
     VisitRegions,
+    in_time_order,
 )
-from consumer.regions import RegionAlgorithm, decode
+from consumer.regions import RegionAlgorithm, same_region
+from consumer.task.options import OUTCOMES, OfflineChange, Situation
 
-REGION_TOLERANCE_RAD = 1e-12
-"""Corners of stored and computed regions that differ by less are the same: another numpy may move the last bits."""
+
+class ConflictingDefinitionError(GroupError):
+    """A visit is stored, or claimed by another group, with other values; named as the Butler's error is."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(DeadLetterReason.VISIT_CONFLICT, detail)
+
+
+class DatabaseConflictError(ConflictingDefinitionError):
+    """The same, as the original raises it."""
 
 
 class DefineError(VisitConsumerError, RuntimeError):
@@ -40,32 +47,43 @@ class DefineOptions:
     """How a batch treats visits that are stored already; named as `DefineVisitsTask` names them."""
 
     update_records: bool = False
-    """Rewrite the rows and the detector regions of stored visits that differ."""
+    """Rewrite the rows and the detector regions of stored visits; members that are stored besides stay members."""
     incremental: bool = False
     """Add to stored visits: their members count beside the given exposures, and rows that differ are rewritten."""
     skip_conflicting: bool = False
     """Leave stored visits that differ alone, instead of failing."""
     prefilter: bool = False
-    """Do not even compute visits that are stored with the same members."""
+    """Do not even look at exposures that are members of a stored visit."""
     check_detector_regions: bool = False
-    """Compare detector regions too where the visit's own row is the same."""
+    """Restore detector regions that are missing where the visit's own row is the same."""
+
+    def __post_init__(self) -> None:
+        """Refuse options that exclude each other.
+
+        Raises
+        ------
+        TypeError
+            When `prefilter` is combined with `update_records` or `incremental`.
+        """
+        if self.prefilter and (self.update_records or self.incremental):
+            raise TypeError("prefilter=True cannot be used with update_records=True or incremental=True")
 
 
 @dataclass(slots=True, kw_only=True)
 class DefineResult:
-    """Counts of visits, named as the original's; their sum, ``n_visits`` apart, is ``n_visits``."""
+    """Counts of visits, named as the original's; the sum of those between the first and the last is the first."""
 
     n_visits: int = 0
-    """Visits that the exposures define."""
+    """Visits that the exposures define; those of exposures that `n_filtered` counts are left out."""
     n_skipped: int = 0
     """Stored visits left as they were: the same, or different and skipped for it."""
     n_new: int = 0
     n_fully_updated: int = 0
-    """Stored visits whose rows were rewritten with their detector regions."""
+    """Stored visits whose rows were rewritten with their detector regions, or whose lost regions were restored."""
     n_partially_updated: int = 0
     """Stored visits whose rows were rewritten, but not their detector regions, which were the same."""
     n_filtered: int = 0
-    """Stored visits that were not computed; see `DefineOptions.prefilter`."""
+    """Exposures that were not looked at; see `DefineOptions.prefilter`."""
 
 
 class VisitStore(Protocol):
@@ -81,6 +99,10 @@ class VisitStore(Protocol):
 
     def raw_regions(self, instrument: str, exposures: Collection[int]) -> Sequence[RawRegion]:
         """Return what is stored of the own WCS of these exposures' raws."""
+        ...
+
+    def exposures(self, instrument: str, ids: Collection[int]) -> Sequence[Exposure]:
+        """Return those of these exposures that are stored."""
         ...
 
     def write(self, records: VisitRecords, *, detector_regions: bool) -> None:
@@ -102,6 +124,8 @@ class MemoryStore:
 
     visits: dict[tuple[str, int], VisitRecords] = field(default_factory=dict)
     raws: tuple[RawRegion, ...] = ()
+    registered: tuple[Exposure, ...] = ()
+    """Exposures that data ids may name, besides the members of visits."""
 
     def stored_visits(self, instrument: str, visits: Collection[int]) -> Mapping[int, VisitRecords]:
         """Return those of these visits that are kept."""
@@ -115,6 +139,11 @@ class MemoryStore:
         """Return what is kept of these exposures' raws."""
         return [raw for raw in self.raws if raw.instrument == instrument and raw.exposure in exposures]
 
+    def exposures(self, instrument: str, ids: Collection[int]) -> Sequence[Exposure]:
+        """Return those of these exposures that are registered, or members of visits."""
+        known = (*(e for v in self.visits.values() for e in v.definition.exposures), *self.registered)
+        return list({e.id: e for e in known if e.instrument == instrument and e.id in ids}.values())
+
     def write(self, records: VisitRecords, *, detector_regions: bool) -> None:  # noqa: ARG002  # all is kept as one
         """Keep the rows of one visit."""
         self.visits[records.definition.instrument, records.definition.id] = records
@@ -127,21 +156,8 @@ class OfflineCandidate(NamedTuple):
     definition: VisitDefinition
     raws: tuple[RawRegion, ...]
     stored: VisitRecords | None
-
-
-class OfflineChange(Enum):
-    """What a batch does with one visit; each is counted in the field of `DefineResult` of its name."""
-
-    SKIPPED = auto()
-    NEW = auto()
-    FULLY_UPDATED = auto()
-    PARTIALLY_UPDATED = auto()
-    FILTERED = auto()
-
-    def count(self, result: DefineResult) -> None:
-        """Add one to the field of this name."""
-        name = f"n_{self.name.lower()}"
-        setattr(result, name, getattr(result, name) + 1)
+    claimed_by: GroupKey | None = None
+    """The other group that this batch has given the id."""
 
 
 ComputeRegions = Callable[[Sequence[OfflineCandidate]], Iterable[VisitRegions]]
@@ -212,10 +228,9 @@ def with_stored_members(rule: GroupingRule, exposures: Sequence[Exposure], store
 def find_candidates(
     definitions: Iterable[tuple[GroupKey, VisitDefinition]],
     store: VisitStore,
-    options: DefineOptions,
     result: DefineResult,
 ) -> list[OfflineCandidate]:
-    """Look up what is stored of each visit, and leave out what needs no work.
+    """Look up what is stored of each visit.
 
     Parameters
     ----------
@@ -223,46 +238,68 @@ def find_candidates(
         The visits, with the group of each.
     store
         Where visits are stored.
-    options
-        What to do with visits that are stored already.
     result
         Counts, to be added to.
 
     Returns
     -------
     candidates
-        The visits to compute, in the order given.
-
-    Raises
-    ------
-    GroupError
-        When two groups claim one visit id, unless conflicts are skipped: then the first of them stays.
+        The visits, in the order given; of groups that claim one id the first has it.
     """
-    claimed: dict[int, tuple[GroupKey, VisitDefinition]] = {}
-    for key, definition in definitions:
-        result.n_visits += 1
-        first, _ = claimed.setdefault(definition.id, (key, definition))
-        if claimed[definition.id][1] is definition:
-            continue
-        if not options.skip_conflicting:
-            raise _conflict(f"the groups {first.key!r} and {key.key!r} of {key.instrument} claim visit {definition.id}")
-        OfflineChange.SKIPPED.count(result)
-    if not claimed:
+    claimed: dict[int, GroupKey] = {}
+    ordered = list(definitions)
+    result.n_visits += len(ordered)
+    if not ordered:
         return []
-    instrument = next(iter(claimed.values()))[0].instrument
-    stored = store.stored_visits(instrument, claimed.keys())
+    instrument = ordered[0][0].instrument
+    stored = store.stored_visits(instrument, {d.id for _, d in ordered})
     raws: dict[int, list[RawRegion]] = {}
-    for raw in store.raw_regions(instrument, {e.id for _, d in claimed.values() for e in d.exposures}):
+    for raw in store.raw_regions(instrument, {e.id for _, d in ordered for e in d.exposures}):
         raws.setdefault(raw.exposure, []).append(raw)
     candidates = []
-    for visit, (key, definition) in claimed.items():
-        old = stored.get(visit)
-        if options.prefilter and old is not None and _members(old.definition) == _members(definition):
-            OfflineChange.FILTERED.count(result)
-            continue
+    for key, definition in ordered:
         of_visit = tuple(raw for e in definition.exposures for raw in raws.get(e.id, ()))
-        candidates.append(OfflineCandidate(key, definition, of_visit, old))
+        other = claimed.setdefault(definition.id, key)
+        candidates.append(
+            OfflineCandidate(
+                key, definition, of_visit, stored.get(definition.id), claimed_by=other if other != key else None
+            )
+        )
     return candidates
+
+
+def without_stored(
+    rule: GroupingRule,
+    exposures: Sequence[Exposure],
+    store: VisitStore,
+    *,
+    result: DefineResult,
+    is_whole: Callable[[Sequence[VisitRecords]], Collection[int]] | None,
+) -> list[Exposure]:
+    """Leave out exposures that are members of stored visits, and count them.
+
+    Parameters
+    ----------
+    rule
+        Defines the visits that are looked up.
+    exposures
+        Of one instrument.
+    store
+        Where visits are stored.
+    result
+        Counts, to be added to.
+    is_whole
+        Returns the ids of those of some stored visits that have all their detector regions; members of others are not
+        left out. None: nobody asks.
+    """
+    definitions, _ = group_exposures(rule, exposures)
+    stored = store.stored_visits(exposures[0].instrument, {d.id for _, d in definitions})
+    broken = set() if is_whole is None else stored.keys() - set(is_whole(list(stored.values())))
+    members = {e.id for v in stored.values() for e in v.definition.exposures}
+    members -= {e.id for visit in broken for e in stored[visit].definition.exposures}
+    rest = [e for e in exposures if e.id not in members]
+    result.n_filtered += len(exposures) - len(rest)
+    return rest
 
 
 def define_batch(
@@ -277,7 +314,7 @@ def define_batch(
 ) -> None:
     """Compute the rows of visits and store those that are new or, where the options say so, different.
 
-    Regions are computed only where the inputs have changed. All visits are finished before the first is written.
+    Regions are computed where the inputs have changed or the options ask for them, and before the first is written.
 
     Parameters
     ----------
@@ -296,8 +333,9 @@ def define_batch(
 
     Raises
     ------
-    GroupError
-        When a stored visit differs and the options say nothing of it, or when the change would remove a member.
+    DatabaseConflictError
+        When a stored visit differs, or two groups claim one id, and the options say nothing of it. Visits with lower
+        ids are stored then.
     RegionError
         When regions cannot be computed.
     """
@@ -305,11 +343,10 @@ def define_batch(
     for candidate in candidates:
         hashed = _hash_of(candidate, rule, algorithm)
         unchanged = candidate.stored is not None and candidate.stored.inputs_hash == hashed
-        if unchanged and not options.check_detector_regions:
-            OfflineChange.SKIPPED.count(result)
+        if unchanged and not options.check_detector_regions and not options.update_records:
+            _count(OfflineChange.SKIPPED, result)
         else:
             pending.append((candidate, hashed))
-    finished: list[tuple[OfflineChange, VisitRecords]] = []
     for (candidate, hashed), regions in zip(pending, compute([c for c, _ in pending]), strict=True):
         records = make_records(
             candidate.definition,
@@ -322,11 +359,15 @@ def define_batch(
             # A batch has all that will come: what is not complete closes as a group that has fallen silent would.
             close_reason=CloseReason.COMPLETE if candidate.definition.complete else CloseReason.IDLE,
         )
-        finished.append((_change(candidate.stored, records, options), records))
-    for change, records in finished:
-        if change is not OfflineChange.SKIPPED:
-            store.write(records, detector_regions=change is not OfflineChange.PARTIALLY_UPDATED)
-        change.count(result)
+        change, kept = _change(candidate, records, options)
+        if kept is not None:
+            store.write(kept, detector_regions=change is not OfflineChange.PARTIALLY_UPDATED)
+        _count(change, result)
+
+
+def _count(change: OfflineChange, result: DefineResult) -> None:
+    name = f"n_{change}"
+    setattr(result, name, getattr(result, name) + 1)
 
 
 def _hash_of(candidate: OfflineCandidate, rule: GroupingRule, algorithm: RegionAlgorithm) -> bytes:
@@ -341,37 +382,67 @@ def _hash_of(candidate: OfflineCandidate, rule: GroupingRule, algorithm: RegionA
     )
 
 
-def _change(stored: VisitRecords | None, records: VisitRecords, options: DefineOptions) -> OfflineChange:
+def _change(
+    candidate: OfflineCandidate, records: VisitRecords, options: DefineOptions
+) -> tuple[OfflineChange, VisitRecords | None]:
+    """Return what becomes of a visit, and its rows if they are to be written; see `consumer.task.options.OUTCOMES`."""
+    stored = candidate.stored
+    situation = _situation(candidate, records)
+    for outcome in OUTCOMES:
+        if situation in outcome.situations and (outcome.option is None or getattr(options, outcome.option)):
+            break
+    if outcome.change is None:
+        raise _conflict(candidate)
+    if outcome.change is OfflineChange.SKIPPED:
+        return outcome.change, None
     if stored is None:
-        return OfflineChange.NEW
-    row_differs = _row(stored) != _row(records)
-    region_differs = not _same_region(stored.regions.visit, records.regions.visit)
-    differs = row_differs or region_differs
-    if options.check_detector_regions and not differs:
-        region_differs = differs = not _same_detector_regions(stored.regions, records.regions)
-    if not differs:
-        return OfflineChange.SKIPPED
-    removed = _members(stored.definition) - _members(records.definition)
-    if (options.update_records or options.incremental) and not removed:
-        return (
-            OfflineChange.FULLY_UPDATED if options.update_records or region_differs else OfflineChange.PARTIALLY_UPDATED
-        )
-    if options.skip_conflicting:
-        return OfflineChange.SKIPPED
-    visit = records.definition
-    if removed:
-        raise _conflict(
-            f"visit {visit.id} of {visit.instrument} is stored with exposures that it would lose: "
-            + ", ".join(map(str, sorted(removed)))
-        )
-    raise _conflict(
-        f"visit {visit.id} of {visit.instrument} is stored and differs; update_records, incremental or "
-        "skip_conflicting say what to do with it"
+        return outcome.change, records
+    if outcome.option == "check_detector_regions":
+        return outcome.change, replace(stored, regions=_restored(stored.regions, records.regions))
+    if situation is Situation.SAME and _same_detector_regions(stored.regions, records.regions):
+        return outcome.change, None
+    return outcome.change, _with_members(records, stored)
+
+
+def _situation(candidate: OfflineCandidate, records: VisitRecords) -> Situation:
+    stored = candidate.stored
+    if candidate.claimed_by is not None:
+        return Situation.CLAIMED
+    if stored is None:
+        return Situation.NEW
+    if not same_region(stored.regions.visit, records.regions.visit):
+        return Situation.REGION_DIFFERS
+    if _row(stored) != _row(records):
+        return Situation.ROW_DIFFERS
+    whole = {*records.regions.detectors} <= {*stored.regions.detectors}
+    return Situation.SAME if whole else Situation.REGIONS_MISSING
+
+
+def _conflict(candidate: OfflineCandidate) -> DatabaseConflictError:
+    name = f"visit {candidate.definition.id} of {candidate.definition.instrument}"
+    if candidate.claimed_by is not None:
+        groups = f"{candidate.claimed_by.key!r} and {candidate.group.key!r}"
+        return DatabaseConflictError(f"{name}: the groups {groups} claim it")
+    return DatabaseConflictError(
+        f"{name} is stored and differs; update_records, incremental or skip_conflicting say what to do with it"
     )
 
 
-def _conflict(detail: str) -> GroupError:
-    return GroupError(DeadLetterReason.VISIT_CONFLICT, detail)
+def _with_members(records: VisitRecords, stored: VisitRecords) -> VisitRecords:
+    """Keep stored members that were not given: the original removes no row of ``visit_definition``."""
+    known = _members(records.definition)
+    others = tuple(e for e in stored.definition.exposures if e.id not in known)
+    if not others:
+        return records
+    members = in_time_order((*records.definition.exposures, *others))
+    return replace(records, definition=replace(records.definition, exposures=members))
+
+
+def _restored(stored: VisitRegions, computed: VisitRegions) -> VisitRegions:
+    """Add the detector regions that are missing; those that are there stay, also where they differ."""
+    merged = dict(zip(computed.detectors, computed.detector_regions, strict=True))
+    merged |= dict(zip(stored.detectors, stored.detector_regions, strict=True))
+    return replace(stored, detectors=tuple(sorted(merged)), detector_regions=tuple(merged[n] for n in sorted(merged)))
 
 
 def _members(definition: VisitDefinition) -> set[int]:
@@ -383,14 +454,7 @@ def _row(records: VisitRecords) -> tuple[object, ...]:
     return (definition.name, definition.visit_systems, _members(definition), definition.complete, records.aggregate)
 
 
-def _same_region(one: bytes, other: bytes) -> bool:
-    if one == other:
-        return True
-    first, second = decode(one), decode(other)
-    return first.shape == second.shape and bool(np.all(np.abs(first - second) <= REGION_TOLERANCE_RAD))
-
-
 def _same_detector_regions(one: VisitRegions, other: VisitRegions) -> bool:
     return one.detectors == other.detectors and all(
-        _same_region(a, b) for a, b in zip(one.detector_regions, other.detector_regions, strict=True)
+        same_region(a, b) for a, b in zip(one.detector_regions, other.detector_regions, strict=True)
     )

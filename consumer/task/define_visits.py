@@ -7,14 +7,14 @@ Names and arguments are those of Rubin's task of the same name, so that a script
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from multiprocessing.pool import AsyncResult
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from consumer.errors import ConfigurationError, GroupError
 from consumer.grouping import GroupingRule, Skip, get_rule
-from consumer.model import Exposure, GroupKey, VisitDefinition, VisitRegions
+from consumer.model import Exposure, GroupKey, VisitDefinition, VisitRecords, VisitRegions
 from consumer.regions import (
     CameraSet,
     RegionAlgorithm,
@@ -37,7 +37,9 @@ from consumer.task.define import (
     group_exposures,
     merge_exposures,
     with_stored_members,
+    without_stored,
 )
+from consumer.task.exposure_inputs import GivenExposure, resolve_exposures
 from consumer.task.interface import Config, SubtaskField, Task
 
 _CHUNKS_PER_PROCESS = 4
@@ -59,6 +61,64 @@ class Pool(Protocol):
         ...
 
 
+class ChosenSubtask(SubtaskField):
+    """A subtask that is chosen by name, in the original's spelling: a field of a registry.
+
+    ``config.groupExposures.name = "one-to-one"`` and ``config.computeVisitRegions["single-raw-wcs"].padding = 250``.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the rule or of the algorithm."""
+        return str(getattr(self.value, self._attribute))
+
+    @name.setter
+    def name(self, name: str) -> None:
+        setattr(self.value, self._attribute, name)
+
+    @property
+    def active(self) -> "ChosenSettings":
+        """The settings of the rule or algorithm that is chosen."""
+        return self[self.name]
+
+    def __getitem__(self, name: str) -> "ChosenSettings":
+        """Return the settings of a rule or of an algorithm; all of one kind share them."""
+        return ChosenSettings(self.value)
+
+    @property
+    def _attribute(self) -> str:
+        return str(getattr(self.target, "_choice"))  # noqa: B009  # of the two tasks below
+
+
+class ChosenSettings:
+    """Settings under the original's names.
+
+    Raises
+    ------
+    AttributeError
+        When there is no setting of a name.
+    """
+
+    _NAMES: ClassVar[Mapping[str, str]] = {
+        "padding": "padding",
+        "mergeExposures": "merge_exposures",
+        "detectorId": "detector_id",
+        "requireVersionedCamera": "require_versioned_camera",
+    }
+
+    def __init__(self, config: Config) -> None:
+        object.__setattr__(self, "_config", config)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._NAMES or not isinstance(self._config, ComputeVisitRegionsConfig):
+            raise AttributeError(f"no setting {name!r}; there are {', '.join(self._NAMES)} of computeVisitRegions")
+        return getattr(self._config.settings, self._NAMES[name])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        getattr(self, name)
+        self._config.settings = replace(self._config.settings, **{self._NAMES[name]: value})
+
+
 @dataclass(kw_only=True)
 class GroupExposuresConfig(Config):
     """Settings of `GroupExposuresTask`."""
@@ -72,6 +132,7 @@ class GroupExposuresTask(Task):
 
     ConfigClass = GroupExposuresConfig
     _DefaultName = "groupExposures"
+    _choice = "rule"
     config: GroupExposuresConfig
 
     def __init__(self, config: Config | None = None, **arguments: Any) -> None:
@@ -102,6 +163,7 @@ class ComputeVisitRegionsTask(Task):
 
     ConfigClass = ComputeVisitRegionsConfig
     _DefaultName = "computeVisitRegions"
+    _choice = "algorithm"
     config: ComputeVisitRegionsConfig
 
     def algorithm(self, instrument: str, collections: Sequence[str] | None = None) -> RegionAlgorithm:
@@ -175,14 +237,25 @@ class ComputeVisitRegionsTask(Task):
 class DefineVisitsConfig(Config):
     """Settings of `DefineVisitsTask`."""
 
-    groupExposures: SubtaskField = field(  # noqa: N815  # the subtask's name
-        default_factory=lambda: GroupExposuresTask.makeField("Groups exposures into visits.")
+    groupExposures: ChosenSubtask = field(  # noqa: N815  # the subtask's name
+        default_factory=lambda: ChosenSubtask("Groups exposures into visits.", GroupExposuresTask)
     )
-    computeVisitRegions: SubtaskField = field(  # noqa: N815  # the subtask's name
-        default_factory=lambda: ComputeVisitRegionsTask.makeField("Computes the regions of visits.")
+    computeVisitRegions: ChosenSubtask = field(  # noqa: N815  # the subtask's name
+        default_factory=lambda: ChosenSubtask("Computes the regions of visits.", ComputeVisitRegionsTask)
     )
     ignore_non_science_exposures: bool = True
     """Skip exposures that are not on sky; otherwise they are an error."""
+    updateObsCoreTable: bool = True  # noqa: N815  # the original's name
+    """Accepted and without effect: the sink of a Butler registry updates its ObsCore table where there is one."""
+
+    @property
+    def ignoreNonScienceExposures(self) -> bool:  # noqa: N802  # the original's name
+        """The same as `ignore_non_science_exposures`."""
+        return self.ignore_non_science_exposures
+
+    @ignoreNonScienceExposures.setter
+    def ignoreNonScienceExposures(self, value: bool) -> None:  # noqa: N802  # the original's name
+        self.ignore_non_science_exposures = value
 
 
 class DefineVisitsTask(Task):
@@ -222,7 +295,7 @@ class DefineVisitsTask(Task):
 
     def run(  # noqa: PLR0913  # the task's interface
         self,
-        exposures: Iterable[Exposure],
+        exposures: Iterable[GivenExposure],
         *,
         pool: Pool | None = None,
         processes: int = 1,
@@ -238,7 +311,8 @@ class DefineVisitsTask(Task):
         Parameters
         ----------
         exposures
-            Of one instrument, in any order; copies of one are merged.
+            Of one instrument, in any order; copies of one are merged. Exposures, ``exposure`` records of a Butler, or
+            data ids (mappings with ``instrument`` and ``exposure``), which are looked up in the store.
         pool, processes
             Where regions are computed; see `ComputeVisitRegionsTask.compute`.
         collections
@@ -254,9 +328,14 @@ class DefineVisitsTask(Task):
         Raises
         ------
         DefineError
-            When there is no exposure, more than one instrument, or one that is not on sky where that is an error.
+            When there is more than one instrument, a data id that is not stored, or an exposure that is not on sky
+            where that is an error.
+        DatabaseConflictError
+            When a stored visit differs and no option says what to do. Visits with lower ids are stored then.
         GroupError
-            When a group can have no visit id, or a stored visit differs and no option says what to do.
+            When a group can have no visit id.
+        TypeError
+            When `prefilter` is combined with `update_records` or `incremental`.
         RegionError
             When regions cannot be computed.
         ConfigurationError
@@ -272,13 +351,11 @@ class DefineVisitsTask(Task):
         searched = [collections] if isinstance(collections, str) else collections
         result = DefineResult()
         with self.timer("run"):
-            known = self._checked(exposures)
+            given = resolve_exposures(exposures, self.store)
+            if not given:
+                return result
+            known = self._checked(given)
             algorithm = self.computeVisitRegions.algorithm(known[0].instrument, searched)
-            with self.groupExposures.timer("group"):
-                if incremental:
-                    known = with_stored_members(self.groupExposures.rule, known, self.store)
-                definitions, _ = self.groupExposures.group(known)
-                candidates = find_candidates(definitions, self.store, options, result)
 
             def compute(wanted: Sequence[OfflineCandidate]) -> list[VisitRegions]:
                 with self.computeVisitRegions.timer("compute"):
@@ -286,6 +363,20 @@ class DefineVisitsTask(Task):
                         algorithm, wanted, pool=pool, processes=processes, progress=self._progress
                     )
 
+            def whole(stored: Sequence[VisitRecords]) -> set[int]:
+                wanted = [OfflineCandidate(v.group, v.definition, (), v) for v in stored]
+                pairs = zip(stored, compute(wanted), strict=True)
+                return {v.definition.id for v, regions in pairs if {*regions.detectors} <= {*v.regions.detectors}}
+
+            with self.groupExposures.timer("group"):
+                rule = self.groupExposures.rule
+                if incremental:
+                    known = with_stored_members(rule, known, self.store)
+                if prefilter:
+                    is_whole = whole if check_detector_regions else None
+                    known = without_stored(rule, known, self.store, result=result, is_whole=is_whole)
+                definitions, _ = self.groupExposures.group(known)
+                candidates = find_candidates(definitions, self.store, result)
             define_batch(
                 candidates,
                 rule=self.groupExposures.rule,

@@ -1,6 +1,7 @@
 """The board *service*: does it work? Read from the top: a healthy service shows nothing red in the first row."""
 
 from deploy.dashboards.board import Board
+from deploy.dashboards.butler import butler_panels
 from deploy.dashboards.panels import GOOD_AT_ZERO, PanelBuilder, distribution, lines, listing, number
 from deploy.dashboards.queries import RATE, buckets, metric, now, over_time
 from deploy.dashboards.sources import source_panels
@@ -44,6 +45,7 @@ def service_board() -> Board:
         .row("Database and announcements", _database())
         .row("Kafka", _kafka())
         .row("Emitters: from files to events", source_panels())
+        .row("Butler: visits into a registry", butler_panels())
         .row("Pods", _pods())
     )
 

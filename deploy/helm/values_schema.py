@@ -38,7 +38,12 @@ def values_schema() -> dict[str, Any]:
         for key in keys:
             del definitions[name]["properties"][key]
     definitions["DatabaseSettings"].pop("required", None)
-    for name, key in (("HttpSettings", "port"), ("SourceSettings", "http_port"), ("ListenSettings", "port")):
+    for name, key in (
+        ("HttpSettings", "port"),
+        ("SourceSettings", "http_port"),
+        ("ListenSettings", "port"),
+        ("ButlerSettings", "http_port"),
+    ):
         definitions[name]["properties"][key]["minimum"] = 1
     camera = definitions["InstrumentSettings"]["properties"]["camera"]
     camera["anyOf"] = [{"type": camera.pop("type"), "items": camera.pop("items")}, {"type": "string", "minLength": 1}]

@@ -5,7 +5,9 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry
 
+from consumer.butler.changes import SinkResult
 from consumer.errors import DeadLetterReason
+from consumer.metrics.butler import ButlerMetrics
 from consumer.metrics.collectors import Metrics
 from consumer.metrics.labels import DB_ERROR_CLASSES, UNKNOWN, EventOutcome, Rebalance, Stage, VisitResult
 from consumer.metrics.source import SourceMetrics
@@ -22,14 +24,16 @@ def metrics_reference() -> str:
         "",
         "Written by `python -m deploy.reference.metrics`; do not edit.",
         "",
-        "Served at `/metrics`, those with `source_` by emitters (`visit-consumer emit watch` and others). Times are",
+        "Served at `/metrics`, those with `source_` by emitters (`visit-consumer emit watch` and others), those with",
+        "`butler_` by sinks (`visit-consumer butler-sink`). Times are",
         f"UTC seconds since the Unix epoch. The label `instrument` is a configured instrument or `{UNKNOWN}`.",
         "A partition's series exist while a replica has it; sum them over the replicas.",
         "",
         "| metric | type | labels | meaning |",
         "|---|---|---|---|",
     ]
-    described = [*Metrics(CollectorRegistry()).descriptions, *SourceMetrics(CollectorRegistry()).descriptions]
+    sets = (Metrics, SourceMetrics, ButlerMetrics)
+    described = [each for collectors in sets for each in collectors(CollectorRegistry()).descriptions]
     for each in sorted(described, key=lambda description: description.name):
         labels = ", ".join(f"`{label}`" for label in each.labels)
         lines.append(f"| `{each.name}` | {each.kind} | {labels} | {each.meaning} |")
@@ -45,6 +49,7 @@ def metrics_reference() -> str:
         ("source_objects_total", "command", EmitCommand),
         ("source_ignored_total", "reason", IgnoredReason),
         ("source_rejected_total", "reason", RejectReason),
+        ("butler_visits_total", "result", SinkResult),
     ):
         lines.append(
             f"| `{metric}{{{label}}}` | {', '.join(f'`{value}`' for value in values)} | {_first_line(values)} |"

@@ -32,6 +32,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
         "backfill": lambda servers: short_runs.backfill(servers, exposures=6000, processes=2),
         "sources": lambda servers: short_runs.sources(servers, exposures=20, rounds=5),
         "landing": lambda servers: short_runs.landing(servers, exposures=60, every_s=5.0),
+        "butler": lambda servers: short_runs.butler(servers, visits=200, rounds=3),
     },
     "long": {
         "growth": lambda servers: long_runs.growth(

@@ -20,6 +20,7 @@ from consumer.model import VisitRegions
 from consumer.simulation import simulate_exposures
 from tests.benchmarks import ceiling
 from tests.benchmarks import stages as stages_benchmark
+from tests.benchmarks.butler import measure as measure_butler
 from tests.benchmarks.landing import measure as measure_landing
 from tests.benchmarks.latency import Latency
 from tests.benchmarks.latency import measure as measure_latency
@@ -250,6 +251,11 @@ def landing(servers: Servers, *, exposures: int, every_s: float) -> dict[str, An
         f"Landing: {exposures} exposures of {DETECTORS} sidecars in a watched folder, one each {every_s:g} s", [figures]
     )
     return {"exposures": exposures, **figures}
+
+
+def butler(servers: Servers, *, visits: int, rounds: int) -> dict[str, Any]:
+    """Visits into a Butler registry; see `tests.benchmarks.butler`."""
+    return measure_butler(servers, visits=visits, rounds=rounds)
 
 
 def _any_regions(servers: Servers) -> VisitRegions:

@@ -26,6 +26,7 @@ EXPECTED = {
         "SlowBurn",
         "AnnouncementsStuck",
         "SourceStalled",
+        "ButlerSinkBehind",
         "SourceRejecting",
     )
 }

@@ -35,7 +35,16 @@ ALTERS = (
 )
 DELETE = sql.SQL("DELETE FROM visits.{} WHERE false")
 INSERT = sql.SQL("INSERT INTO visits.{} DEFAULT VALUES")
-KEPT = ("retired_visit", "exposure", "raw_region", "consumer_offset", "visit_system", "schema_version")
+KEPT = (
+    "butler_sink",
+    "butler_sink_visit",
+    "retired_visit",
+    "exposure",
+    "raw_region",
+    "consumer_offset",
+    "visit_system",
+    "schema_version",
+)
 
 
 @pytest.fixture(scope="module")

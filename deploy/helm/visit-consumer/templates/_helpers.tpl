@@ -117,6 +117,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toPrettyJson $config -}}
 {{- end -}}
 
+{{/* The settings file of the Butler sink: it works from the tables alone, and needs no Kafka. */}}
+{{- define "visit-consumer.sinkSettings" -}}
+{{- $config := include "visit-consumer.settings" (dict "root" . "owner" false) | fromJson -}}
+{{- $kafka := dict "bootstrap_servers" $config.kafka.bootstrap_servers -}}
+{{- toPrettyJson (merge (dict "kafka" $kafka) (pick $config "database" "butler" "http" "log" "shutdown")) -}}
+{{- end -}}
+
 {{- define "visit-consumer.sourcePort" -}}
 {{- dig "source" "http_port" 8081 .Values.config | int -}}
 {{- end -}}
@@ -136,12 +143,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{/* Sources of the projected volume with every secret of a pod. Called with a dict of root and owner (whether it is the
-     migration's), or of root and emitter (its component). */}}
+     migration's), of root and emitter (its component), or of root and sink (true for the Butler sink). */}}
 {{- define "visit-consumer.secretSources" -}}
 {{- $values := .root.Values -}}
 {{- $sources := list -}}
 {{- if .owner -}}
 {{- $sources = append $sources (list $values.database.ownerExistingSecret $values.database.ownerPasswordKey "database/password") -}}
+{{- else if .sink -}}
+{{- $sources = append $sources (list $values.database.existingSecret $values.database.passwordKey "database/password") -}}
 {{- else -}}
 {{- $kafka := $values.kafka -}}
 {{- if .emitter -}}
@@ -237,6 +246,9 @@ to:
 {{- end -}}
 {{- if and .Values.strimzi.sourceUser.enabled (not .Values.strimzi.cluster) -}}
 {{- fail "strimzi.cluster: name the Kafka resource that the emitter's user belongs to" -}}
+{{- end -}}
+{{- if and .Values.butlerSink.enabled (not (dig "butler" "repository" "" .Values.config)) -}}
+{{- fail "butlerSink.enabled is true, and config.butler.repository names no repository" -}}
 {{- end -}}
 {{- if .Values.source.enabled -}}
 {{- $needed := ternary "folders" "buckets" (eq .Values.source.kind "watch") -}}
