@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "simulate": "consumer.commands.simulate:simulate",
     "define": "consumer.commands.define:define",
     "redefine": "consumer.commands.redefine:redefine",
+    "audit": "consumer.commands.audit:audit",
     "explain": "consumer.commands.explain:explain",
     "dead-letters": "consumer.commands.dead_letters:dead_letters",
     "positions": "consumer.commands.positions:positions",
