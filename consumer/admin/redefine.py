@@ -84,9 +84,7 @@ class Redefinition:
         """Read the exposures concerned, and take them apart."""
         return _again(self._components)
 
-    def redefine(
-        self, component: Component, *, write: bool, again: Collection[int] = frozenset()
-    ) -> list[VisitChange]:
+    def redefine(self, component: Component, *, write: bool, again: Collection[int] = frozenset()) -> list[VisitChange]:
         """Compare what a component defines with what is stored, and replace it in one transaction.
 
         Parameters

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from consumer.admin.audit import Audit, AuditReport
+from consumer.admin.audit import Audit, AuditReport, audit_against
 from consumer.commands.options import (
     EXIT_FAILED,
     JSON,
@@ -40,6 +40,7 @@ _COLUMNS = ("instrument", "rule", "severity", "subject", "subjects", "detail")
         "visit-consumer audit --day-obs 20261101 --config visits.yaml",
         "visit-consumer audit --day-obs 20261101 --instrument LSSTCam --rule raw-missing --output json",
         "visit-consumer audit --day-obs 20261101 --fix --config visits.yaml",
+        "visit-consumer audit --day-obs 20261101 --against schema:visits_old --config visits.yaml",
     ),
 )
 @click.option("--day-obs", type=DAY_OBS, required=True, help="The observing day, YYYYMMDD.")
@@ -47,13 +48,22 @@ _COLUMNS = ("instrument", "rule", "severity", "subject", "subjects", "detail")
 @click.option("--rule", "rules", type=click.Choice(list(RULES)), multiple=True, help="Only this; may be repeated.")
 @click.option("--fix", is_flag=True, help="Define again what stored exposures can mend, then audit once more.")
 @click.option(
+    "--against",
+    metavar="schema:NAME|FILE",
+    help="Show differences from another schema of this database, or from exposures in a JSON file (array or lines).",
+)
+@click.option(
     "--grace",
     "grace_s",
     type=click.FloatRange(min=0, max=7 * 86400),
     metavar="SECONDS",
     help="Raws and neighbours of an exposure may be under way for so long; default: close_after of the instrument.",
 )
-@click.option("--store/--no-store", default=True, help="Store the result as the night's last audit; default: yes.")
+@click.option(
+    "--store/--no-store",
+    default=True,
+    help="Store the result as the night's last audit, where all rules were asked; default: yes.",
+)
 @config_option
 @dsn_option
 @click.option(
@@ -70,6 +80,7 @@ def audit(  # noqa: PLR0913  # one argument for each option
     instrument: str | None,
     rules: tuple[str, ...],
     fix: bool,
+    against: str | None,
     grace_s: float | None,
     store: bool,
     config: Path | None,
@@ -82,28 +93,24 @@ def audit(  # noqa: PLR0913  # one argument for each option
     exposures allow, in the transactions of redefine, safe beside running consumers; the rest is shown.
     """
     settings = tool_settings(config, dsn)
+    if against is not None and (fix or rules):
+        raise click.UsageError("--against compares, and knows neither --fix nor --rule")
     try:
         with open_database(settings) as database:
             reports = []
             for name in [instrument] if instrument else instruments_of(database, day_obs):
+                if against is not None:
+                    reports.append(audit_against(database, settings, against, instrument=name, day_obs=day_obs))
+                    continue
                 work = Audit(database, settings, instrument=name, day_obs=day_obs, rules=rules, grace_s=grace_s)
-                report = work.run()
-                if fix and (changes := work.mend()):
-                    report = work.run(changes)
-                if store:
-                    work.store(report)
-                reports.append(report)
+                # A part of the rules says nothing of the night as a whole.
+                reports.append(_audited(work, fix=fix, store=store and not rules))
     except ConfigurationError:
         raise
     except VisitConsumerError as error:
         complain(f"the audit could not tell: {error}")
         sys.exit(EXIT_UNTOLD)
-    if output == JSON:
-        print_json([asdict(each) for each in reports])
-    elif output == HTML:
-        click.echo(_page(reports, day_obs))
-    else:
-        _print_table(reports)
+    _show(reports, day_obs, output)
     for each in reports:
         for text in each.untold:
             complain(f"{each.instrument}: could not be checked: {text}")
@@ -111,6 +118,24 @@ def audit(  # noqa: PLR0913  # one argument for each option
         sys.exit(EXIT_UNTOLD)
     if any(each.findings for each in reports):
         sys.exit(EXIT_FAILED)
+
+
+def _audited(work: Audit, *, fix: bool, store: bool) -> AuditReport:
+    report = work.run()
+    if fix and (changes := work.mend()):
+        report = work.run(changes)
+    if store:
+        work.store(report)
+    return report
+
+
+def _show(reports: Sequence[AuditReport], day_obs: int, output: str) -> None:
+    if output == JSON:
+        print_json([asdict(each) for each in reports])
+    elif output == HTML:
+        click.echo(_page(reports, day_obs))
+    else:
+        _print_table(reports)
 
 
 def _rows(reports: Sequence[AuditReport]) -> list[dict[str, object]]:

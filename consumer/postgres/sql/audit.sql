@@ -35,19 +35,24 @@ WHERE g.instrument = %(instrument)s
 ORDER BY g.group_key;
 
 -- name: dead_letters
--- Of the night's exposures and groups; those that name neither count to the night in which they were recorded.
+-- Of the night's exposures and groups; those of nothing that is stored count to the night in which they were recorded.
 SELECT id, reason, exposure, group_key, detail
 FROM dead_letter
 WHERE status = 'open' AND (
     (instrument = %(instrument)s AND (
         exposure = ANY(%(exposures)s::bigint[])
         OR (exposure IS NULL AND group_key = ANY(%(group_keys)s::text[]))
-        OR exposure / 100000 = %(day_obs)s
     ))
     OR (
         (instrument IS NULL OR instrument = %(instrument)s)
-        AND exposure IS NULL AND group_key IS NULL
         AND recorded_at BETWEEN %(since)s AND %(until)s
+        AND NOT EXISTS (
+            SELECT FROM exposure AS e WHERE e.instrument = dead_letter.instrument AND e.id = dead_letter.exposure
+        )
+        AND NOT EXISTS (
+            SELECT FROM exposure AS e
+            WHERE e.instrument = dead_letter.instrument AND e.group_key = dead_letter.group_key
+        )
     )
 )
 ORDER BY id;

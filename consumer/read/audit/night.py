@@ -96,7 +96,8 @@ class Night:
     """Exposures that are in a stored visit."""
     open_groups: Mapping[str, OpenGroupRow]
     dead_letters: Sequence[OpenDeadLetter]
-    announced: Mapping[int, int]
+    announced: Mapping[int, int] | None
+    """The last announced revision by visit, as far as announcements are kept; None where none are made."""
     checks: Sequence[VisitCheck]
     camera_detectors: frozenset[int]
     """Of the camera, as the regions of this night have them; empty where that is not known."""
@@ -111,7 +112,7 @@ def instruments_of(database: Database, day_obs: int) -> list[str]:
 
 
 def read_audited_night(
-    database: Database, rules: Instrument, *, instrument: str, day_obs: int, grace_s: float
+    database: Database, rules: Instrument, *, instrument: str, day_obs: int, grace_s: float, announces: bool
 ) -> Night:
     """Read a night at one moment, and define its visits again without a write.
 
@@ -125,6 +126,8 @@ def read_audited_night(
         Which night.
     grace_s
         How long after its end, and after the last event of it, an exposure's raws and neighbours may be under way.
+    announces
+        Whether the service announces visits.
 
     Raises
     ------
@@ -147,7 +150,9 @@ def read_audited_night(
         rows = session.rows("audit", "visits", wanted | {"group_keys": keys})
         visits = {cast("int", row[0]): StoredRevision(*row) for row in rows}  # type: ignore[arg-type]  # the columns' types
         of_visits = session.rows(
-            "read", "visits_of_exposures", {"instrument": instrument, "exposures": [e.known.record.id for e in exposures]}
+            "read",
+            "visits_of_exposures",
+            {"instrument": instrument, "exposures": [e.known.record.id for e in exposures]},
         )
         untold = [f"group {letter.group_key!r}: {letter.detail}" for letter in defined.dead_letters]
         comparison = _Comparison(session, instrument, rules)
@@ -169,7 +174,7 @@ def read_audited_night(
                 OpenDeadLetter(*row)  # type: ignore[arg-type]  # the columns' types
                 for row in session.rows("audit", "dead_letters", wanted | _named(exposures, day_obs, keys))
             ],
-            announced=dict(cast("list[tuple[int, int]]", announced)),
+            announced=dict(cast("list[tuple[int, int]]", announced)) if announces else None,
             checks=checks,
             camera_detectors=frozenset(comparison.detectors),
             untold=[*untold, *comparison.untold],
@@ -263,9 +268,7 @@ def compare(old: VisitRecords, new: VisitRecords, *, keep_stored: bool) -> Visit
     texts += [f"regions of {len(moved)} detectors"] * bool(moved)
     same_settings = all(getattr(old, name) == getattr(new, name) for name in ("rule", "algorithm", "padding"))
     members = [{e.id for e in records.definition.exposures} for records in (old, new)]
-    changed = members[0] != members[1] or (
-        hash_differs and same_settings and same_camera and bool(texts)
-    )
+    changed = members[0] != members[1] or (hash_differs and same_settings and same_camera and bool(texts))
     if hash_differs and not texts:
         texts = ["stored inputs hash"]
     if not texts and not missing:

@@ -15,6 +15,8 @@ SEVERITY = Severity.ERROR
 
 def find(night: Night) -> Iterator[Finding]:
     """Yield visits."""
+    if night.announced is None:
+        return
     members = {c.definition.id: frozenset(e.id for e in c.definition.exposures) for c in night.defined.candidates}
     for visit in night.visits.values():
         announced = night.announced.get(visit.id)

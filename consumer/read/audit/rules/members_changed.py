@@ -1,6 +1,7 @@
 """Visit whose members, or their records, are other than those that it was made of, with the same settings.
 
-Cause: exposures were changed, or memberships deleted, by another tool than the service. ``--fix`` defines the group again.
+Cause: exposures were changed, or memberships deleted, by another tool than the service. ``--fix``
+defines the group again.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,8 @@
 """Exposure of which raws have not arrived, against its expected detectors, or the camera where these are unknown.
 
 Cause: raws or their events were lost; ``visit-consumer emit scan`` looks for them. Nothing stored can mend it. An
-exposure that ended within the grace is no finding, nor one that was announced whole and whose detectors are unknown.
+exposure that ended within the grace is no finding, nor one of which no raw is known at all: it was
+announced whole.
 """
 
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ def find(night: Night) -> Iterator[Finding]:
             continue
         if known.expected is not None:
             missing = known.expected.detectors & ~known.detectors
-        elif known.announced or not known.processed:
-            continue
+        elif not known.detectors:
+            continue  # announced whole, or stored by `define`
         else:
             missing = camera & ~known.detectors
         if missing:
