@@ -1,6 +1,7 @@
 """Differences between a night of this schema and another record of it: another schema, or a list of exposures.
 
-For a change-over from another tool: it runs beside the service, and both are compared. Regions compare within 1e-12 rad.
+For a change-over from another tool: it runs beside the service, and both are compared. Regions compare within
+1e-12 rad.
 """
 
 from collections.abc import Iterator, Mapping

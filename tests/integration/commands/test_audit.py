@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from consumer.model import Exposure
 from tests.support.commands import invoke, invoke_json
@@ -239,7 +240,8 @@ def test_every_difference_from_another_schema_and_from_a_list_is_found(dsn: str,
             "outbox",
         )  # fmt: skip
         for name in copied:
-            connection.execute(f"CREATE TABLE other.{name} AS SELECT * FROM visits.{name}".encode())
+            copy = sql.SQL("CREATE TABLE other.{0} AS SELECT * FROM visits.{0}").format(sql.Identifier(name))
+            connection.execute(copy)
     assert run_audit(config, "--against", "schema:other", exit_code=0)[0]["findings"] == []
     listed = [
         {name: getattr(exposure(n), name) for name in exposure().__dataclass_fields__} | {"dark_time": 31.0 + (n == 3)}
