@@ -25,6 +25,7 @@ from consumer.commands.options import (
 )
 from consumer.commands.values import DAY_OBS, NAME
 from consumer.errors import ConfigurationError, VisitConsumerError
+from consumer.postgres.connection import Database
 from consumer.read.audit.night import instruments_of
 from consumer.read.audit.rules import RULES
 
@@ -95,29 +96,40 @@ def audit(  # noqa: PLR0913  # one argument for each option
     settings = tool_settings(config, dsn)
     if against is not None and (fix or rules):
         raise click.UsageError("--against compares, and knows neither --fix nor --rule")
+
+    def report_of(database: Database, name: str) -> AuditReport:
+        if name not in settings.instruments and not instrument:
+            untold = ("the instrument is not configured: its visits cannot be computed",)
+            return AuditReport(instrument=name, day_obs=day_obs, rules=(), findings=(), untold=untold)
+        if against is not None:
+            return audit_against(database, settings, against, instrument=name, day_obs=day_obs)
+        work = Audit(database, settings, instrument=name, day_obs=day_obs, rules=rules, grace_s=grace_s)
+        # A part of the rules says nothing of the night as a whole.
+        return _audited(work, fix=fix, store=store and not rules)
+
     try:
         with open_database(settings) as database:
-            reports = []
-            for name in [instrument] if instrument else instruments_of(database, day_obs):
-                if against is not None:
-                    reports.append(audit_against(database, settings, against, instrument=name, day_obs=day_obs))
-                    continue
-                work = Audit(database, settings, instrument=name, day_obs=day_obs, rules=rules, grace_s=grace_s)
-                # A part of the rules says nothing of the night as a whole.
-                reports.append(_audited(work, fix=fix, store=store and not rules))
+            names = [instrument] if instrument else instruments_of(database, day_obs)
+            reports = [report_of(database, name) for name in names]
     except ConfigurationError:
         raise
     except VisitConsumerError as error:
         complain(f"the audit could not tell: {error}")
         sys.exit(EXIT_UNTOLD)
     _show(reports, day_obs, output)
+    if not reports:
+        complain(f"nothing is stored of {day_obs}")
+    sys.exit(_exit_code(reports))
+
+
+def _exit_code(reports: Sequence[AuditReport]) -> int:
+    """Say what could not be checked, and return the exit code."""
     for each in reports:
         for text in each.untold:
             complain(f"{each.instrument}: could not be checked: {text}")
     if any(each.untold for each in reports):
-        sys.exit(EXIT_UNTOLD)
-    if any(each.findings for each in reports):
-        sys.exit(EXIT_FAILED)
+        return EXIT_UNTOLD
+    return EXIT_FAILED if any(each.findings for each in reports) else 0
 
 
 def _audited(work: Audit, *, fix: bool, store: bool) -> AuditReport:

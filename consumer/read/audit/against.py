@@ -11,7 +11,7 @@ from consumer.model import Exposure, VisitRecords
 from consumer.postgres.connection import Database
 from consumer.postgres.offline_store import read_visits
 from consumer.postgres.row_codecs import exposure_from_row
-from consumer.read.audit.finding import Finding, FindingGroup, Severity, Subject, group_findings
+from consumer.read.audit.finding import Finding, FindingGroup, FindingSeverity, Subject, group_findings
 from consumer.read.audit.night import compare
 
 _AT_ONCE = 100
@@ -83,4 +83,4 @@ def _finding(subject: Subject, name: int, detail: str) -> Finding:
 
 
 def _groups(found: Differences) -> list[FindingGroup]:
-    return [group for rule, each in found.items() for group in group_findings(rule, Severity.ERROR, each)]
+    return [group for rule, each in found.items() for group in group_findings(rule, FindingSeverity.ERROR, each)]

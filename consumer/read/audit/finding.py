@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Severity(StrEnum):
+class FindingSeverity(StrEnum):
     """How bad a finding is."""
 
     ERROR = "error"
@@ -41,7 +41,7 @@ class FindingGroup:
     """Findings of one rule that say the same of several subjects."""
 
     rule: str
-    severity: Severity
+    severity: FindingSeverity
     subject: Subject
     subjects: str
     """In ranges, such as ``12-40, 44``."""
@@ -49,7 +49,7 @@ class FindingGroup:
     detail: str
 
 
-def group_findings(rule: str, severity: Severity, findings: Iterable[Finding]) -> list[FindingGroup]:
+def group_findings(rule: str, severity: FindingSeverity, findings: Iterable[Finding]) -> list[FindingGroup]:
     """Bring together the findings of one rule that say the same, in the order of the first of each."""
     same: dict[tuple[Subject, str], list[int | str]] = {}
     for each in findings:

@@ -225,6 +225,12 @@ def test_ranges_rules_pages_and_exit_codes(dsn: str, config: Path) -> None:
     assert "3-7, 9" in invoke(*command, exit_code=1).stdout
     assert "<td>3-7, 9</td>" in invoke(*command, "--output", "html", exit_code=1).stdout
     assert "No findings" in invoke(*command, "--rule", "raw-missing", exit_code=0).stderr
+    (one := config.with_name("one.yaml")).write_text(
+        json.dumps(json.loads(config.read_text()) | {"instruments": {"LATISS": {}}})
+    )
+    other = ("audit", "--day-obs", DAY_OBS, "--config", one)
+    assert "LSSTComCam: could not be checked" in invoke(*other, exit_code=2).stderr
+    assert "nothing is stored" in invoke("audit", "--day-obs", 20200101, "--config", one, exit_code=0).stderr
     gone = ("--dsn", "host=127.0.0.1 port=1 dbname=x connect_timeout=1")
     assert "could not tell" in invoke(*command, *gone, exit_code=2).stderr
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Protocol, cast
 
-from consumer.read.audit.finding import Finding, Severity
+from consumer.read.audit.finding import Finding, FindingSeverity
 from consumer.read.audit.night import Night
 from consumer.read.audit.rules import (
     announcement_missing,
@@ -24,7 +24,7 @@ class Rule(Protocol):
     """What a module of a rule has."""
 
     NAME: str
-    SEVERITY: Severity
+    SEVERITY: FindingSeverity
 
     @staticmethod
     def find(night: Night) -> Iterator[Finding]:

@@ -6,11 +6,11 @@ with a revision and an announcement of its own.
 
 from collections.abc import Iterator
 
-from consumer.read.audit.finding import Finding, Severity, Subject
+from consumer.read.audit.finding import Finding, FindingSeverity, Subject
 from consumer.read.audit.night import Night
 
 NAME = "announcement-missing"
-SEVERITY = Severity.ERROR
+SEVERITY = FindingSeverity.ERROR
 
 
 def find(night: Night) -> Iterator[Finding]:

@@ -5,11 +5,11 @@
 
 from collections.abc import Iterator
 
-from consumer.read.audit.finding import Finding, Severity, Subject
+from consumer.read.audit.finding import Finding, FindingSeverity, Subject
 from consumer.read.audit.night import Night
 
 NAME = "dead-letter-open"
-SEVERITY = Severity.ERROR
+SEVERITY = FindingSeverity.ERROR
 
 
 def find(night: Night) -> Iterator[Finding]:

@@ -5,11 +5,11 @@ Cause: rows were deleted, or their writing was cut short by another tool. ``--fi
 
 from collections.abc import Iterator
 
-from consumer.read.audit.finding import Finding, Severity, Subject, ranges
+from consumer.read.audit.finding import Finding, FindingSeverity, Subject, ranges
 from consumer.read.audit.night import Night
 
 NAME = "detector-region-missing"
-SEVERITY = Severity.ERROR
+SEVERITY = FindingSeverity.ERROR
 
 
 def find(night: Night) -> Iterator[Finding]:

@@ -6,11 +6,11 @@ touch open groups, because they are the service's.
 
 from collections.abc import Iterator
 
-from consumer.read.audit.finding import Finding, Severity, Subject
+from consumer.read.audit.finding import Finding, FindingSeverity, Subject
 from consumer.read.audit.night import Night
 
 NAME = "group-open-too-long"
-SEVERITY = Severity.ERROR
+SEVERITY = FindingSeverity.ERROR
 
 
 def find(night: Night) -> Iterator[Finding]:

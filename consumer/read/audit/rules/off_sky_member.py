@@ -5,11 +5,11 @@ Cause: a header without pointing, most often. A corrected record mends it, once 
 
 from collections.abc import Iterator
 
-from consumer.read.audit.finding import Finding, Severity, Subject
+from consumer.read.audit.finding import Finding, FindingSeverity, Subject
 from consumer.read.audit.night import Night
 
 NAME = "off-sky-member"
-SEVERITY = Severity.WARNING
+SEVERITY = FindingSeverity.WARNING
 
 
 def find(night: Night) -> Iterator[Finding]:

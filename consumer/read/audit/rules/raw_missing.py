@@ -8,11 +8,11 @@ announced whole.
 from collections.abc import Iterator
 
 from consumer.postgres.row_codecs import detectors_to_list
-from consumer.read.audit.finding import Finding, Severity, Subject, ranges
+from consumer.read.audit.finding import Finding, FindingSeverity, Subject, ranges
 from consumer.read.audit.night import Night
 
 NAME = "raw-missing"
-SEVERITY = Severity.ERROR
+SEVERITY = FindingSeverity.ERROR
 
 
 def find(night: Night) -> Iterator[Finding]:

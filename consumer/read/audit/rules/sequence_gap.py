@@ -7,12 +7,12 @@ of a stored exposure are the rule ``snap-missing``'s. Later exposures within the
 from collections.abc import Iterator
 from itertools import pairwise
 
-from consumer.read.audit.finding import Finding, Severity, Subject
+from consumer.read.audit.finding import Finding, FindingSeverity, Subject
 from consumer.read.audit.night import Night
 from consumer.read.audit.rules.snap_missing import snaps_missing
 
 NAME = "sequence-gap"
-SEVERITY = Severity.ERROR
+SEVERITY = FindingSeverity.ERROR
 _MOST = 100_000
 """A longer gap is a counter that was set anew."""
 

@@ -5,11 +5,11 @@ Cause: an exposure was lost before the tables, or not taken. Nothing stored can 
 
 from collections.abc import Iterator
 
-from consumer.read.audit.finding import Finding, Severity, Subject
+from consumer.read.audit.finding import Finding, FindingSeverity, Subject
 from consumer.read.audit.night import Night
 
 NAME = "snap-missing"
-SEVERITY = Severity.ERROR
+SEVERITY = FindingSeverity.ERROR
 _MOST = 10_000
 """A longer counter run is no group of snaps."""
 
