@@ -123,7 +123,7 @@ def audit(  # noqa: PLR0913  # one argument for each option
 
 
 def _exit_code(reports: Sequence[AuditReport]) -> int:
-    """Say what could not be checked, and return the exit code."""
+    """Print what could not be checked, and return the exit code."""
     for each in reports:
         for text in each.untold:
             complain(f"{each.instrument}: could not be checked: {text}")
