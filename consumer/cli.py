@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "redefine": "consumer.commands.redefine:redefine",
     "status": "consumer.commands.status:status",
     "wait": "consumer.commands.wait:wait",
+    "audit": "consumer.commands.audit:audit",
     "explain": "consumer.commands.explain:explain",
     "dead-letters": "consumer.commands.dead_letters:dead_letters",
     "positions": "consumer.commands.positions:positions",

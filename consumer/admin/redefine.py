@@ -5,7 +5,7 @@ service's order, and is left as it is when something of it changed in the meanti
 with the former settings make what they define by those: restart them first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from time import sleep, time_ns
@@ -85,7 +85,7 @@ class Redefinition:
         """Read the exposures concerned, and take them apart."""
         return _again(self._components)
 
-    def redefine(self, component: Component, *, write: bool) -> list[VisitChange]:
+    def redefine(self, component: Component, *, write: bool, again: Collection[int] = frozenset()) -> list[VisitChange]:
         """Compare what a component defines with what is stored, and replace it in one transaction.
 
         Parameters
@@ -94,8 +94,10 @@ class Redefinition:
             Of `components`.
         write
             False: only tell.
+        again
+            Visits that are written again although their stored inputs hash is right: rows of them were damaged.
         """
-        return _again(lambda: self._settle(component, write=write))
+        return _again(lambda: self._settle(component, write=write, again=again))
 
     def store_systems(self) -> None:
         """Store the visit systems of the rule."""
@@ -131,7 +133,7 @@ class Redefinition:
             raise ConfigurationError(f"visit {scope.visit} of {scope.instrument} is not stored")
         return {cast("int", row[0]) for row in rows}, {cast("int", row[1]) for row in rows}
 
-    def _settle(self, component: Component, *, write: bool) -> list[VisitChange]:
+    def _settle(self, component: Component, *, write: bool, again: Collection[int]) -> list[VisitChange]:
         with self._database.transaction() as session:
             tables = BatchTransaction(session, self._obscore)
             known = tables.lock_exposures(component.exposures)
@@ -144,7 +146,7 @@ class Redefinition:
             if not members <= known.keys() or groups != component.groups or len(known) != len(component.exposures):
                 tables.delete_groups(free)
                 return [_left(component, ChangeKind.WAITING, "it was changed just now: run the command again")]
-            changes = self._replace(session, tables, component, list(known.values()), write=write)
+            changes = self._replace(session, tables, component, list(known.values()), write=write, again=again)
             tables.delete_groups(free)
             return changes
 
@@ -156,12 +158,18 @@ class Redefinition:
         known: Sequence[KnownExposure],
         *,
         write: bool,
+        again: Collection[int],
     ) -> list[VisitChange]:
         defined = define_groups(known, self._rules, self._raws(tables, known))
         if defined.failed:
             return [_left(component, ChangeKind.FAILED, letter.detail) for letter in defined.dead_letters]
         named = [(component.instrument, c.definition.id, c.definition.name) for c in defined.candidates]
-        diff = judge(known, defined, tables.lock_visits(named, component.groups), self._rules)
+        stored = tables.lock_visits(named, component.groups)
+        diff = judge(known, defined, stored, self._rules)
+        by_id = {each.id: each for each in stored}
+        damaged = [each for each in diff.unchanged if each.definition.id in again]
+        diff.updated += [(each, by_id[each.definition.id]) for each in damaged]
+        diff.unchanged = [each for each in diff.unchanged if each not in damaged]
         conflicts = [_changed(c, ChangeKind.CONFLICT, letter.detail) for c, letter in diff.conflicts]
         if conflicts and diff.stale:
             return conflicts  # a group that is refused its new visits would lose its stored ones as well

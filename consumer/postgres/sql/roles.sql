@@ -79,7 +79,9 @@ BEGIN
                 ('dead_letter', 'SELECT, INSERT, UPDATE, DELETE'),
                 ('outbox', 'SELECT, INSERT, UPDATE, DELETE'),
                 ('relay_lease', 'SELECT, INSERT, UPDATE, DELETE'),
-                ('replica', 'SELECT, INSERT, UPDATE, DELETE')
+                ('replica', 'SELECT, INSERT, UPDATE, DELETE'),
+                ('audit_run', 'SELECT, INSERT, UPDATE, DELETE'),
+                ('audit_finding', 'SELECT, INSERT, DELETE')
         ) AS exact (name, rights) ON exact.name = stored.relname
         WHERE stored.relnamespace = to_regnamespace(own) AND stored.relkind IN ('r', 'p', 'v', 'm')
     LOOP

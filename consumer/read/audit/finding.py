@@ -1,0 +1,75 @@
+"""What a rule finds, and how findings are brought together for people."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FindingSeverity(StrEnum):
+    """How bad a finding is."""
+
+    ERROR = "error"
+    """The tables are wrong, or data are missing."""
+    WARNING = "warning"
+    """It may be as intended: look at it."""
+
+
+class Subject(StrEnum):
+    """What a finding is about."""
+
+    EXPOSURE = "exposure"
+    VISIT = "visit"
+    SEQ_NUM = "seq_num"
+    GROUP = "group"
+    DEAD_LETTER = "dead letter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One fault."""
+
+    subject: Subject
+    name: int | str
+    """Id of the subject, its sequence number, or the group's key."""
+    detail: str
+    exposures: frozenset[int] = frozenset()
+    """Ids of stored exposures; defining their groups again mends the fault. Empty: nothing stored can mend it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingGroup:
+    """Findings of one rule that say the same of several subjects."""
+
+    rule: str
+    severity: FindingSeverity
+    subject: Subject
+    subjects: str
+    """In ranges, such as ``12-40, 44``."""
+    found: int
+    detail: str
+
+
+def group_findings(rule: str, severity: FindingSeverity, findings: Iterable[Finding]) -> list[FindingGroup]:
+    """Bring together the findings of one rule that say the same, in the order of the first of each."""
+    same: dict[tuple[Subject, str], list[int | str]] = {}
+    for each in findings:
+        same.setdefault((each.subject, each.detail), []).append(each.name)
+    return [
+        FindingGroup(
+            rule=rule, severity=severity, subject=subject, subjects=ranges(names), found=len(names), detail=detail
+        )
+        for (subject, detail), names in same.items()
+    ]
+
+
+def ranges(names: Iterable[int | str]) -> str:
+    """Write names, numbers that follow one another as a range: ``12-40, 44``."""
+    numbers = sorted({each for each in names if isinstance(each, int)})
+    texts = sorted({each for each in names if isinstance(each, str)})
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return ", ".join(["-".join(map(str, run)) for run in runs] + texts)
