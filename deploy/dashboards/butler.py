@@ -13,7 +13,21 @@ def butler_panels() -> list[PanelBuilder]:
             [over_time(f"sum by (result) (rate({metric('butler_visits_total')}[{RATE}]))", "{{result}}")],
             unit="cps",
             stacked=True,
-            width=12,
+            width=8,
+        ),
+        lines(
+            "Processes and batches",
+            "Sinks that write; others of the same name stand by. And the time of a batch, 95th percentile.",
+            [
+                over_time(f"sum({metric('butler_active')})", "writing"),
+                over_time(
+                    "histogram_quantile(0.95, sum by (le) "
+                    f"(rate({metric('butler_batch_duration_seconds_bucket')}[{RATE}])))",
+                    "seconds of a batch",
+                    ref="B",
+                ),
+            ],
+            width=8,
         ),
         lines(
             "Visits that the registry lacks",
@@ -22,7 +36,7 @@ def butler_panels() -> list[PanelBuilder]:
                 over_time(f"max({metric('butler_pending_visits')})", "pending"),
                 over_time(f"max({metric('butler_waiting_visits')})", "waiting", ref="B"),
             ],
-            width=12,
+            width=8,
         ),
         lines(
             "Ages at the sink",

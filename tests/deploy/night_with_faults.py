@@ -1,9 +1,10 @@
 """A short night for a running consumer, with the faults that the alerts are for, and what Prometheus saw of it.
 
 The consumer is the real one, ``visit-consumer run`` as a process, on librdkafka's mock cluster and PostgreSQL 18, and
-so is the emitter beside it, ``visit-consumer emit watch``. The faults are real too: a file that is no header, an
-emitter without brokers, bytes that are no event, a record that contradicts the stored one, a detector that the camera
-does not have, an exposure that never comes, an announcement that no broker takes, a frozen database, a killed process.
+so are the emitter and the sink beside it, ``visit-consumer emit watch`` and ``visit-consumer butler-sink``. The faults
+are real too: a file that is no header, an emitter without brokers, a registry that does not know an instrument, bytes
+that are no event, a record that contradicts the stored one, a detector that the camera does not have, an exposure that
+never comes, an announcement that no broker takes, a frozen database, a killed process.
 Only durations of the alerts are shortened, see `tests.deploy.prometheus_server.SHORTENED`.
 """
 
@@ -12,6 +13,7 @@ import signal
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -21,6 +23,7 @@ from typing import Any
 import psycopg
 import yaml
 from confluent_kafka import Producer
+from lsst.daf.butler import Butler
 
 from consumer.events import RAW_INGESTED, encode, encode_record, record_of
 from consumer.kafka.mock_cluster import EmbeddedBroker
@@ -28,6 +31,7 @@ from consumer.model import Exposure, ExposureIngested
 from tests.deploy.boards import expressions
 from tests.deploy.prometheus_server import PrometheusServer, shortened_rules
 from tests.support.brokers import MockBroker
+from tests.support.butler_repository import register_instrument
 from tests.support.children import Child, free_port
 from tests.support.exposures import exposure
 from tests.support.postgres import PostgresServer
@@ -50,7 +54,7 @@ class Observed:
     """What each expression of the board gave, while the faults showed."""
     recorded: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     metrics: str = ""
-    """Text of ``/metrics``, the consumer's and the emitter's."""
+    """Text of ``/metrics``, the consumer's, the emitter's and the sink's."""
     rule_errors: list[str] = field(default_factory=list)
 
 
@@ -88,10 +92,24 @@ class WatchedNight:
             emitter = _Emitter(self._folder)
             stack.callback(emitter.end_broker)
             self._start(stack, "emit", "watch", emitter.landing, "--config", emitter.config)
-            targets = [f"127.0.0.1:{port}" for port in (self._port, emitter.port)]
+            sink = self._start_sink(stack)
+            ports = (self._port, emitter.port, sink)
+            targets = [f"127.0.0.1:{port}" for port in ports]
             with PrometheusServer(self._folder, targets, shortened_rules()) as prometheus:
-                self._tell(consumer, emitter, prometheus)
+                self._tell(consumer, emitter, prometheus, ports)
         return self._seen
+
+    def _start_sink(self, stack: ExitStack) -> int:
+        """Start a sink over a registry that knows one instrument of three; return its port."""
+        repository, port = self._folder / "repository", free_port()
+        Butler.makeRepo(str(repository))
+        register_instrument(str(repository), "LSSTComCam", ["r_03", "g_01"], 9)
+        config = self._folder / "sink.yaml"
+        butler = {"repository": str(repository), "exposures": "insert", "interval_s": 0.5, "http_port": port}
+        settings = yaml.safe_load(self._config.read_text()) | {"butler": butler}
+        config.write_text(yaml.safe_dump(settings))
+        self._start(stack, "butler-sink", "--config", config)
+        return port
 
     def _start(self, stack: ExitStack, *arguments: str | Path) -> Child:
         child = Child([sys.executable, "-m", "consumer", *map(str, arguments)], self._folder / f"{arguments[0]}.log")
@@ -104,7 +122,7 @@ class WatchedNight:
         stack.callback(end)
         return child
 
-    def _tell(self, consumer: Child, emitter: "_Emitter", prometheus: PrometheusServer) -> None:
+    def _tell(self, consumer: Child, emitter: "_Emitter", prometheus: PrometheusServer, ports: Sequence[int]) -> None:
         prometheus.wait_for(lambda: _value(prometheus, "sum(visit_consumer_ready)") == 1, what="ready", timeout_s=40)
         emitter.land()
         wanted = "sum(visit_consumer_source_events_total)"
@@ -117,7 +135,7 @@ class WatchedNight:
         rules = yaml.safe_load(shortened_rules())["groups"]
         names = [rule["record"] for group in rules for rule in group["rules"] if "record" in rule]
         self._seen.recorded = {name: prometheus.query(name) for name in names}
-        self._seen.metrics = _get(self._port) + _get(emitter.port)
+        self._seen.metrics = "".join(map(_get, ports))
         self._seen.rule_errors = prometheus.rule_errors()
         consumer.signal(signal.SIGKILL)
         self._expect(prometheus, "Down", timeout_s=20)
@@ -150,7 +168,7 @@ class WatchedNight:
         # One exposure of two; LATISS waits for the other one longer than the alert allows, LSSTCam for a second.
         self._send(self._next(instrument="LATISS", group_size=2), detectors=(0,))
         self._send(self._next(instrument="LSSTCam", group_size=2), detectors=(0,))
-        self._expect(prometheus, "GroupStuck", timeout_s=30)
+        self._expect(prometheus, "GroupStuck", "ButlerSinkBehind", timeout_s=30)
 
     def _refused_announcement(self, prometheus: PrometheusServer) -> None:
         """Put an announcement into the outbox that no broker takes: it is too large, and those behind it wait."""

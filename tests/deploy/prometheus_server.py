@@ -26,6 +26,8 @@ SHORTENED: Mapping[str, str] = {
     "> 60\n": "> 20\n",
     "> 3900": "> 8",
     "> 120\n": "> 5\n",
+    "> 600\n": "> 6\n",
+    "< 120)": "< 5)",
     "< 60)": "< 4)",
     ">= 60)": ">= 4)",
     "visit_consumer_source_in_flight_objects[1m]": "visit_consumer_source_in_flight_objects[4s]",
