@@ -23,7 +23,7 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
-from consumer.commands.values import DAY_OBS, NAME
+from consumer.commands.values import DAY_OBS, FILE_NAME, NAME, Finite
 from consumer.errors import ConfigurationError, VisitConsumerError
 from consumer.postgres.connection import Database
 from consumer.read.audit.night import instruments_of
@@ -50,13 +50,14 @@ _COLUMNS = ("instrument", "rule", "severity", "subject", "subjects", "detail")
 @click.option("--fix", is_flag=True, help="Define again what stored exposures can mend, then audit once more.")
 @click.option(
     "--against",
+    type=FILE_NAME,
     metavar="schema:NAME|FILE",
     help="Show differences from another schema of this database, or from exposures in a JSON file (array or lines).",
 )
 @click.option(
     "--grace",
     "grace_s",
-    type=click.FloatRange(min=0, max=7 * 86400),
+    type=Finite(min=0, max=7 * 86400),
     metavar="SECONDS",
     help="Raws and neighbours of an exposure may be under way for so long; default: close_after of the instrument.",
 )

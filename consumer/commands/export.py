@@ -23,7 +23,6 @@ from consumer.vo.export import export as export_rows
 
 _MJD_OF_1970 = 40587
 _DAY_S = 86_400
-_BINARY = frozenset({ExportFormat.PARQUET})
 
 
 @click.command(
@@ -81,8 +80,11 @@ def export(  # noqa: PLR0913  # one argument for each option
     if (night is not None) + (since is not None) + everything != 1:
         raise click.UsageError("say one of --night, --since and --all")
     chosen = ExportFormat(form)
-    if target == "-" and chosen in _BINARY and sys.stdout.isatty():
-        raise click.UsageError(f"{form} is not for a terminal: say where to with -o FILE")
+    if target == "-" and sys.stdout.isatty():
+        # Texts of headers could hold what commands a terminal.
+        raise click.UsageError(
+            f"{form} is not for a terminal: say where to with -o FILE, or pipe it, into less perhaps"
+        )
     selection = Selection(
         instrument=instrument,
         day_obs=night,

@@ -58,7 +58,13 @@ def fill(*, rewrite: bool, config: Path | None, dsn: str | None, output: str) ->
 
 
 @obscore.command(epilog=examples("visit-consumer obscore felis --config visits.yaml > visits.felis.yaml"))
-@click.option("--table", default="visit_obscore_public", show_default=True, help="Table or view to describe.")
+@click.option(
+    "--table",
+    type=click.Choice(["visit_obscore_public", "visit_obscore"]),
+    default="visit_obscore_public",
+    show_default=True,
+    help="What to describe: the view of what is public, or the table.",
+)
 @config_option
 @dsn_option
 @reports_errors

@@ -64,7 +64,7 @@ def test_the_demo_passes_and_a_second_run_reads_as_much_and_touches_nothing(fold
     visits = int(fact(first, "visits").split()[0])
     assert visits > 40
     assert "All as published." in first
-    assert re.search(r"http://127\.0\.0\.1:\d+", first)
+    assert "Run with --stay" in first
     assert landed(first) == LANDED
 
     second = run_demo(command, folder / "data", folder / "pictures")
@@ -85,7 +85,7 @@ def test_the_servers_end_with_a_demo_that_is_told_to_end(folder: Path) -> None:
         text=True,
     ) as demo:
         assert demo.stdout is not None
-        assert any("Metrics, health and status page" in line for line in demo.stdout)
+        assert any(re.search(r"status page: http://127\.0\.0\.1:\d+", line) for line in demo.stdout)
         (lock,) = (folder / "data").rglob("postmaster.pid")
         postgres = int(lock.read_text().split()[0])
         demo.terminate()

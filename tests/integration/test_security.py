@@ -136,7 +136,8 @@ def test_a_replica_works_over_tls_and_tells_no_secret(
                 WHERE application_name LIKE 'visit-consumer%' AND datname = current_database()
                 """
             ).fetchall()
-            assert sessions == [("visit_writer", True)] * 2
+            # The writer's, the relay's and the heartbeat's.
+            assert sessions == [("visit_writer", True)] * 3
             told = [replica.get(path).body for path in ("/metrics", "/", "/readyz", "/healthz", "/nothing")]
             assert all(told)
             # The command line as `ps` shows it to everybody; the environment is for the account's own eyes.

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 import yaml
 
+from consumer.butler import sink
 from consumer.butler.registry import ButlerRegistry
 from consumer.errors import TransientError
 from consumer.model import Exposure
@@ -175,7 +176,7 @@ def test_a_sink_that_runs_sees_instruments_and_exposures_that_come_late(bare_sit
 
 
 def test_pages_of_visits_that_all_wait_do_not_hide_the_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumer.butler.sink.MOST_PENDING", 2)
+    monkeypatch.setattr(sink, "MOST_PENDING", 2)
     site.define([exposure(n) for n in (7, 8, 9, 10)])
     site.define([exposure(1)])
     assert site.sink() == "1 new, 4 waiting"
