@@ -11,7 +11,7 @@ class BatchSettings(Section):
     """How many messages share one transaction."""
 
     max_messages: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """Largest number of messages in one batch."""
+    """Largest number of messages in one batch; the event of a whole exposure counts as 100 of them."""
     max_wait_s: Annotated[float, Field(gt=0, le=10)] = 0.02
     """A batch that is not full is written after this time; it is most of the latency of a quiet stream."""
     close_interval_s: Annotated[float, Field(gt=0, le=60)] = 1.0

@@ -7,12 +7,22 @@ partition's stream time, and the events that are gathered for that batch while t
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 
-from consumer.domain import Event, Instrument, new_event
+from consumer.domain import Instrument, new_event
 from consumer.errors import BadMessageError, DeadLetterReason, TransientError
 from consumer.events import Decoder
-from consumer.model import DeadLetter, Exposure, Ingested, Message, PartitionId, RawIngested, RawRegion
+from consumer.model import (
+    DeadLetter,
+    Exposure,
+    ExposureIngested,
+    Ingested,
+    Message,
+    PartitionId,
+    RawIngested,
+    RawRegion,
+)
 from consumer.regions import RegionAlgorithm
 from consumer.service.batch import Batch, bytes_of
+from consumer.service.gathered import Gathered
 from consumer.service.leases import PartitionLease
 from consumer.service.partition_reader import PartitionReader, offset_updates
 from consumer.service.region_prefetch import RegionPrefetch
@@ -39,15 +49,14 @@ class BatchBuilder:
         self._waiting: deque[Message] = deque()
         self._ends: dict[PartitionId, int] = {}
         self._bytes = 0
-        self._events: list[Event] = []
-        self._dead_letters: list[DeadLetter] = []
+        self._gathered = Gathered()
         self._prefetch = RegionPrefetch(rules)
         self._clamped = 0
 
     @property
-    def decoded(self) -> int:
-        """Messages that are gathered for the next batch."""
-        return len(self._events) + len(self._dead_letters)
+    def gathered(self) -> Gathered:
+        """What is gathered for the next batch; to be read alone."""
+        return self._gathered
 
     @property
     def bytes(self) -> int:
@@ -84,7 +93,7 @@ class BatchBuilder:
         """The bad messages that were gathered and that no operator has accepted: what the circuit breaker counts."""
         return [
             letter
-            for letter in self._dead_letters
+            for letter in self._gathered.dead_letters
             if letter.message is not None
             and letter.message.offset >= self._readers[letter.message.partition].lease.accept_until
         ]
@@ -97,8 +106,7 @@ class BatchBuilder:
     @property
     def oldest(self) -> Message | None:
         """The message that has been gathered for longest; None when nothing is."""
-        gathered = self._events or self._dead_letters
-        return gathered[0].message if gathered else next(iter(self._waiting), None)
+        return self._gathered.oldest or next(iter(self._waiting), None)
 
     def take_clamped(self) -> int:
         """Return how many messages were stamped too far ahead since this was asked last."""
@@ -114,14 +122,9 @@ class BatchBuilder:
     def drop_partitions(self, partitions: Collection[PartitionId]) -> list[PartitionLease]:
         """Forget partitions and all that was gathered from them; return the leases that were held."""
         held = [self._readers.pop(p).lease for p in partitions if p in self._readers]
-        self._events = [e for e in self._events if e.message.partition not in partitions]
-        self._dead_letters = [
-            x for x in self._dead_letters if x.message is None or x.message.partition not in partitions
-        ]
+        self._gathered = self._gathered.without(partitions)
         self._waiting = deque(m for m in self._waiting if m.partition not in partitions)
-        self._bytes = bytes_of(
-            [*self._waiting, *(e.message for e in self._events), *(x.message for x in self._dead_letters)]
-        )
+        self._bytes = bytes_of(self._waiting) + self._gathered.bytes
         self._ends = {p: offset for p, offset in self._ends.items() if p not in partitions}
         return held
 
@@ -175,7 +178,7 @@ class BatchBuilder:
         """Make a dead letter of the message that is to be tried next."""
         message = next(m for m in self._waiting if m.partition == partition)
         self._waiting.remove(message)
-        self._dead_letters.append(DeadLetter(reason=reason, detail=detail, message=message))
+        self._gathered.dead_letters.append(DeadLetter(reason=reason, detail=detail, message=message))
         reader = self._readers[partition]
         reader.next_offset, reader.leader_epoch = message.offset + 1, message.leader_epoch
 
@@ -190,13 +193,13 @@ class BatchBuilder:
             return None
         batch = Batch(
             offset_updates=offset_updates(moved),
-            events=tuple(self._events),
-            dead_letters=tuple(self._dead_letters),
+            events=tuple(self._gathered.events),
+            dead_letters=tuple(self._gathered.dead_letters),
             stream_times_ms={r.lease.offset_id: r.stream_time_ms for r in moved},
             rereads=any(r.rereads for r in moved),
             prefetched=self._prefetch.take(),
         )
-        self._events, self._dead_letters = [], []
+        self._gathered = Gathered()
         self._bytes = bytes_of(self._waiting)
         for reader in moved:
             reader.expected = reader.next_offset
@@ -233,7 +236,8 @@ class BatchBuilder:
         Raws of one exposure follow each other, and their decoder gives them one `Exposure` object. So what depends on
         the partition or on the exposure alone is looked up only when that object changes.
         """
-        waiting, decode = self._waiting, self._decoder.decode
+        waiting, decode, gathered = self._waiting, self._decoder.decode, self._gathered
+        keep = gathered.events.append
         stalled: dict[PartitionId, TransientError | None] = {}
         to_try = {partition for partition, reader in self._readers.items() if reader.lease.trial_until}
         still_waiting: deque[Message] = deque()
@@ -261,11 +265,12 @@ class BatchBuilder:
                 if event.exposure is not exposure:
                     observing = self._observing(event.exposure)
                     exposure = event.exposure
+                    gathered.exposures += isinstance(event, ExposureIngested)
                 if observing is not None and isinstance(event, RawIngested):
                     region = observing.observe(event)
             except BadMessageError as error:
                 event = None
-                self._dead_letters.append(
+                gathered.dead_letters.append(
                     DeadLetter(reason=error.reason, detail=error.detail, instrument=error.instrument, message=message)
                 )
             except TransientError as error:
@@ -274,9 +279,9 @@ class BatchBuilder:
                 continue
             waiting.popleft()
             if message.timestamp_ms > reader.stream_time_ms:
-                self._advance_clock(reader, message.timestamp_ms, latest_ms)
+                self._clamped += reader.advance_clock(message.timestamp_ms, latest_ms)
             if event is not None:
-                self._events.append(new_event((message, reader.lease.offset_id, reader.stream_time_ms, event, region)))
+                keep(new_event((message, reader.lease.offset_id, reader.stream_time_ms, event, region)))
             reader.next_offset = offset + 1
             reader.leader_epoch = message.leader_epoch
             reader.at_end = False
@@ -293,8 +298,3 @@ class BatchBuilder:
             )
         self._prefetch.note(exposure)
         return rules.algorithm if rules.algorithm.needs_headers else None
-
-    def _advance_clock(self, reader: PartitionReader, timestamp_ms: int, latest_ms: int) -> None:
-        if timestamp_ms > latest_ms:
-            self._clamped += 1
-        reader.stream_time_ms = max(reader.stream_time_ms, min(timestamp_ms, latest_ms))

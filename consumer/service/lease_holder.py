@@ -177,8 +177,9 @@ class LeaseHolder:
 
     def trip(self, bad: Sequence[DeadLetter], now_s: float) -> Pending:
         """Drop what is gathered, and read no more of the partitions that the bad messages came from."""
+        messages = self._builder.gathered.messages
         detail = (
-            f"the circuit breaker is open: {len(bad)} of {self._builder.decoded} messages are bad, the last because of "
+            f"the circuit breaker is open: {len(bad)} of {messages} messages are bad, the last because of "
             f"{bad[-1].reason}: {bad[-1].detail}. None of them was dead-lettered; mend the cause, or say "
             "'visit-consumer breaker reset'"
         )

@@ -198,7 +198,7 @@ class ConsumerLoop:
             prepare, self._prepare = self._prepare, None
             return self._prepared(prepare, now_s)
         bad = self._builder.unaccepted
-        judgement = self._breaker.judge(messages=self._builder.decoded, bad=len(bad), now_s=now_s)
+        judgement = self._breaker.judge(messages=self._builder.gathered.messages, bad=len(bad), now_s=now_s)
         if judgement is Judgement.TRIP:
             return self._leases.trip(bad, now_s)
         if judgement is Judgement.HOLD:
@@ -218,7 +218,7 @@ class ConsumerLoop:
 
     def _write_batch(self, now_s: float) -> Pending | None:
         """Write what was gathered, which was judged just now."""
-        messages, bad = self._builder.decoded, len(self._builder.unaccepted)
+        messages, bad = self._builder.gathered.messages, len(self._builder.unaccepted)
         batch = self._builder.take()
         if batch is None:
             return None

@@ -41,6 +41,11 @@ class PartitionReader:
         """Whether the next batch starts at or before a message that has an open dead letter."""
         return self.lease.dead_letters_until is not None and (self.expected or 0) <= self.lease.dead_letters_until
 
+    def advance_clock(self, timestamp_ms: int, latest_ms: int) -> bool:
+        """Take in a message's time up to the latest that is believed, both UTC ms; return whether it was later."""
+        self.stream_time_ms = max(self.stream_time_ms, min(timestamp_ms, latest_ms))
+        return timestamp_ms > latest_ms
+
     @property
     def offset_update(self) -> OffsetUpdate:
         """The partition's part of the fence, as far as was gathered."""

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from consumer.errors import TransientError
 from consumer.model import Message, PartitionId
 from consumer.service.batch_builder import BatchBuilder
+from consumer.service.gathered import EXPOSURE_COUNTS_AS
 from consumer.service.reporter import Reporter
 from consumer.service.runtime import Runtime
 from consumer.service.source import Source
@@ -25,7 +26,7 @@ class Poller:
     runtime
         Clocks of the machine.
     max_messages
-        Of a batch.
+        Of a batch; the event of a whole exposure counts as `~consumer.service.gathered.EXPOSURE_COUNTS_AS` of them.
     max_wait_s
         How long one poll waits for messages.
     """
@@ -49,6 +50,8 @@ class Poller:
         self.paused = False
         """Whether delivery is paused because the next batch is full."""
         self._held: frozenset[PartitionId] = frozenset()
+        self._weight_of_one = EXPOSURE_COUNTS_AS
+        """What a message that was polled last counts as, on average: how many are polled follows from it."""
 
     @property
     def full(self) -> bool:
@@ -57,7 +60,7 @@ class Poller:
 
     @property
     def _room(self) -> int:
-        return self._max_messages - self._builder.decoded if self._builder.bytes < _MAX_GATHERED_BYTES else 0
+        return self._max_messages - self._builder.gathered.weight if self._builder.bytes < _MAX_GATHERED_BYTES else 0
 
     def poll(self, *, busy_s: float, in_hand: Message | None) -> Collection[PartitionId]:
         """Poll once, unless the batch is full and room is expected soon.
@@ -83,14 +86,17 @@ class Poller:
             self._source.resume()
             self.paused = False
             self._held = frozenset()
-        polled = self._source.poll(max(self._room, 1), self._max_wait_s)
+        polled = self._source.poll(max(self._room // self._weight_of_one, 1), self._max_wait_s)
         started = self._runtime.stopwatch_s()
+        messages, weight = self._builder.gathered.messages, self._builder.gathered.weight
         try:
             self._builder.put(polled.messages, polled.ends, self._runtime.now_ms())
             self._reporter.no_event_waits()
         except TransientError as error:
             # The messages wait in the builder; the loop goes on serving the group and asks again.
             self._reporter.events_wait(error)
+        if (more := self._builder.gathered.messages - messages) > 0:
+            self._weight_of_one = (self._builder.gathered.weight - weight) // more
         self._hold(self._builder.stalled)
         decoded = self._runtime.stopwatch_s()
         self._builder.prefetch()

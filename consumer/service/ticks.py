@@ -76,7 +76,7 @@ class TickScheduler:
         if tick is None:
             return None
         self._next_s = now_s + self._interval_s
-        if not self._builder.decoded and not self._builder.stalled and self._builder.caught_up:
+        if not self._builder.gathered.messages and not self._builder.stalled and self._builder.caught_up:
             self._idle()
         # A position that was not written to yet may have groups from the partition's former owner.
         return tick.restricted_to(

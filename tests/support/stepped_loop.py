@@ -96,7 +96,7 @@ class SteppedLoop:
     """One replica whose every step the test takes."""
 
     n_partitions: int = 2
-    max_messages: int = 100
+    max_messages: int = 10_000
     store: MemoryStore = field(default_factory=MemoryStore)
     time: SteppedRuntime = field(default_factory=SteppedRuntime)
     prepared: list[str] = field(default_factory=list)

@@ -291,5 +291,5 @@ def test_bad_messages_that_an_operator_accepted_do_not_count_for_the_breaker() -
     builder = BatchBuilder(Decoder(), RULES, max_clock_skew_ms=SKEW_MS)
     builder.add_partition(PartitionLease(A, 10, 1, 0, 0, 0, accept_until=2))
     builder.put([message(number, value=b"bad") for number in range(4)], {}, NOW_MS)
-    assert builder.decoded == 4
+    assert builder.gathered.messages == 4
     assert [letter.message.offset for letter in builder.unaccepted if letter.message is not None] == [2, 3]

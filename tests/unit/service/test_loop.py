@@ -6,8 +6,12 @@ import pytest
 
 from consumer.domain import KnownExposure
 from consumer.errors import DataRefusedError, FatalError, TransientError
+from consumer.events import encode
+from consumer.model import ExposureIngested
 from consumer.service.batch import Batch
+from consumer.service.gathered import EXPOSURE_COUNTS_AS
 from consumer.service.partitions import PartitionState
+from tests.support.exposures import exposure
 from tests.support.stepped_loop import (
     REVOCATION_WAIT_S,
     SESSION_TIMEOUT_S,
@@ -44,6 +48,30 @@ def test_what_is_read_is_written_with_its_position_and_mirrored() -> None:
     assert one.value("events_total", instrument="LSSTComCam", outcome="new") == 3
 
 
+def whole(number: int) -> bytes:
+    """Encode the event of a whole exposure that saw no sky."""
+    return encode(ExposureIngested(exposure=exposure(number, can_see_sky=False)))
+
+
+@pytest.mark.parametrize(("first", "then"), [(whole, good), (good, whole)])
+def test_a_batch_has_fewer_events_of_whole_exposures_than_of_raws(
+    first: Callable[[int], bytes], then: Callable[[int], bytes]
+) -> None:
+    room = 10
+    one = SteppedLoop(max_messages=room * EXPOSURE_COUNTS_AS)
+    one.join(0)
+    one.append(0, *(first(number) for number in range(1, 4 * room)))
+    one.turn(20)
+    one.append(0, *(then(number) for number in range(101, 101 + 4 * room)))
+    one.turn(20)
+    assert one.exposures() == {*range(1, 4 * room), *range(101, 101 + 4 * room)}
+    wholes = [[e for e in batch.events if isinstance(e.ingested, ExposureIngested)] for batch in one.given]
+    raws = [len(batch.events) - len(found) for batch, found in zip(one.given, wholes, strict=True)]
+    # After raws, one poll brings more than it should have: what comes next is known only then.
+    assert max(map(len, wholes)) == (room if first is whole else 4 * room)
+    assert max(raws) > 2 * room
+
+
 def test_the_next_batch_is_gathered_while_one_is_written() -> None:
     one = SteppedLoop()
     one.join(0)
@@ -52,7 +80,7 @@ def test_the_next_batch_is_gathered_while_one_is_written() -> None:
     one.append(0, good(2), good(3))
     one.turn(2, writes=False)
     assert len(one.writer_thread.calls) == 1
-    assert one.builder.decoded == 2
+    assert one.builder.gathered.messages == 2
     assert one.exposures() == set()
     one.turn(3)
     assert one.exposures() == {1, 2, 3}
@@ -64,10 +92,10 @@ def test_a_full_batch_waits_for_the_writer_and_then_pauses() -> None:
     one.append(0, *(good(number) for number in range(1, 8)))
     one.writer_thread.hangs = True
     one.turn(2, writes=False)
-    assert one.builder.decoded == 2
+    assert one.builder.gathered.messages == 2
     one.turn(3, writes=False, step_s=0.6)
     assert one.source.calls[-1] == "pause"
-    assert one.builder.decoded == 2, "a paused partition delivers nothing"
+    assert one.builder.gathered.messages == 2, "a paused partition delivers nothing"
     one.writer_thread.hangs = False
     one.turn(8)
     assert "resume" in one.source.calls
@@ -85,7 +113,7 @@ def test_a_revoked_partition_waits_for_its_batch_and_is_let_go_with_its_position
     assert one.exposures() == {1}, "the batch that was being written is waited for"
     assert one.stored(0) == (1, 1)
     assert one.builder.partitions == {B}
-    assert one.builder.decoded == 0, "what was gathered is dropped"
+    assert one.builder.gathered.messages == 0, "what was gathered is dropped"
     one.turn(3)
     assert one.stored(0) == (1, 1)
 
@@ -200,7 +228,7 @@ def test_mostly_bad_messages_are_held_and_then_stop_the_partition_without_a_dead
     one.join(0, 1)
     one.append(0, *[b"bad"] * 5)
     one.turn(3)
-    assert one.builder.decoded == 5, "held: too few to judge"
+    assert one.builder.gathered.messages == 5, "held: too few to judge"
     assert one.stored(0) == (1, 0)
     one.append(0, *[b"bad"] * 5)
     one.append(1, good(1))
