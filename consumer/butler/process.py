@@ -21,6 +21,7 @@ from consumer.metrics.butler import ButlerMetrics
 from consumer.postgres.connection import Database
 from consumer.postgres.migrate import check_schema
 from consumer.postgres.sink_positions import SinkPositions
+from consumer.postgres.wake import Wake
 from consumer.process import stops_on_signals, tune_interpreter
 from consumer.web import Health, HttpServer, ServiceStatus, read_only_port
 
@@ -59,6 +60,7 @@ class SinkProcess:
         process = f"{socket.gethostname()}/{os.getpid()}"
         database = Database(settings.database, application_name=f"visit-consumer butler-sink {own.name} {process}")
         self.positions = SinkPositions(database, own.name)
+        self._wake = Wake(settings.database, application_name=f"visit-consumer butler-sink wake {process}")
         self.sink = ButlerSink(
             self.positions,
             self._registry,
@@ -77,6 +79,7 @@ class SinkProcess:
 
     def __exit__(self, *error: object) -> None:
         """End the sessions."""
+        self._wake.close()
         self.positions.close()
         self._registry.close()
 
@@ -112,7 +115,12 @@ class SinkProcess:
             stack.enter_context(stops_on_signals(self._stopping.set, timeout_s=timeout_s, log=_log))
             tune_interpreter()
             _log.info("sink started", sink=own.name, repository=self._repository)
-            self.sink.run(self._stopping, prepare=self.prepare, turned=self._turned)
+            self.sink.run(
+                self._stopping,
+                prepare=self.prepare,
+                turned=self._turned,
+                rest=lambda seconds: self._wake.wait(seconds, self._stopping.is_set),
+            )
 
     def alive(self) -> Health:
         """Whether the loop has turned recently."""

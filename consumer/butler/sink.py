@@ -108,7 +108,12 @@ class ButlerSink:
         return len(self._waiting)
 
     def run(
-        self, stopping: threading.Event, *, prepare: Callable[[], None], turned: Callable[[], None] = lambda: None
+        self,
+        stopping: threading.Event,
+        *,
+        prepare: Callable[[], None],
+        turned: Callable[[], None] = lambda: None,
+        rest: Callable[[float], object] | None = None,
     ) -> None:
         """Write until asked to stop, whatever the databases do.
 
@@ -120,6 +125,8 @@ class ButlerSink:
             Called before the first turn, again where a database does not answer.
         turned
             Called often while it lives.
+        rest
+            Called where there is nothing to write, with the seconds that it may take at most; None: it waits so long.
 
         Raises
         ------
@@ -145,7 +152,7 @@ class ButlerSink:
             self.problem = ""
             self._metrics.last_turn.set(time())
             if not more:
-                stopping.wait(self._settings.interval_s)
+                (rest or stopping.wait)(self._settings.interval_s)
 
     def turn(self, stopping: threading.Event | None = None, turned: Callable[[], None] = lambda: None) -> bool:
         """Write what is pending; return whether there may be more at once.

@@ -19,8 +19,9 @@ class ButlerSettings(Section):
     register it, with its observing day and its group; instruments and physical filters must be there."""
     max_visits: Annotated[int, Field(ge=1, le=1000)] = 50
     """Largest number of visits in one transaction of the registry."""
-    interval_s: Annotated[float, Field(gt=0, le=60)] = 1.0
-    """How often the sink looks for visits that were written in the last hour."""
+    interval_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How often the sink looks, at least, for visits that were written in the last hour. A replica that has committed
+    something wakes it; where its session cannot listen (a pooler, a read replica), it looks each second."""
     complete_look_s: Annotated[float, Field(gt=0, le=86400)] = 300.0
     """How often it looks through all visits, for those that a slow transaction committed late."""
     waiting_s: Annotated[float, Field(gt=0, le=3600)] = 5.0

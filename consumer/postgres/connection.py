@@ -152,7 +152,7 @@ class Database:
             The server will not do this at all: missing table, missing privilege, wrong password.
         """
         try:
-            connection = self._connected()
+            connection = self.connection()
             session = Session(connection, self.schema, None if self.pooled else self._prepared)
             if snapshot:
                 session.run_later("session", "snapshot")
@@ -201,7 +201,8 @@ class Database:
             with suppress(psycopg.Error):
                 connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
 
-    def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
+    def connection(self) -> psycopg.Connection[tuple[object, ...]]:
+        """Return the session's connection, opened where there is none; raises what psycopg does, and `FatalError`."""
         if self._connection is None or self._connection.closed:
             settings = self._settings
             password = settings.current_password()

@@ -1,6 +1,7 @@
 """The heartbeats of replicas: one row each, which says that a process lives and what it reads.
 
-Delivery: none. A heartbeat is written without waiting for the disk, and the next one replaces it.
+Delivery: none. A heartbeat is written without waiting for the disk, and the next one replaces it. Its notification may
+be lost: who listens looks now and then without one (`consumer.postgres.wake`).
 """
 
 import json
@@ -32,7 +33,13 @@ class Heartbeats:
         self._named = {"owner": owner, "consumer_group": consumer_group, "version": version}
 
     def beat(
-        self, state: str, reasons: Sequence[str], partitions: Sequence[Mapping[str, object]], *, started_at: datetime
+        self,
+        state: str,
+        reasons: Sequence[str],
+        partitions: Sequence[Mapping[str, object]],
+        *,
+        started_at: datetime,
+        wakes: bool,
     ) -> None:
         """Write the row.
 
@@ -46,8 +53,12 @@ class Heartbeats:
             What it is assigned, JSON values.
         started_at
             Of the process, UTC.
+        wakes
+            Whether others are woken, because the replica has committed something.
         """
         with self._database.transaction() as session:
+            if wakes:
+                session.run_later("replicas", "wake", {"schema": self._database.schema})
             session.run(
                 "replicas",
                 "beat",

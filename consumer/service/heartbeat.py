@@ -1,7 +1,9 @@
 """The heartbeat of one replica: a thread that writes twice a second what the replica is doing, for ``status``.
 
 It has a session of its own and reads snapshots of the reporter: neither the loop nor a batch waits for it, and nothing
-depends on what it writes. While the database does not take it, it tries again.
+depends on what it writes. While the database does not take it, it tries again. Where something was committed since the
+last heartbeat, this one wakes all who listen: a notification in the batch's own transaction would let no two replicas
+commit at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,9 +27,15 @@ class HeartbeatTable(Protocol):
     """Where heartbeats go; see `consumer.postgres.replicas.Heartbeats`."""
 
     def beat(
-        self, state: str, reasons: Sequence[str], partitions: Sequence[Mapping[str, object]], *, started_at: datetime
+        self,
+        state: str,
+        reasons: Sequence[str],
+        partitions: Sequence[Mapping[str, object]],
+        *,
+        started_at: datetime,
+        wakes: bool,
     ) -> None:
-        """Write the replica's row."""
+        """Write the replica's row, and wake those that wait for rows of others."""
 
     def remove_silent(self, seconds: float) -> None:
         """Remove the rows of replicas that were not heard of for so long."""
@@ -59,6 +67,7 @@ class Heartbeat:
         self._stopping = runtime.new_stop_flag()
         self._running: Future[None] | None = None
         self._remove_at_s = 0.0
+        self._counts: Mapping[str, int] = {}
         self._log = get_logger(__name__)
 
     def start(self) -> None:
@@ -92,7 +101,9 @@ class Heartbeat:
             }
             for each in status.partitions
         ]
-        self._table.beat(status.state, reasons, partitions, started_at=status.started_at)
+        wakes = status.counts != self._counts
+        self._table.beat(status.state, reasons, partitions, started_at=status.started_at, wakes=wakes)
+        self._counts = status.counts
         now_s = self._runtime.monotonic_s()
         if now_s >= self._remove_at_s:
             self._table.remove_silent(_FORGOTTEN_AFTER_S)

@@ -17,3 +17,10 @@ DELETE FROM replica WHERE beat_at < now() - make_interval(secs => %(seconds)s);
 
 -- name: remove
 DELETE FROM replica WHERE owner = %(owner)s;
+
+-- name: wake
+-- The payload is the schema in which something was committed.
+SELECT pg_notify('visit_consumer', %(schema)s);
+
+-- name: listen
+LISTEN visit_consumer;

@@ -19,16 +19,24 @@ class Table:
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
         self.beats: list[tuple[str, list[str], list[Mapping[str, object]]]] = []
+        self.wakes: list[bool] = []
         self.calls: list[str] = []
 
     def beat(
-        self, state: str, reasons: Sequence[str], partitions: Sequence[Mapping[str, object]], *, started_at: datetime
+        self,
+        state: str,
+        reasons: Sequence[str],
+        partitions: Sequence[Mapping[str, object]],
+        *,
+        started_at: datetime,
+        wakes: bool,
     ) -> None:
         if self.failures:
             self.failures -= 1
             raise TransientError("read only")
         assert started_at == STARTED
         self.beats.append((state, list(reasons), list(partitions)))
+        self.wakes.append(wakes)
 
     def remove_silent(self, seconds: float) -> None:
         self.calls.append(f"remove after {seconds:.0f} s")
@@ -41,7 +49,10 @@ class Table:
 
 
 class Source:
-    """One replica in some trouble."""
+    """One replica in some trouble, which commits something between the first heartbeat and the second."""
+
+    def __init__(self) -> None:
+        self.asked = 0
 
     def alive(self) -> Health:
         return Health(ok=False, reasons=("the loop has not turned for 70 s",))
@@ -50,9 +61,15 @@ class Source:
         return Health(ok=False, reasons=("the database is unavailable",))
 
     def status(self) -> ServiceStatus:
+        self.asked += 1
         where = PartitionStatus(partition=PartitionId("raws", 3), state="stalled", position=7, lag=2, detail="a gap")
         return ServiceStatus(
-            version="1", state="waiting", started_at=STARTED, partitions=(where,), kafka="all brokers are down"
+            version="1",
+            state="waiting",
+            started_at=STARTED,
+            partitions=(where,),
+            kafka="all brokers are down",
+            counts={"events": 10 if self.asked == 1 else 11},
         )
 
 
@@ -98,6 +115,15 @@ def test_it_writes_every_reason_and_partition() -> None:
         {"topic": "raws", "partition": 3, "state": "stalled", "position": 7, "lag": 2, "detail": "a gap"}
     ]
     assert table.calls == ["remove after 600 s", "leave"]
+
+
+def test_it_wakes_others_once_after_what_was_committed() -> None:
+    table = Table()
+    run(table, 4)
+    assert table.wakes == [True, True, False, False]
+    table = Table(failures=1)
+    run(table, 3)
+    assert table.wakes == [True, False]
 
 
 def test_a_session_that_fails_is_opened_again() -> None:
