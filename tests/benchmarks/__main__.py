@@ -25,6 +25,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
     "full": {
         "throughput": lambda servers: short_runs.throughput(servers, exposures=1000, rounds=5),
         "obscore": lambda servers: short_runs.obscore(servers, exposures=600, rounds=7),
+        "mixed": lambda servers: short_runs.mixed(servers, exposures=1000, rounds=5),
         "stages": lambda servers: short_runs.stages(servers, exposures=300),
         "latency": lambda servers: short_runs.latency(servers, seconds=120),
         "network": lambda servers: short_runs.network(servers, exposures=500, rounds=5, seconds=30),
@@ -41,6 +42,8 @@ RUNS: dict[str, dict[str, Benchmark]] = {
         "scaling": lambda servers: long_runs.scaling(servers, exposures=1000, rounds=3),
         "catch_up": lambda servers: long_runs.catch_up(servers, hours=1.0),
         "soak": lambda servers: long_runs.soak(servers, minutes=30.0),
+        # Fills 35 GB of disk.
+        "age": lambda servers: long_runs.age(servers, nights=625, exposures=400, rounds=3, seconds=60),
     },
     # The long ones again, cut down to a few minutes: their figures say less, and are named so.
     "shortened": {
@@ -50,6 +53,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
         "scaling": lambda servers: long_runs.scaling(servers, exposures=300, rounds=2),
         "catch_up": lambda servers: long_runs.catch_up(servers, hours=1.0),
         "soak": lambda servers: long_runs.soak(servers, minutes=3.0),
+        "age": lambda servers: long_runs.age(servers, nights=12, exposures=200, rounds=2, seconds=20),
     },
 }
 

@@ -42,9 +42,17 @@ class Latency:
         return max(self.milliseconds)
 
 
-def measure(servers: Servers, topic: str, dsn: str, seconds: int, **sections: Mapping[str, Any]) -> Latency:
-    """Produce one exposure a second, all its raws at once, and watch the table of visits."""
-    settings = night(seconds + _WARM_UP, disorder_s=0.0)
+def measure(
+    servers: Servers,
+    topic: str,
+    dsn: str,
+    seconds: int,
+    *,
+    day_obs: int = 20261101,
+    **sections: Mapping[str, Any],
+) -> Latency:
+    """Produce one exposure a second of this night, all its raws at once, and watch the table of visits."""
+    settings = night(seconds + _WARM_UP, disorder_s=0.0, day_obs=day_obs)
     exposures = [
         (raws[0].raw.exposure.id, [(each.key, message_value(each)) for each in raws])
         for _, group in groupby(simulate_night(settings), lambda each: each.ordinal)
@@ -54,7 +62,7 @@ def measure(servers: Servers, topic: str, dsn: str, seconds: int, **sections: Ma
     seen: dict[int, float] = {}
     with replicas(servers.settings(topic, dsn, **sections)) as (replica,):
         replica.wait_ready()
-        watcher = threading.Thread(target=_watch, args=(dsn, len(exposures), seen), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(dsn, exposures[0][0], len(exposures), seen), daemon=True)
         watcher.start()
         producer = Producer({"bootstrap.servers": servers.kafka.bootstrap, "linger.ms": 0, "compression.type": "lz4"})
         began = time.monotonic()
@@ -71,11 +79,11 @@ def measure(servers: Servers, topic: str, dsn: str, seconds: int, **sections: Ma
     return Latency([1000 * (seen[exposure] - produced[exposure]) for exposure in counted])
 
 
-def _watch(dsn: str, number: int, seen: dict[int, float]) -> None:
+def _watch(dsn: str, first: int, number: int, seen: dict[int, float]) -> None:
     deadline = time.monotonic() + number + 60
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as session:
         while len(seen) < number and time.monotonic() < deadline:
-            latest = max(seen, default=0)
+            latest = max(seen, default=first - 1)
             for (visit,) in session.execute("SELECT id FROM visits.visit WHERE id > %s", [latest]).fetchall():
                 seen[visit] = time.monotonic()
             time.sleep(_LOOK_EVERY_S)

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from consumer.kafka.night_producer import Pace
+from tests.benchmarks import age as age_benchmark
 from tests.benchmarks import growth as growth_benchmark
 from tests.benchmarks.processes import memory_mb
 from tests.benchmarks.report import rounded, show
@@ -54,6 +55,31 @@ def _growth(
     ]
     show(f"Growth: {what}", rows)
     return rows
+
+
+def age(servers: Servers, *, nights: int, exposures: int, rounds: int, seconds: int) -> dict[str, Any]:
+    """Ask a database that holds so many nights of 800 visits what a young one is asked."""
+    measured: dict[str, dict[str, float]] = {}
+    for name, stored in (("young", 0), ("old", nights)):
+        with servers.database() as dsn:
+            read = age_benchmark.read_template(servers, dsn)
+            age_benchmark.store_nights(dsn, stored)
+            measured[name] = age_benchmark.measure(
+                servers, dsn, read=read, exposures=exposures, rounds=rounds, seconds=seconds
+            )
+    young, old = measured["young"], measured["old"]
+    rows = [
+        {
+            "figure": name,
+            "young": rounded(young[name]),
+            "old": rounded(old[name]),
+            # Above 1 the old one is the faster.
+            "ratio": rounded(old[name] / young[name] if name.endswith("_per_s") else young[name] / old[name]),
+        }
+        for name in young
+    ]
+    show(f"Age: {nights * age_benchmark.VISITS_A_NIGHT:,} visits stored", rows)
+    return {"visits": nights * age_benchmark.VISITS_A_NIGHT, "figures": rows}
 
 
 def scaling(servers: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:

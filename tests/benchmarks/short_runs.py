@@ -101,6 +101,53 @@ def obscore(servers: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:
     return {"exposures": exposures, **figures, "rounds": rows}
 
 
+def mixed(servers: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:
+    """Throughput beside twenty questions of readers a second, and without them, in turns."""
+    topic, events = servers.topic(exposures, PARTITIONS), exposures * DETECTORS
+    rows: list[dict[str, float]] = []
+    for number in range(rounds):
+        speeds: dict[bool, float] = {}
+        slowest_ms = 0.0
+        for asked in (True, False) if number % 2 else (False, True):
+            with servers.database() as dsn:
+                if not asked:
+                    speeds[asked] = flat_out(servers, topic, events, dsn).visits_per_s
+                    continue
+                with _readers(servers.settings(topic, dsn)) as reader:
+                    speeds[asked] = flat_out(servers, topic, events, dsn).visits_per_s
+                    slowest_ms = json.loads(reader.communicate(timeout=60)[0])["slowest_ms"]
+        rows.append(
+            {
+                "alone": speeds[False],
+                "beside_readers": speeds[True],
+                "ratio": speeds[True] / speeds[False],
+                "slowest_answer_ms": slowest_ms,
+            }
+        )
+    figures = {name: rounded(median(row[name] for row in rows)) for name in rows[0]}
+    show(
+        f"Mixed: {exposures} exposures, {rounds} rounds, twenty questions a second, visits a second",
+        [
+            {"figure": name, "median": value, **_extremes([row[name] for row in rows])}
+            for name, value in figures.items()
+        ],
+    )
+    return {"exposures": exposures, **figures, "rounds": rows}
+
+
+@contextmanager
+def _readers(settings: dict[str, Any]) -> Iterator["subprocess.Popen[str]"]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "settings.json"
+        file.write_text(json.dumps(settings))
+        command = [sys.executable, "-m", "tests.benchmarks.readers", str(file)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
 def _round(floors: tuple[float, float], ceiling_per_s: float, run: Throughput, whole: Throughput) -> dict[str, float]:
     floor_per_s, exposure_floor_per_s = floors
     figures = {

@@ -64,6 +64,31 @@ def test_every_earlier_version_and_an_empty_database_end_at_the_same_schema(post
             assert _schema_of(dsn) == expected, f"from version {earlier.version}"
 
 
+def test_how_the_large_tables_are_vacuumed_is_changed_beside_readers_and_writers(postgres18: PostgresServer) -> None:
+    (own,) = (each for each in migrations() if each.name == "vacuum_of_large_tables")
+    with (
+        postgres18.database() as dsn,
+        psycopg.connect(dsn, options="-c search_path=visits") as writer,
+    ):
+        _migrate(dsn, up_to=own.version - 1)
+        writer.execute("INSERT INTO visit_htm7 SELECT n, 'LSSTCam', n FROM generate_series(131072, 131999) AS n")
+        writer.execute("SELECT count(*) FROM visit_detector_region")
+        _migrate(dsn)  # waits for nothing: the writer's transaction is open
+        writer.execute("INSERT INTO visit_htm7 VALUES (132000, 'LSSTCam', 1)")
+        writer.commit()
+        options = writer.execute(
+            "SELECT relname, option_name, option_value FROM pg_class, pg_options_to_table(reloptions)"
+            " WHERE relnamespace = 'visits'::regnamespace AND relname IN ('visit_detector_region', 'visit_htm7')"
+        ).fetchall()
+    found = {(table, name): float(value) for table, name, value in options}
+    for table, rows in (("visit_detector_region", 205_000), ("visit_htm7", 60_000)):
+        for kind in ("vacuum_insert", "vacuum", "analyze"):
+            assert found[table, f"autovacuum_{kind}_scale_factor"] == 0
+            # Every ten nights of a thousand visits, however old the survey is.
+            assert 9 * rows < found[table, f"autovacuum_{kind}_threshold"] < 11 * rows
+        assert found[table, "autovacuum_freeze_min_age"] == 0
+
+
 def test_two_migrations_at_once_apply_each_version_once(postgres_server: PostgresServer) -> None:
     with postgres_server.database() as dsn:
         with ThreadPoolExecutor(4) as pool:
