@@ -14,6 +14,7 @@ class                response
 This module imports nothing of the package and does no I/O.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -133,6 +134,11 @@ class ConfigurationError(VisitConsumerError):
 
 class CameraError(ConfigurationError):
     """A camera file is wrong, or no camera version is valid for an exposure."""
+
+    def __init__(self, message: str, further: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.further = further
+        """The file's other faults, each as a message of its own."""
 
 
 class FatalError(VisitConsumerError):

@@ -23,7 +23,7 @@ def camera() -> None:
 @click.argument("files", nargs=-1, required=True, type=FilePath(exists=True, dir_okay=False, path_type=Path))
 @reports_errors
 def check(files: tuple[Path, ...]) -> None:
-    """Check camera FILES; the exit code is 1 if one of them has an error. The first error of each file is shown."""
+    """Check camera FILES; the exit code is 1 if one of them has an error."""
     bad = False
     for file in files:
         problems = check_camera(file)

@@ -47,12 +47,12 @@ def check_camera(path: Path) -> list[Problem]:
     Returns
     -------
     problems
-        Empty for a good file; a file that cannot be loaded has one problem, which says why.
+        Empty for a good file. Of a file that cannot be loaded, what keeps it from that; its geometry is not looked at.
     """
     try:
         camera = load_camera(path)
     except CameraError as error:
-        return [Problem(Severity.ERROR, str(error))]
+        return [Problem(Severity.ERROR, text) for text in (str(error), *error.further)]
     return list(camera_problems(camera))
 
 

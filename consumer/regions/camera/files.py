@@ -142,7 +142,8 @@ def parse_camera(text: str, source: str) -> Camera:
     try:
         file = _CameraFile.model_validate_json(text)
     except ValidationError as error:
-        raise CameraError(f"camera file {source}: {_problem(error.errors()[0])}") from error
+        first, *further = (f"camera file {source}: {_problem(each)}" for each in error.errors())
+        raise CameraError(first, further) from error
     detectors = (
         Detector(**{**dict(item), "type": file.detector_types[item.type]})
         for item in sorted(file.detectors, key=lambda item: item.id)

@@ -18,6 +18,15 @@ def test_good_and_bad_camera_files(tmp_path: Path) -> None:
     assert "camera check" in invoke("camera", "check", "--help").stdout
 
 
+def test_every_fault_of_a_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "bad.json"
+    file.write_text(LATISS.replace('"flip_x"', '"flipped"').replace('"version"', '"edition"'))
+    lines = invoke("camera", "check", file, exit_code=1).stdout.splitlines()
+    assert all(line.startswith(f"{file}: error: camera file {file}: ") for line in lines)
+    faults = {line.rpartition(f"{file}: ")[2] for line in lines}
+    assert faults == {"flip_x is missing", "flipped is no known key", "version is missing", "edition is no known key"}
+
+
 def test_a_drawing_of_the_focal_plane(tmp_path: Path) -> None:
     picture = tmp_path / "latiss.png"
     assert "1 detectors" in invoke("camera", "plot", "latiss", picture).stdout
