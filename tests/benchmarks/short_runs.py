@@ -58,7 +58,11 @@ def throughput(servers: Servers, *, exposures: int, rounds: int) -> dict[str, An
             run = flat_out(servers, topic, events, dsn)
         with servers.database() as dsn:
             whole = flat_out(servers, whole_topic, wholes, dsn)
-        rows.append(_round(floors, most, run, whole))
+        with servers.database() as dsn:
+            pair = flat_out(servers, topic, events, dsn, number=2)
+        with servers.database() as dsn:
+            whole_pair = flat_out(servers, whole_topic, wholes, dsn, number=2)
+        rows.append(_round(floors, most, run, whole) | _pair(most, (run, pair), (whole, whole_pair)))
     figures = {name: rounded(median(row[name] for row in rows)) for name in rows[0]}
     show(
         f"Floor, ceiling and throughput: {exposures} exposures, {events:,} events, {rounds} rounds",
@@ -166,6 +170,23 @@ def _round(floors: tuple[float, float], ceiling_per_s: float, run: Throughput, w
         "postgres_cpu_s_per_million": run.postgres_cpu_s / run.events * 1e6,
         "broker_cpu_s_per_million": run.broker_cpu_s / run.events * 1e6,
         "peak_mb": run.peak_mb,
+    }
+    return {name: rounded(value) for name, value in figures.items()}
+
+
+def _pair(
+    ceiling_per_s: float, raws: tuple[Throughput, Throughput], wholes: tuple[Throughput, Throughput]
+) -> dict[str, float]:
+    """Compare two replicas with one."""
+    (one, two), (one_whole, two_whole) = raws, wholes
+    figures = {
+        "two_replicas_visits_per_s": two.visits_per_s,
+        "two_replicas_ratio_to_one": two.visits_per_s / one.visits_per_s,
+        "two_replicas_ratio_to_ceiling": two.events_per_s / ceiling_per_s,
+        "two_replicas_cores_busy": (two.cpu_s + two.postgres_cpu_s + two.broker_cpu_s) / two.seconds,
+        "two_replicas_exposures_visits_per_s": two_whole.events_per_s,
+        "two_replicas_exposures_ratio_to_one": two_whole.events_per_s / one_whole.events_per_s,
+        "two_replicas_exposures_ratio_to_ceiling": two_whole.events_per_s * DETECTORS / ceiling_per_s,
     }
     return {name: rounded(value) for name, value in figures.items()}
 
