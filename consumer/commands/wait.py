@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import click
 
@@ -21,6 +21,7 @@ from consumer.commands.options import (
     tool_settings,
 )
 from consumer.commands.values import DAY_OBS, DURATION, ID, NAME
+from consumer.postgres.wake import Wake
 from consumer.read.arrival import Awaited, read_arrival, wait_for
 
 
@@ -55,7 +56,7 @@ def wait(  # noqa: PLR0913  # one argument for each option
     dsn: str | None,
     output: str,
 ) -> None:
-    """Wait until visits are there, for scripts. The tables are asked once a second.
+    """Wait until visits are there, for scripts. A replica that commits something wakes the command.
 
     Exit codes: 0 it is there, 1 the time is over (the output says what is missing), 2 the call is wrong.
     """
@@ -64,9 +65,13 @@ def wait(  # noqa: PLR0913  # one argument for each option
     if len(chosen) != 1:
         raise click.UsageError("say what: one of --visit, --exposure and --night")
     ((what, number),) = chosen
-    with open_database(tool_settings(config, dsn)) as database:
+    settings = tool_settings(config, dsn)
+    with (
+        open_database(settings) as database,
+        Wake(settings.database, application_name="visit-consumer wait, listening") as wake,
+    ):
         ask = partial(read_arrival, database, what, number, instrument=instrument, complete=complete)
-        found = wait_for(ask, timeout_s=timeout_s, monotonic_s=monotonic, sleep=sleep)
+        found = wait_for(ask, timeout_s=timeout_s, monotonic_s=monotonic, rest=wake.wait)
     if output == JSON:
         print_json({what.value: number, **asdict(found)})
     else:

@@ -1,6 +1,7 @@
 """Whether a visit, the visits of an exposure, or those of a night are there yet; and waiting until they are.
 
-Nothing wakes a waiter but its own question, once a second: each is one indexed look-up, or one pass over a night.
+It is asked when a replica has committed something, and every few seconds besides: each question is one indexed
+look-up, or one pass over a night.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,8 @@ from typing import cast
 from consumer.errors import TransientError
 from consumer.postgres.connection import Database
 
-EVERY_S = 1.0
-"""How often it is asked."""
+EVERY_S = 5.0
+"""How often it is asked at least."""
 
 
 class Awaited(StrEnum):
@@ -70,11 +71,11 @@ def read_arrival(
 
 
 def wait_for(
-    ask: Callable[[], Arrival], *, timeout_s: float, monotonic_s: Callable[[], float], sleep: Callable[[float], None]
+    ask: Callable[[], Arrival], *, timeout_s: float, monotonic_s: Callable[[], float], rest: Callable[[float], object]
 ) -> Arrival:
-    """Ask each second until it is there or the time is over; return the last answer.
+    """Ask until it is there or the time is over; return the last answer.
 
-    A database that cannot be asked may be there at the next second.
+    A database that cannot be asked may be there the next time.
 
     Parameters
     ----------
@@ -82,8 +83,10 @@ def wait_for(
         See `read_arrival`.
     timeout_s
         How long to wait, seconds.
-    monotonic_s, sleep
+    monotonic_s
         The clock.
+    rest
+        Waits so many seconds, or less where the tables may have changed: see `consumer.postgres.wake.Wake.wait`.
     """
     end_s = monotonic_s() + timeout_s
     while True:
@@ -94,4 +97,4 @@ def wait_for(
         left_s = end_s - monotonic_s()
         if found.arrived or left_s <= 0:
             return found
-        sleep(min(EVERY_S, left_s))
+        rest(min(EVERY_S, left_s))
