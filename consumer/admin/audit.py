@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from consumer import __version__
-from consumer.admin.exposure_files import parse_exposures
 from consumer.admin.redefine import Redefinition, Scope
 from consumer.config import Settings
 from consumer.config.resolve import resolve_instrument
 from consumer.domain.redefinition import ChangeKind, VisitChange
 from consumer.errors import ConfigurationError
 from consumer.postgres.connection import Database
-from consumer.read.audit.against import compare_exposures, compare_visits, read_exposures
 from consumer.read.audit.finding import Finding, FindingGroup, Subject, group_findings
 from consumer.read.audit.night import read_audited_night
 from consumer.read.audit.rules import RULES
@@ -140,40 +137,3 @@ class Audit:
             for number, each in enumerate(report.findings, start=1):
                 values = {name: str(value) for name, value in asdict(each).items()} | {"found": each.found}
                 session.run("audit", "store_finding", night | values | {"number": number})
-
-
-def audit_against(database: Database, settings: Settings, other: str, *, instrument: str, day_obs: int) -> AuditReport:
-    """Compare a night with another record of it.
-
-    Parameters
-    ----------
-    database
-        A session of the reader role.
-    settings
-        Where the tables are.
-    other
-        ``schema:NAME`` of the same database, or a JSON file of exposures, of which those of the night count.
-    instrument, day_obs
-        Which night.
-
-    Raises
-    ------
-    ConfigurationError
-        When the file cannot be read.
-    DefineError
-        When an entry of it is no exposure.
-    """
-    ours = read_exposures(database, instrument, day_obs)
-    if other.startswith("schema:"):
-        there = settings.database.model_copy(update={"schema_name": other.removeprefix("schema:")})
-        with Database(there, application_name="visit-consumer audit --against") as second:
-            found = compare_exposures(ours, read_exposures(second, instrument, day_obs))
-            found += compare_visits(database, second, instrument, day_obs)
-    else:
-        try:
-            text = Path(other).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"--against {other}: cannot be read: {error}") from error
-        listed = parse_exposures(text, instrument=instrument, source=other).exposures
-        found = compare_exposures(ours, {each.id: each for each in listed if each.day_obs == day_obs})
-    return AuditReport(instrument=instrument, day_obs=day_obs, rules=("against",), findings=tuple(found), untold=())

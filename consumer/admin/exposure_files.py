@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -25,6 +25,8 @@ class ExposureList:
     """In the file's order, copies included."""
     raws: tuple[RawIngested, ...]
     """Of the entries that are raws with a WCS of their own."""
+    names: frozenset[str] = frozenset()
+    """Names of the values that an entry has; what no entry has is unknown rather than null."""
 
 
 def parse_exposures(text: str, *, instrument: str, source: str) -> ExposureList:
@@ -45,9 +47,15 @@ def parse_exposures(text: str, *, instrument: str, source: str) -> ExposureList:
     DefineError
         When the text is none of these, or an object is no exposure of this instrument; names its place.
     """
+    return exposures_of(_documents(text, source), instrument=instrument)
+
+
+def exposures_of(documents: Iterable[tuple[str, Any]], *, instrument: str) -> ExposureList:  # JSON
+    """Make exposures of entries, each with its place; as `parse_exposures`."""
     exposures: list[Exposure] = []
     raws: list[RawIngested] = []
-    for place, document in _documents(text, source):
+    names: set[str] = set()
+    for place, document in documents:
         if not isinstance(document, dict):
             raise DefineError(f"{place}: an exposure is a JSON object, not {type(document).__name__}")
         try:
@@ -59,7 +67,8 @@ def parse_exposures(text: str, *, instrument: str, source: str) -> ExposureList:
         if exposure.instrument != instrument:
             raise DefineError(f"{place}: the exposure is of {exposure.instrument}; all must be of {instrument}")
         exposures.append(exposure)
-    return ExposureList(exposures=tuple(exposures), raws=tuple(raws))
+        names |= document.keys()
+    return ExposureList(exposures=tuple(exposures), raws=tuple(raws), names=frozenset(names))
 
 
 def _documents(text: str, source: str) -> Iterator[tuple[str, Any]]:  # JSON
@@ -104,6 +113,21 @@ def _csv_value(name: str, value: str) -> object:
         return float(value) if "float" in kind else value
     except (ValueError, KeyError) as error:
         raise ValueError(f"{name}: {value[:80]!r} is no {kind.partition(' ')[0]}") from error
+
+
+def typed_value(name: str, value: object) -> object:
+    """Return a value of a typed table. A whole number among floats, as some of the column are null, is an int.
+
+    Raises
+    ------
+    ValueError
+        When it is not of its column's type.
+    """
+    if isinstance(value, float) and "int" in _COLUMN_TYPES.get(name, "str"):
+        if not value.is_integer():
+            raise ValueError(f"{name}: {value} is no int")
+        return int(value)
+    return value
 
 
 def _parsed(text: str, place: str) -> Any:  # JSON

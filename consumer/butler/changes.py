@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from consumer.domain.number_ranges import numbers_as_ranges
 from consumer.model import VisitRecords
 from consumer.regions import same_region
 
@@ -124,6 +125,29 @@ def find_change(
     if notes:
         return change
     return replace(change, result=SinkResult.UPDATED if change.writes else SinkResult.SAME)
+
+
+def visit_differences(records: VisitRecords, registered: RegisteredVisit) -> list[str]:
+    """Say where the registry's rows of a visit are not the tables'; regions compare within 1e-12 rad."""
+    visit, regions = records.definition, records.regions
+    there, ours = registered.detector_regions, dict(zip(regions.detectors, regions.detector_regions, strict=True))
+    values = visit_values(records)
+    names = [name for name, value in registered.values.items() if not _same_value(name, values[name], value)]
+    if registered.region is None or not same_region(registered.region, regions.visit):
+        names.append("region")
+    texts = [f"differs in {', '.join(names)}"] if names else []
+    common = ours.keys() & there.keys()
+    for what, found in (
+        ("the other lacks detector regions", ours.keys() - there.keys()),
+        ("the other has besides detector regions", there.keys() - ours.keys()),
+        ("other detector regions", {n for n in common if not same_region(there[n], ours[n])}),
+        ("the other lacks exposures", {e.id for e in visit.exposures} - registered.exposures),
+        ("the other has besides exposures", registered.exposures - {e.id for e in visit.exposures}),
+        ("the other lacks visit systems", set(visit.visit_systems) - registered.systems),
+    ):
+        if found:
+            texts.append(f"{what} {numbers_as_ranges(found)}")
+    return texts
 
 
 def visit_values(records: VisitRecords) -> dict[str, object]:

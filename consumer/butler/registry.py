@@ -31,6 +31,9 @@ _EXPOSURE_COLUMNS = (
 )  # fmt: skip
 
 
+_BOUNDS = ("timespan_begin", "timespan_end")
+
+
 class RegistryRefusedError(VisitConsumerError):
     """The registry refuses some of the rows: halve the batch."""
 
@@ -83,6 +86,37 @@ class ButlerRegistry:
         with self._sorted_errors() as butler:
             pages = [ids[start : start + _IDS_AT_ONCE] for start in range(0, len(ids), _IDS_AT_ONCE)]
             return frozenset(r.id for page in pages for r in _records(butler, instrument, "exposure", "exposure", page))
+
+    def read_exposures(self, instrument: str, day_obs: int | None = None) -> list[dict[str, Any]]:
+        """Read the exposures that are registered of an instrument, of an observing day or of all.
+
+        Returns
+        -------
+        exposures
+            Values by the event's names; times in TAI nanoseconds. The registry has no group size and no record version.
+        """
+        with self._sorted_errors() as butler:
+            night: dict[str, Any] = {"where": "day_obs = night", "bind": {"night": day_obs}} if day_obs else {}
+            query = partial(butler.query_dimension_records, instrument=instrument, limit=None, explain=False)
+            return [
+                {"instrument": instrument, "id": record.id}
+                | {name: getattr(record, name) for name in _EXPOSURE_COLUMNS}
+                | dict(zip(_BOUNDS, _nanoseconds(record.timespan) or (None, None), strict=True))
+                for record in query("exposure", **night)
+            ]
+
+    def visit_ids(self, instrument: str, day_obs: int) -> frozenset[int]:
+        """Return which visits of an observing day are registered."""
+        with self._sorted_errors() as butler:
+            found = butler.query_dimension_records(
+                "visit",
+                instrument=instrument,
+                where="day_obs = night",
+                bind={"night": day_obs},
+                limit=None,
+                explain=False,
+            )
+            return frozenset(each.id for each in found)
 
     def look_up(
         self, instrument: str, visits: Sequence[VisitRecords]

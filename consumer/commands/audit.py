@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from consumer.admin.audit import Audit, AuditReport, audit_against
+from consumer.admin.audit import Audit, AuditReport
+from consumer.admin.audit_against import audit_against
 from consumer.commands.options import (
     EXIT_FAILED,
     JSON,
@@ -42,6 +43,7 @@ _COLUMNS = ("instrument", "rule", "severity", "subject", "subjects", "detail")
         "visit-consumer audit --day-obs 20261101 --instrument LSSTCam --rule raw-missing --output json",
         "visit-consumer audit --day-obs 20261101 --fix --config visits.yaml",
         "visit-consumer audit --day-obs 20261101 --against schema:visits_old --config visits.yaml",
+        "visit-consumer audit --day-obs 20261101 --against s3://raws --config visits.yaml",
     ),
 )
 @click.option("--day-obs", type=DAY_OBS, required=True, help="The observing day, YYYYMMDD.")
@@ -51,8 +53,9 @@ _COLUMNS = ("instrument", "rule", "severity", "subject", "subjects", "detail")
 @click.option(
     "--against",
     type=FILE_NAME,
-    metavar="schema:NAME|FILE",
-    help="Show differences from another schema of this database, or from exposures in a JSON file (array or lines).",
+    metavar="WHAT",
+    help="Show differences from schema:NAME of this database, from butler:REPO, from the raws of a folder or of "
+    "s3://BUCKET, or from exposures in a file or URL of JSON, CSV or Parquet.",
 )
 @click.option(
     "--grace",

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from consumer.admin.backfill import BackfillJob, BackfillResult, Report
 from consumer.admin.backfill import backfill as store_exposures
 from consumer.admin.define import instrument_settings
-from consumer.admin.exposure_files import parse_exposures
+from consumer.admin.exposure_lists import read_exposure_list
 from consumer.commands.options import (
     EXIT_FAILED,
     JSON,
@@ -27,19 +27,18 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
-from consumer.commands.values import NAME, FilePath
+from consumer.commands.values import FILE_NAME, NAME
 
 
 @click.command(
     short_help="Store exposures of whole surveys, and their visits.",
     epilog=examples(
         "visit-consumer backfill survey.jsonl --instrument LSSTCam --processes 2 --config visits.yaml",
-        "visit-consumer backfill 2025.csv 2026.csv --instrument LATISS --dsn 'dbname=visits' --output json",
+        "visit-consumer backfill 2025.csv 2026.parquet --instrument LATISS --dsn 'dbname=visits' --output json",
+        "visit-consumer backfill butler:/repo/main --instrument LSSTCam --config visits.yaml",
     ),
 )
-@click.argument(
-    "files", nargs=-1, required=True, type=FilePath(exists=True, dir_okay=False, path_type=Path), metavar="FILE..."
-)
+@click.argument("lists", nargs=-1, required=True, type=FILE_NAME, metavar="FILE|URL|butler:REPO...")
 @click.option("--instrument", type=NAME, required=True, help="Instrument of all exposures.")
 @click.option(
     "--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes that compute and write."
@@ -51,7 +50,7 @@ from consumer.commands.values import NAME, FilePath
 @reports_errors
 def backfill(
     *,
-    files: tuple[Path, ...],
+    lists: tuple[str, ...],
     instrument: str,
     processes: int,
     announce: bool,
@@ -59,10 +58,11 @@ def backfill(
     dsn: str | None,
     output: str,
 ) -> None:
-    """Store the exposures of FILES, and the visits that the service would define of them.
+    """Store the exposures of lists, and the visits that the service would define of them.
 
-    A file holds JSON lines, a JSON array, or CSV with a header line, with the event's field names; see define --help.
-    The command may be ended at any moment: the same call goes on. It may run beside the service.
+    A list is a file or a URL (s3://, https://) of JSON lines, a JSON array, CSV with a header line, or Parquet, with
+    the event's field names; or the exposures of a Butler registry. The command may be ended at any moment: the same
+    call goes on. It may run beside the service.
 
     Exit codes: 0 all is stored, 1 some groups are not (each is named with the reason), or the database was lost.
     """
@@ -75,10 +75,10 @@ def backfill(
     )
     started_s = perf_counter()
     total = BackfillResult()
-    for file in files:
-        given = parse_exposures(file.read_text(encoding="utf-8"), instrument=instrument, source=str(file))
+    for each in lists:
+        given = read_exposure_list(each, instrument=instrument)
         if given.exposures:
-            with _bar(file.name) as report:
+            with _bar(each.rpartition("/")[2]) as report:
                 total.add(store_exposures(given, job, processes=processes, report=report))
     seconds = perf_counter() - started_s
     rate = (total.n_new + total.n_unchanged) / seconds
@@ -89,8 +89,8 @@ def backfill(
             f"{total.n_exposures} exposures: {total.n_new} visits written, {total.n_unchanged} were there already, "
             f"{len(total.failed)} groups failed; {seconds:.1f} s, {rate:.0f} visits/s"
         )
-    for each in total.failed:
-        complain(each)
+    for text in total.failed:
+        complain(text)
     if total.failed:
         sys.exit(EXIT_FAILED)
 

@@ -38,6 +38,7 @@ from consumer.sources.listers import PushedNotifications, read_notifications
 from consumer.sources.model import RejectReason
 from consumer.sources.notified import NotificationIntake
 from consumer.sources.places import Places
+from consumer.sources.raw_names import place_of, require_folders
 from consumer.sources.rejections import StoredRejection, open_rejections
 from consumer.sources.scan import Scanner, ScanReport
 from consumer.sources.watch import FolderWatcher
@@ -70,7 +71,7 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
     places = configured_places(settings.source, folders or [each.path for each in settings.source.folders])
     if not places.places:
         raise ConfigurationError("source.folders: names no folder to watch, and none is given as DIR")
-    _require_folders(places)
+    require_folders(places)
     emitter = _emitter(settings, places, EmitCommand.WATCH)
     watcher = FolderWatcher(
         places.places, emitter.pipeline, emitter.metrics, list_every_s=settings.source.list_every_s, wall_s=time
@@ -144,7 +145,7 @@ def scan(*, url: str, days: Sequence[int], last_days: int | None, every_s: float
     settings = settings_from(config)
     if days and last_days is not None:
         raise click.UsageError("give --day-obs or --days, not both")
-    places = _place_of(settings, url)
+    places = place_of(settings, url)
     emitter = _emitter(settings, places, EmitCommand.SCAN, once=every_s is None)
 
     def scan_once() -> ScanReport:
@@ -252,29 +253,6 @@ def _buckets(settings: Settings) -> Places:
     if not buckets.places:
         raise ConfigurationError("source.buckets: is empty: name the buckets whose notifications are to be read")
     return buckets
-
-
-def _require_folders(places: Places) -> None:
-    for each in places.places:
-        try:
-            found = Path(each.url).is_dir()
-        except (OSError, ValueError):  # a name that no file could have
-            found = False
-        if not found:
-            raise ConfigurationError(f"{each.url}: is no folder; create it first")
-
-
-def _place_of(settings: Settings, url: str) -> Places:
-    if "://" not in url:
-        folder = configured_places(settings.source, [Path(url)])
-        _require_folders(folder)
-        return folder
-    place = configured_places(settings.source).bucket(url.removeprefix("s3://").rstrip("/"))
-    if place is None or not url.startswith("s3://"):
-        raise ConfigurationError(
-            f"{url} is no bucket of the settings (source.buckets), written s3://NAME, and no folder"
-        )
-    return Places([place])
 
 
 def _last_days(number: int) -> list[int]:

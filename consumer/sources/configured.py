@@ -1,6 +1,7 @@
 """From the settings to what an emitter needs: places that may be read, a translator, bounds, pauses."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from consumer.config import Settings
@@ -43,13 +44,7 @@ def configured_translator(settings: Settings) -> Translator:
         A header map, a file of corrections or a camera is wrong.
     """
     source = settings.source
-    instruments = {name: InstrumentSettings(**known) for name, known in KNOWN_INSTRUMENTS.items()}
-    instruments |= settings.instruments
-
-    def detector_ids(name: str) -> Mapping[str, int]:
-        if name not in instruments or not instruments[name].camera:
-            return {}
-        return {d.name: d.id for camera in camera_set(instruments[name].camera).cameras for d in camera.detectors}
+    instruments = _instruments(settings)
 
     def needs_wcs(name: str) -> bool:
         regions = instruments[name].regions if name in instruments else None
@@ -57,11 +52,19 @@ def configured_translator(settings: Settings) -> Translator:
 
     return Translator(
         corrections=Corrections(source.corrections),
-        detector_ids=detector_ids,
+        detector_ids=partial(camera_detectors, settings),
         header_maps=load_header_maps(source.header_maps),
         search_path=[str(folder) for folder in source.header_corrections],
         needs_wcs=needs_wcs,
     )
+
+
+def camera_detectors(settings: Settings, instrument: str) -> Mapping[str, int]:
+    """Return ids of detectors by their names in the instrument's camera; empty where it has none."""
+    found = _instruments(settings).get(instrument)
+    if found is None or not found.camera:
+        return {}
+    return {d.name: d.id for camera in camera_set(found.camera).cameras for d in camera.detectors}
 
 
 def header_limits(source: SourceSettings) -> HeaderLimits:
@@ -88,6 +91,11 @@ def compiled(patterns: PatternSettings) -> Patterns:
         sidecar=patterns.sidecar,
         raw=patterns.raw,
     )
+
+
+def _instruments(settings: Settings) -> dict[str, InstrumentSettings]:
+    known = {name: InstrumentSettings(**values) for name, values in KNOWN_INSTRUMENTS.items()}
+    return {**known, **settings.instruments}
 
 
 def _folder(folder: FolderSettings) -> Place:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from consumer.domain.number_ranges import numbers_as_ranges
+
 
 class FindingSeverity(StrEnum):
     """How bad a finding is."""
@@ -56,20 +58,14 @@ def group_findings(rule: str, severity: FindingSeverity, findings: Iterable[Find
         same.setdefault((each.subject, each.detail), []).append(each.name)
     return [
         FindingGroup(
-            rule=rule, severity=severity, subject=subject, subjects=ranges(names), found=len(names), detail=detail
+            rule=rule, severity=severity, subject=subject, subjects=_ranges(names), found=len(names), detail=detail
         )
         for (subject, detail), names in same.items()
     ]
 
 
-def ranges(names: Iterable[int | str]) -> str:
+def _ranges(names: Iterable[int | str]) -> str:
     """Write names, numbers that follow one another as a range: ``12-40, 44``."""
-    numbers = sorted({each for each in names if isinstance(each, int)})
     texts = sorted({each for each in names if isinstance(each, str)})
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1] = [runs[-1][0], number]
-        else:
-            runs.append([number])
-    return ", ".join(["-".join(map(str, run)) for run in runs] + texts)
+    numbers = numbers_as_ranges(each for each in names if isinstance(each, int))
+    return ", ".join([numbers] * bool(numbers) + texts)

@@ -1,16 +1,19 @@
 """``audit`` finds every seeded fault of a night and nothing else, and mends what stored exposures can mend."""
 
+import csv
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 import pytest
 from psycopg import sql
+from pyarrow import parquet
 
 from consumer.model import Exposure
 from tests.support.commands import invoke, invoke_json
@@ -273,3 +276,74 @@ def test_every_difference_from_another_schema_and_from_a_list_is_found(dsn: str,
         ("against-extra", "exposure", str(id_of(1))), ("against-differs", "exposure", str(id_of(3))),
         ("against-missing", "exposure", str(id_of(8))),
     }  # fmt: skip
+
+
+def test_a_raw_that_is_missing_is_named_by_detector(dsn: str, config: Path) -> None:
+    with closing(Feeder(dsn, INSTRUMENTS)) as feeder:
+        feeder.feed(raws_of([exposure(1)], [0, 1, 2, 4, 8]), at_ms=NOON_MS)
+        feeder.feed(raws_of([exposure(99, instrument="LATISS", obs_id="A")]), at_ms=NOON_MS + 100_000_000)
+    (report,) = run_audit(config, "--rule", "raw-missing", "--grace", 0, exit_code=1)
+    assert [each["detail"] for each in report["findings"]] == ["no raw of detector 3, 5-7"]
+
+
+def _listed(numbers: Iterable[int], **changes: object) -> list[dict[str, object]]:
+    return [asdict(exposure(n)) | changes for n in numbers]
+
+
+def test_lists_of_every_kind_are_compared_in_what_they_have(dsn: str, config: Path, tmp_path: Path) -> None:
+    """JSON lines, CSV, Parquet and a URL; a list that lacks a column says nothing of it."""
+    with closing(Feeder(dsn, INSTRUMENTS)) as feeder:
+        feeder.feed(raws_of([exposure(n) for n in range(1, 8)], range(9)), at_ms=NOON_MS)
+    rows = _listed(range(2, 9))
+    rows[1]["dark_time"] = 17.0
+    names = ["id", "obs_id", "day_obs", "group", "dark_time", "seq_num"]
+    expected = {
+        ("against-extra", "exposure", str(id_of(1))), ("against-differs", "exposure", str(id_of(3))),
+        ("against-missing", "exposure", str(id_of(8))),
+    }  # fmt: skip
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, names, extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "list.parquet")
+    # As pandas writes a column of which some are unknown: numbers with a point, NaN for those.
+    floats = {"group_size": float("nan")}
+    short = [{name: each[name] for name in names} | floats | {"seq_num": float(str(each["seq_num"]))} for each in rows]
+    parquet.write_table(pa.Table.from_pylist(short), tmp_path / "short.parquet")
+    for source in ("list.jsonl", "list.csv", "list.parquet", "short.parquet"):
+        assert named(run_audit(config, "--against", tmp_path / source, exit_code=1)) == expected, source
+    url = f"file://{tmp_path}/list.jsonl"
+    assert named(run_audit(config, "--against", url, exit_code=1)) == expected
+    for source, what in (("none.parquet", "cannot be read"), ("s3://elsewhere", "cannot be read")):
+        failed = invoke("audit", "--day-obs", DAY_OBS, "--config", config, "--against", source, exit_code=1)
+        assert f"{source}: {what}" in failed.stderr
+
+
+def test_the_raws_of_a_folder_are_compared_by_their_names(dsn: str, config: Path, tmp_path: Path) -> None:
+    with closing(Feeder(dsn, INSTRUMENTS)) as feeder:
+        feeder.feed(raws_of([exposure(n) for n in range(1, 5)], range(9)), at_ms=NOON_MS)
+    folder = tmp_path / "raws"
+    for number, detectors in ((1, range(9)), (2, range(7)), (3, range(9)), (5, range(3))):
+        name = exposure(number).obs_id
+        (folder / str(DAY_OBS) / name).mkdir(parents=True)
+        for detector in detectors:
+            (folder / str(DAY_OBS) / name / f"{name}_R22_S{detector // 3}{detector % 3}.fits").touch()
+    another_night = f"CC_O_{DAY_OBS + 1}_000001"
+    (folder / f"{another_night}_R22_S00.fits").touch()
+    with psycopg.connect(dsn, options="-c search_path=visits") as connection:
+        connection.execute("UPDATE exposure SET detectors = '{[0,6)}' WHERE id = %s", (id_of(3),))
+    (report,) = run_audit(config, "--against", folder, exit_code=1)
+    found = {(each["rule"], each["subjects"], each["detail"]) for each in report["findings"]}
+    assert found == {
+        ("against-missing", exposure(5).obs_id, "the other has 3 raws of it"),
+        ("against-extra", str(id_of(4)), "the other has no raws of it"),
+        ("against-differs", str(id_of(2)), "the other lacks the raws of detectors 7-8"),
+        ("against-differs", str(id_of(3)), "the other has besides raws of detectors 6-8"),
+    }
+    (folder / "raw-of-no-exposure.fits").touch()
+    untold = invoke(
+        "audit", "--day-obs", DAY_OBS, "--instrument", "LSSTComCam", "--config", config, "--against", folder,
+        exit_code=2,
+    )  # fmt: skip
+    assert f"1 raws of {folder} have no exposure or detector in their keys" in untold.stderr

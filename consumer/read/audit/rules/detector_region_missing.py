@@ -5,7 +5,8 @@ Cause: rows were deleted, or their writing was cut short by another tool. ``--fi
 
 from collections.abc import Iterator
 
-from consumer.read.audit.finding import Finding, FindingSeverity, Subject, ranges
+from consumer.domain.number_ranges import numbers_as_ranges
+from consumer.read.audit.finding import Finding, FindingSeverity, Subject
 from consumer.read.audit.night import Night
 
 NAME = "detector-region-missing"
@@ -16,5 +17,5 @@ def find(night: Night) -> Iterator[Finding]:
     """Yield visits."""
     for check in night.checks:
         if check.missing_detectors:
-            detail = f"no region of detector {ranges(check.missing_detectors)}"
+            detail = f"no region of detector {numbers_as_ranges(check.missing_detectors)}"
             yield Finding(subject=Subject.VISIT, name=check.visit, detail=detail, exposures=check.exposures)

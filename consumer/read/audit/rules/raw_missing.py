@@ -8,7 +8,7 @@ announced whole.
 from collections.abc import Iterator
 
 from consumer.postgres.row_codecs import detectors_to_list
-from consumer.read.audit.finding import Finding, FindingSeverity, Subject, ranges
+from consumer.read.audit.finding import Finding, FindingSeverity, Subject
 from consumer.read.audit.night import Night
 
 NAME = "raw-missing"
@@ -29,5 +29,5 @@ def find(night: Night) -> Iterator[Finding]:
         else:
             missing = camera & ~known.detectors
         if missing:
-            detail = f"no raw of detector {ranges(detectors_to_list(missing))}"
+            detail = f"no raw of detector {detectors_to_list(missing)}"
             yield Finding(subject=Subject.EXPOSURE, name=known.record.id, detail=detail)
