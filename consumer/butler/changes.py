@@ -128,7 +128,7 @@ def find_change(
 
 
 def visit_differences(records: VisitRecords, registered: RegisteredVisit) -> list[str]:
-    """Say where the registry's rows of a visit are not the tables'; regions compare within 1e-12 rad."""
+    """Return where the registry's rows of a visit are not the tables'; regions compare within 1e-12 rad."""
     visit, regions = records.definition, records.regions
     there, ours = registered.detector_regions, dict(zip(regions.detectors, regions.detector_regions, strict=True))
     values = visit_values(records)

@@ -23,7 +23,7 @@ def audit(site: Site, exit_code: int) -> set[tuple[str, str, str, str]]:
 
 def replaced(site: Site, element: str, id_: int, **changes: Any) -> None:
     with opened(site.repo) as butler, butler.transaction():
-        (record,) = butler.query_dimension_records(element, {element: id_}, instrument=INSTRUMENT)
+        (record,) = butler.query_dimension_records(element, data_id={element: id_}, instrument=INSTRUMENT)
         butler.registry.insertDimensionData(element, {**record.toDict(), **changes}, replace=True)
 
 
@@ -63,7 +63,7 @@ def test_the_exposures_of_a_registry_are_backfilled(site: Site) -> None:
     again = invoke_json(*call)
     assert (again["n_new"], again["n_unchanged"]) == (0, 6)
     assert audit_of_exposures(site) == set()
-    failed = invoke("backfill", "butler:/nowhere", "--instrument", INSTRUMENT, "--config", site.config, exit_code=1)
+    failed = invoke("backfill", "butler:/nowhere", "--instrument", INSTRUMENT, "--config", site.config, exit_code=78)
     assert "/nowhere: is no Butler repository" in failed.stderr
 
 

@@ -316,7 +316,7 @@ def test_lists_of_every_kind_are_compared_in_what_they_have(dsn: str, config: Pa
     url = f"file://{tmp_path}/list.jsonl"
     assert named(run_audit(config, "--against", url, exit_code=1)) == expected
     for source, what in (("none.parquet", "cannot be read"), ("s3://elsewhere", "cannot be read")):
-        failed = invoke("audit", "--day-obs", DAY_OBS, "--config", config, "--against", source, exit_code=1)
+        failed = invoke("audit", "--day-obs", DAY_OBS, "--config", config, "--against", source, exit_code=78)
         assert f"{source}: {what}" in failed.stderr
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from consumer.model import Exposure
 from tests.support.commands import invoke, invoke_json
@@ -78,7 +80,7 @@ def test_the_rows_are_those_of_the_service(
     assert f"{found['n_new']} were there already" in invoke(*call).stdout
 
 
-def test_csv_and_what_is_neither(dsn: str, tmp_path: Path) -> None:
+def test_csv_parquet_a_url_and_what_is_none_of_them(dsn: str, tmp_path: Path) -> None:
     file = tmp_path / "night.csv"
     with file.open("w", newline="") as opened:
         writer = csv.DictWriter(opened, list(asdict(NIGHT[0])))
@@ -89,6 +91,16 @@ def test_csv_and_what_is_neither(dsn: str, tmp_path: Path) -> None:
     from_csv = tables(dsn)
     assert invoke_json("backfill", written(tmp_path / "n.jsonl", NIGHT), *call)["n_new"] == 0
     assert tables(dsn) == from_csv
+    parquet.write_table(pa.Table.from_pylist([asdict(each) for each in NIGHT]), tmp_path / "night.parquet")
+    for source in (tmp_path / "night.parquet", f"file://{tmp_path}/night.parquet"):
+        found = invoke_json("backfill", source, *call)
+        assert (found["n_exposures"], found["n_new"], found["failed"]) == (6, 0, [])
+        assert tables(dsn) == from_csv
+    parquet.write_table(pa.table({"id": [1.5]}), tmp_path / "bad.parquet")
+    refused = invoke("backfill", tmp_path / "bad.parquet", *call, exit_code=1)
+    assert f"{tmp_path}/bad.parquet, row 1: id: 1.5 is no int" in refused.stderr
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "night.parquet").read_bytes()[:-20])
+    assert "cut.parquet: cannot be read" in invoke("backfill", tmp_path / "cut.parquet", *call, exit_code=78).stderr
     file.write_text("id,seq_num\n1,many\n")
     assert "line 2: seq_num: 'many' is no int" in invoke("backfill", file, *call, exit_code=1).stderr
     file.write_text("name\nx\n")
