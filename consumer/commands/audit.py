@@ -24,7 +24,7 @@ from consumer.commands.options import (
     reports_errors,
     tool_settings,
 )
-from consumer.commands.values import DAY_OBS, FILE_NAME, NAME, Finite
+from consumer.commands.values import DAY_OBS, FILE_NAME, NAME, Finite, last_observing_days
 from consumer.errors import ConfigurationError, VisitConsumerError
 from consumer.postgres.connection import Database
 from consumer.read.audit.night import instruments_of
@@ -41,12 +41,13 @@ _COLUMNS = ("instrument", "rule", "severity", "subject", "subjects", "detail")
     epilog=examples(
         "visit-consumer audit --day-obs 20261101 --config visits.yaml",
         "visit-consumer audit --day-obs 20261101 --instrument LSSTCam --rule raw-missing --output json",
-        "visit-consumer audit --day-obs 20261101 --fix --config visits.yaml",
+        "visit-consumer audit --last-night --fix --exit-zero --config visits.yaml",
         "visit-consumer audit --day-obs 20261101 --against schema:visits_old --config visits.yaml",
         "visit-consumer audit --day-obs 20261101 --against s3://raws --config visits.yaml",
     ),
 )
-@click.option("--day-obs", type=DAY_OBS, required=True, help="The observing day, YYYYMMDD.")
+@click.option("--day-obs", type=DAY_OBS, help="The observing day, YYYYMMDD.")
+@click.option("--last-night", is_flag=True, help="The observing day that ended last; at Rubin they end at 12:00 UTC.")
 @click.option("--instrument", type=NAME, help="Only this one; default: all that have exposures of the night.")
 @click.option("--rule", "rules", type=click.Choice(list(RULES)), multiple=True, help="Only this; may be repeated.")
 @click.option("--fix", is_flag=True, help="Define again what stored exposures can mend, then audit once more.")
@@ -69,6 +70,7 @@ _COLUMNS = ("instrument", "rule", "severity", "subject", "subjects", "detail")
     default=True,
     help="Store the result as the night's last audit, where all rules were asked; default: yes.",
 )
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 also with findings: for scheduled jobs.")
 @config_option
 @dsn_option
 @click.option(
@@ -81,13 +83,15 @@ _COLUMNS = ("instrument", "rule", "severity", "subject", "subjects", "detail")
 @reports_errors
 def audit(  # noqa: PLR0913  # one argument for each option
     *,
-    day_obs: int,
+    day_obs: int | None,
+    last_night: bool,
     instrument: str | None,
     rules: tuple[str, ...],
     fix: bool,
     against: str | None,
     grace_s: float | None,
     store: bool,
+    exit_zero: bool,
     config: Path | None,
     dsn: str | None,
     output: str,
@@ -98,32 +102,36 @@ def audit(  # noqa: PLR0913  # one argument for each option
     exposures allow, in the transactions of redefine, safe beside running consumers; the rest is shown.
     """
     settings = tool_settings(config, dsn)
+    if (day_obs is None) is not last_night:
+        raise click.UsageError("give either --day-obs or --last-night")
+    night = day_obs or last_observing_days(2)[-1]
     if against is not None and (fix or rules):
         raise click.UsageError("--against compares, and knows neither --fix nor --rule")
 
     def report_of(database: Database, name: str) -> AuditReport:
         if name not in settings.instruments and not instrument:
             untold = ("the instrument is not configured: its visits cannot be computed",)
-            return AuditReport(instrument=name, day_obs=day_obs, rules=(), findings=(), untold=untold)
+            return AuditReport(instrument=name, day_obs=night, rules=(), findings=(), untold=untold)
         if against is not None:
-            return audit_against(database, settings, against, instrument=name, day_obs=day_obs)
-        work = Audit(database, settings, instrument=name, day_obs=day_obs, rules=rules, grace_s=grace_s)
+            return audit_against(database, settings, against, instrument=name, day_obs=night)
+        work = Audit(database, settings, instrument=name, day_obs=night, rules=rules, grace_s=grace_s)
         # A part of the rules says nothing of the night as a whole.
         return _audited(work, fix=fix, store=store and not rules)
 
     try:
         with open_database(settings) as database:
-            names = [instrument] if instrument else instruments_of(database, day_obs)
+            names = [instrument] if instrument else instruments_of(database, night)
             reports = [report_of(database, name) for name in names]
     except ConfigurationError:
         raise
     except VisitConsumerError as error:
         complain(f"the audit could not tell: {error}")
         sys.exit(EXIT_UNTOLD)
-    _show(reports, day_obs, output)
+    _show(reports, night, output)
     if not reports:
-        complain(f"nothing is stored of {day_obs}")
-    sys.exit(_exit_code(reports))
+        complain(f"nothing is stored of {night}")
+    code = _exit_code(reports)
+    sys.exit(0 if exit_zero and code == EXIT_FAILED else code)
 
 
 def _exit_code(reports: Sequence[AuditReport]) -> int:

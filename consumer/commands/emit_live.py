@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import time
@@ -22,7 +21,7 @@ from consumer.commands.options import (
     settings_from,
     tool_settings,
 )
-from consumer.commands.values import DAY_OBS, DURATION, FILE_NAME, FilePath
+from consumer.commands.values import DAY_OBS, DURATION, FILE_NAME, FilePath, last_observing_days
 from consumer.config import Settings
 from consumer.errors import ConfigurationError, TransientError
 from consumer.kafka.notification_consumer import NotificationConsumer
@@ -47,7 +46,6 @@ from consumer.web.notification_port import notification_port
 
 _GIVE_UP_S = 30.0
 """A command that ends waits so long for what cannot be read, and then rejects it."""
-_NOON_UTC = timedelta(hours=12)
 
 _log = get_logger(__name__)
 
@@ -149,7 +147,7 @@ def scan(*, url: str, days: Sequence[int], last_days: int | None, every_s: float
     emitter = _emitter(settings, places, EmitCommand.SCAN, once=every_s is None)
 
     def scan_once() -> ScanReport:
-        wanted = _last_days(last_days) if last_days is not None else (list(days) or None)
+        wanted = last_observing_days(last_days) if last_days is not None else (list(days) or None)
         with Database(settings.database, application_name="visit-consumer emit scan") as database:
             scanner = Scanner(
                 emitter.stores.list_objects,
@@ -253,12 +251,6 @@ def _buckets(settings: Settings) -> Places:
     if not buckets.places:
         raise ConfigurationError("source.buckets: is empty: name the buckets whose notifications are to be read")
     return buckets
-
-
-def _last_days(number: int) -> list[int]:
-    """Return the last observing days, today's included: at Rubin a day begins at 12:00 UTC."""
-    today = datetime.now(UTC) - _NOON_UTC
-    return [int(f"{today - timedelta(days=each):%Y%m%d}") for each in range(number)]
 
 
 def _exit_by(emitter: Emitter) -> None:

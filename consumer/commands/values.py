@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import click
@@ -14,6 +15,7 @@ ID = click.IntRange(0, INT64_MAX)
 """Of an exposure, a visit or a row."""
 PARTITION = click.IntRange(0, INT32_MAX)
 _LONGEST_S = 7 * 86400.0
+_NOON_UTC = timedelta(hours=12)
 COUNT = click.IntRange(1, INT64_MAX)
 
 
@@ -39,6 +41,12 @@ class ObservingDay(click.ParamType):  # type: ignore[type-arg] # generic in late
             return cast("int", observing_day("day_obs", int(str(value))))
         except (ValueError, BadMessageError):
             self.fail(f"{shown(value)} is no date: write YYYYMMDD", param, ctx)
+
+
+def last_observing_days(number: int) -> list[int]:
+    """Return the last observing days, the present one first. At Rubin a day begins at 12:00 UTC (SITCOMTN-032)."""
+    today = datetime.now(UTC) - _NOON_UTC
+    return [int(f"{today - timedelta(days=each):%Y%m%d}") for each in range(number)]
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg] # as above

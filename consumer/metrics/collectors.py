@@ -5,7 +5,7 @@ values: never an exposure, a visit, a group or a day. What is known beforehand s
 shows. A module without I/O: the caller says what happened, and a registry of its choice holds it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.gc_collector import GCCollector
@@ -109,6 +109,15 @@ class Metrics(DescribedCollectors):
         self.last_visit = self._gauge(
             "last_visit_timestamp_seconds", "When a visit was last written; 0 before the first.", instrument=instruments
         )
+        self.audit_findings = self._gauge(
+            "audit_findings",
+            "Findings of the last audit of the newest audited night.",
+            instrument=instruments,
+            severity=("error", "warning"),
+        )
+        self.audited = self._gauge(
+            "audit_timestamp_seconds", "When that audit was; 0 without one.", instrument=instruments
+        )
         self.outbox_backlog = self._gauge("outbox_backlog", "Announcements written but not yet sent.")
         self.outbox_oldest = self._gauge(
             "oldest_outbox_timestamp_seconds", "When the oldest unsent announcement was written; 0 without one."
@@ -206,6 +215,13 @@ class Metrics(DescribedCollectors):
         label = self.instrument(instrument)
         self.visit_latency.labels(label, reason).observe(max(latency_s, 0.0))
         self.last_visit.labels(label).set(at_s)
+
+    def night_audited(self, instrument: str, found: Mapping[str, int], *, at_s: float) -> None:
+        """Note the last audit of an instrument: findings by severity, and when, UTC seconds since the Unix epoch."""
+        label = self.instrument(instrument)
+        for severity, count in found.items():
+            self.audit_findings.labels(label, severity).set(count)
+        self.audited.labels(label).set(at_s)
 
     def _partition_gauges(self) -> tuple[Gauge, ...]:
         return (

@@ -28,6 +28,7 @@ from consumer.postgres.offsets import Positions
 from consumer.postgres.outbox import Outbox
 from consumer.postgres.replicas import HEARTBEAT_SESSION, Heartbeats
 from consumer.process import stops_on_signals, tune_interpreter
+from consumer.read.audit.last import read_last_audits
 from consumer.service.batch_builder import BatchBuilder
 from consumer.service.heartbeat import Heartbeat
 from consumer.service.loop import ConsumerLoop
@@ -128,7 +129,12 @@ class Application:
         )
         group = self._settings.kafka.group
         table = Heartbeats(database, owner=self._owner, consumer_group=group, version=__version__)
-        return Heartbeat(table, self.reporter, runtime=SYSTEM)
+
+        def look() -> None:
+            for each in read_last_audits(database):
+                self.metrics.night_audited(each.instrument, each.found, at_s=each.audited_at.timestamp())
+
+        return Heartbeat(table, self.reporter, runtime=SYSTEM, look=look)
 
     def _relay(self, give_up: Callable[[], None]) -> OutboxRelay:
         settings = self._settings

@@ -6,7 +6,7 @@ last heartbeat, this one wakes all who listen: a notification in the batch's own
 commit at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Protocol
@@ -18,7 +18,7 @@ from consumer.web import HealthSource
 
 _EVERY_S = 0.5
 """A third of what `consumer.read.overview` waits before it calls a replica silent."""
-_REMOVE_EVERY_S = 60.0
+_LOOK_EVERY_S = 20.0
 _FORGOTTEN_AFTER_S = 600.0
 """For so long ``status`` shows a replica that died; by then its partitions have another reader."""
 
@@ -58,15 +58,25 @@ class Heartbeat:
         What the replica is doing.
     runtime
         Clocks, threads and pauses.
+    look
+        Called now and then: reads what others have written into the tables.
     """
 
-    def __init__(self, table: HeartbeatTable, source: HealthSource, *, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        table: HeartbeatTable,
+        source: HealthSource,
+        *,
+        runtime: Runtime,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
         self._table = table
         self._source = source
         self._runtime = runtime
         self._stopping = runtime.new_stop_flag()
         self._running: Future[None] | None = None
-        self._remove_at_s = 0.0
+        self._look = look
+        self._look_at_s = 0.0
         self._counts: Mapping[str, int] = {}
         self._log = get_logger(__name__)
 
@@ -87,7 +97,7 @@ class Heartbeat:
                 self._log.warning("the heartbeat hangs and is left behind")
 
     def beat(self) -> None:
-        """Write one heartbeat, and now and then remove those of replicas that died."""
+        """Write one heartbeat; now and then remove those of replicas that died, and look at what others wrote."""
         status, alive, ready = self._source.status(), self._source.alive(), self._source.ready()
         reasons = [*alive.reasons, *ready.reasons, *([] if status.kafka is None else [f"Kafka: {status.kafka}"])]
         partitions: list[dict[str, object]] = [
@@ -105,9 +115,10 @@ class Heartbeat:
         self._table.beat(status.state, reasons, partitions, started_at=status.started_at, wakes=wakes)
         self._counts = status.counts
         now_s = self._runtime.monotonic_s()
-        if now_s >= self._remove_at_s:
+        if now_s >= self._look_at_s:
             self._table.remove_silent(_FORGOTTEN_AFTER_S)
-            self._remove_at_s = now_s + _REMOVE_EVERY_S
+            self._look()
+            self._look_at_s = now_s + _LOOK_EVERY_S
 
     def _run(self) -> None:
         failed = False

@@ -200,3 +200,13 @@ FROM ${schema:raw}.visit
 WHERE revision > 1 AND day_obs = nullif('${night:raw}', '')::integer
     AND instrument = ANY (string_to_array('${instrument:csv}', ','))
 ORDER BY updated_at DESC LIMIT 200;
+
+-- name: audit_findings
+-- What the night's last audit found, errors first.
+SELECT finding.instrument, finding.rule, finding.severity, finding.subject, finding.subjects, finding.found,
+    finding.detail, run.audited_at AS audited
+FROM ${schema:raw}.audit_finding AS finding
+    JOIN ${schema:raw}.audit_run AS run USING (instrument, day_obs)
+WHERE finding.day_obs = nullif('${night:raw}', '')::integer
+    AND finding.instrument = ANY (string_to_array('${instrument:csv}', ','))
+ORDER BY finding.severity, finding.instrument, finding.number LIMIT 200;

@@ -248,6 +248,27 @@ def _groups() -> list[PanelBuilder]:
             unit="s",
         ),
         lines(
+            "Findings of the last audit",
+            "Of the newest audited night of each instrument; which they are: board night, or visit-consumer audit.",
+            [
+                over_time(
+                    f"max by (instrument, severity) ({metric('audit_findings', by_instrument=True)}) > 0",
+                    "{{instrument}} {{severity}}",
+                )
+            ],
+        ),
+        lines(
+            "Age of the last audit",
+            "Of the newest audited night; nothing where no audit was stored.",
+            [
+                over_time(
+                    f"min by (instrument) (time() - ({metric('audit_timestamp_seconds', by_instrument=True)} > 0))",
+                    "{{instrument}}",
+                )
+            ],
+            unit="s",
+        ),
+        lines(
             "Detectors without a region",
             "Detectors that had a raw but got no region, in the latest visits: the camera's geometry lacks them.",
             [

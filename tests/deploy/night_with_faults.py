@@ -4,12 +4,13 @@ The consumer is the real one, ``visit-consumer run`` as a process, on librdkafka
 so are the emitter and the sink beside it, ``visit-consumer emit watch`` and ``visit-consumer butler-sink``. The faults
 are real too: a file that is no header, an emitter without brokers, a registry that does not know an instrument, bytes
 that are no event, a record that contradicts the stored one, a detector that the camera does not have, an exposure that
-never comes, an announcement that no broker takes, a frozen database, a killed process.
+never comes, an announcement that no broker takes, a night with findings, a frozen database, a killed process.
 Only durations of the alerts are shortened, see `tests.deploy.prometheus_server.SHORTENED`.
 """
 
 import json
 import signal
+import subprocess
 import sys
 import time
 import urllib.request
@@ -33,7 +34,7 @@ from tests.deploy.prometheus_server import PrometheusServer, shortened_rules
 from tests.support.brokers import MockBroker
 from tests.support.butler_repository import register_instrument
 from tests.support.children import Child, free_port
-from tests.support.exposures import exposure
+from tests.support.exposures import DAY_OBS, exposure
 from tests.support.postgres import PostgresServer
 from tests.support.raws import raw_of
 
@@ -130,6 +131,7 @@ class WatchedNight:
         self._undisturbed(prometheus)
         self._bad_data(prometheus)
         self._refused_announcement(prometheus)
+        self._audit(prometheus)
         self._frozen_database(emitter, prometheus)
         self._seen.results = {key: prometheus.query(text) for key, text in expressions().items()}
         rules = yaml.safe_load(shortened_rules())["groups"]
@@ -180,6 +182,15 @@ class WatchedNight:
         self._expect(prometheus, "AnnouncementsStuck", timeout_s=30)
         with psycopg.connect(self._dsn) as connection:
             connection.execute("DELETE FROM visits.outbox WHERE visit = 1")
+
+    def _audit(self, prometheus: PrometheusServer) -> None:
+        """Audit the night, which lacks raws and has a dead letter."""
+        command = ("audit", "--day-obs", str(DAY_OBS), "--grace", "0", "--config", str(self._config))
+        done = subprocess.run(
+            [sys.executable, "-m", "consumer", *command], check=False, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 1, done.stderr
+        self._expect(prometheus, "AuditFindings", timeout_s=40)
 
     def _bad_files(self, emitter: "_Emitter", prometheus: PrometheusServer) -> None:
         broken = emitter.landing / "MC_O_20261101_000001_R01_S01.json"

@@ -25,6 +25,7 @@ EXPECTED = {
         "FastBurn",
         "SlowBurn",
         "AnnouncementsStuck",
+        "AuditFindings",
         "SourceStalled",
         "ButlerSinkBehind",
         "SourceRejecting",

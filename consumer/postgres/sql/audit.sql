@@ -74,3 +74,15 @@ INSERT INTO audit_finding (instrument, day_obs, number, rule, severity, subject,
 VALUES (
     %(instrument)s, %(day_obs)s, %(number)s, %(rule)s, %(severity)s, %(subject)s, %(subjects)s, %(found)s, %(detail)s
 );
+
+-- name: last_runs
+-- The newest audited night of each instrument.
+SELECT
+    run.instrument, run.day_obs, run.audited_at,
+    coalesce(sum(finding.found) FILTER (WHERE finding.severity = 'error'), 0)::integer,
+    coalesce(sum(finding.found) FILTER (WHERE finding.severity = 'warning'), 0)::integer
+FROM audit_run AS run
+LEFT JOIN audit_finding AS finding USING (instrument, day_obs)
+WHERE run.day_obs = (SELECT max(day_obs) FROM audit_run AS other WHERE other.instrument = run.instrument)
+GROUP BY run.instrument, run.day_obs, run.audited_at
+ORDER BY run.instrument;

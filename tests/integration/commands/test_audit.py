@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pytest
 from psycopg import sql
 from pyarrow import parquet
 
+from consumer.config import DatabaseSettings
 from consumer.model import Exposure
+from consumer.postgres.connection import Database
+from consumer.read.audit.last import read_last_audits
 from tests.support.commands import invoke, invoke_json
 from tests.support.exposures import DAY_OBS, exposure
 from tests.support.feeding import Feeder, raws_of
@@ -276,6 +280,32 @@ def test_every_difference_from_another_schema_and_from_a_list_is_found(dsn: str,
         ("against-extra", "exposure", str(id_of(1))), ("against-differs", "exposure", str(id_of(3))),
         ("against-missing", "exposure", str(id_of(8))),
     }  # fmt: skip
+
+
+def test_a_scheduled_audit_is_of_the_night_that_ended_last(
+    dsn: str, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hours after the observing day ended: 14:00 UTC of the day after it."""
+
+    class Now(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Now":
+            return cls(2026, 11, 2, 14, tzinfo=tz)
+
+    assert DAY_OBS == 20261101
+    monkeypatch.setattr("consumer.commands.values.datetime", Now)
+    with closing(Feeder(dsn, INSTRUMENTS)) as feeder:
+        feeder.feed(raws_of([exposure(1)], [0]), at_ms=NOON_MS)
+    command = ("audit", "--last-night", "--instrument", "LSSTComCam", "--grace", 0, "--config", config)
+    assert {each[0] for each in named(invoke_json(*command, exit_code=1))} == {"raw-missing"}
+    (report,) = invoke_json(*command, "--exit-zero")
+    assert report["day_obs"] == DAY_OBS
+    gone = ("--dsn", "host=127.0.0.1 port=1 dbname=x connect_timeout=1")
+    assert "could not tell" in invoke(*command, *gone, "--exit-zero", exit_code=2).stderr
+    assert "give either" in invoke("audit", "--config", config, exit_code=2).stderr
+    with Database(DatabaseSettings.model_validate({"conninfo": dsn})) as database:
+        (last,) = read_last_audits(database)
+    assert (last.instrument, last.day_obs, last.found["error"]) == ("LSSTComCam", DAY_OBS, 1)
 
 
 def test_a_raw_that_is_missing_is_named_by_detector(dsn: str, config: Path) -> None:

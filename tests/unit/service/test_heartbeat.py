@@ -126,6 +126,15 @@ def test_it_wakes_others_once_after_what_was_committed() -> None:
     assert table.wakes == [True, False]
 
 
+def test_it_looks_now_and_then_at_what_others_have_written() -> None:
+    looks = []
+    heartbeat = Heartbeat(Table(), Source(), runtime=runtime(3), look=lambda: looks.append(1))
+    heartbeat.start()
+    assert heartbeat._running is not None
+    heartbeat._running.result(10)
+    assert looks == [1]
+
+
 def test_a_session_that_fails_is_opened_again() -> None:
     table = Table(failures=2)
     run(table, 3)
