@@ -62,8 +62,9 @@ def of_kind(manifests: Sequence[Manifest], kind: str, suffix: str = "") -> Manif
 def pod_specs(manifests: Sequence[Manifest]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the pods that manifests make, with the name of what makes them."""
     for each in manifests:
-        if each["kind"] in {"Deployment", "Job"}:
-            yield f"{each['kind']} {each['metadata']['name']}", each["spec"]["template"]["spec"]
+        if each["kind"] in {"Deployment", "Job", "CronJob"}:
+            spec = each["spec"] if each["kind"] != "CronJob" else each["spec"]["jobTemplate"]["spec"]
+            yield f"{each['kind']} {each['metadata']['name']}", spec["template"]["spec"]
 
 
 def read_settings(

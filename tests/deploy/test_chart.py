@@ -101,7 +101,7 @@ def test_everything_that_the_migration_needs_exists_before_the_release_does() ->
     assert set(hooks) == {"Job", "ConfigMap", "NetworkPolicy"}
     for metadata in hooks.values():
         assert metadata["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
-        assert metadata["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation"
+        assert metadata["annotations"]["helm.sh/hook-delete-policy"].startswith("before-hook-creation")
     weights = {kind: int(metadata["annotations"]["helm.sh/hook-weight"]) for kind, metadata in hooks.items()}
     assert weights["ConfigMap"] < weights["Job"]
     assert weights["NetworkPolicy"] < weights["Job"]

@@ -23,6 +23,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "visit-consumer.serviceAccount" -}}
@@ -67,6 +70,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $database "conninfo" (printf "host=%s port=%d dbname=%s user=%s sslmode=%s" $values.database.host (int $values.database.port) $values.database.name $user $values.database.sslmode) -}}
 {{- if $secret }}{{ $_ := set $database "password_file" "/run/secrets/visit-consumer/database/password" }}{{ end -}}
 {{- if $values.database.caSecret }}{{ $_ := set $database "ca_file" "/run/secrets/visit-consumer/database/ca.crt" }}{{ end -}}
+{{- with $values.database.targetSessionAttrs }}{{ $_ := set $database "conninfo" (printf "%s target_session_attrs=%s" $database.conninfo .) }}{{ end -}}
+{{- if ternary $values.database.ownerCertificateSecret $values.database.certificateSecret .owner -}}
+{{- $_ := set $database "conninfo" (printf "%s sslcert=/run/secrets/visit-consumer/database/user.crt sslkey=/run/secrets/visit-consumer/database/user.key" $database.conninfo) -}}
+{{- end -}}
 {{- $_ := set $config "database" $database -}}
 {{- $security := dig "kafka" "security" dict $config -}}
 {{- if not .owner -}}
@@ -99,6 +106,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $source := .Values.source -}}
 {{- $config := omit (include "visit-consumer.settings" (dict "root" . "owner" false) | fromJson) "registry" "announce" -}}
 {{- $_ := unset $config.database "password_file" -}}
+{{- $_ := set $config.database "conninfo" (regexReplaceAll " ssl(cert|key)=[^ ]+" $config.database.conninfo "") -}}
 {{- $_ := set $config.database "conninfo" (regexReplaceAll " user=[^ ]+" $config.database.conninfo (printf " user=%s" $source.scan.databaseUser)) -}}
 {{- $security := dig "security" dict $config.kafka -}}
 {{- with $source.kafka -}}
@@ -124,6 +132,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toPrettyJson (merge (dict "kafka" $kafka) (pick $config "database" "butler" "http" "log" "shutdown")) -}}
 {{- end -}}
 
+{{/* The settings file of the audit: the tables, the rules, and whether visits are announced. */}}
+{{- define "visit-consumer.auditSettings" -}}
+{{- $config := include "visit-consumer.settings" (dict "root" . "owner" false) | fromJson -}}
+{{- $kafka := dict "bootstrap_servers" $config.kafka.bootstrap_servers -}}
+{{- toPrettyJson (merge (dict "kafka" $kafka) (pick $config "database" "instruments" "closing" "announce" "obscore" "log")) -}}
+{{- end -}}
+
 {{- define "visit-consumer.sourcePort" -}}
 {{- dig "source" "http_port" 8081 .Values.config | int -}}
 {{- end -}}
@@ -143,13 +158,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{/* Sources of the projected volume with every secret of a pod. Called with a dict of root and owner (whether it is the
-     migration's), of root and emitter (its component), or of root and sink (true for the Butler sink). */}}
+     migration's), of root and emitter (its component), or of root and tables (true where the tables are all it needs). */}}
 {{- define "visit-consumer.secretSources" -}}
 {{- $values := .root.Values -}}
 {{- $sources := list -}}
 {{- if .owner -}}
 {{- $sources = append $sources (list $values.database.ownerExistingSecret $values.database.ownerPasswordKey "database/password") -}}
-{{- else if .sink -}}
+{{- $sources = append $sources (list $values.database.ownerCertificateSecret $values.database.certificateKey "database/user.crt") -}}
+{{- $sources = append $sources (list $values.database.ownerCertificateSecret $values.database.privateKeyKey "database/user.key") -}}
+{{- else if .tables -}}
 {{- $sources = append $sources (list $values.database.existingSecret $values.database.passwordKey "database/password") -}}
 {{- else -}}
 {{- $kafka := $values.kafka -}}
@@ -173,6 +190,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $sources = append $sources (list $kafka.certificateSecret $kafka.certificateKey "kafka/user.crt") -}}
 {{- $sources = append $sources (list $kafka.certificateSecret $kafka.privateKeyKey "kafka/user.key") -}}
 {{- $sources = append $sources (list $kafka.oauthSecret $kafka.oauthKey "kafka/client-secret") -}}
+{{- end -}}
+{{- if not (or .owner .emitter) -}}
+{{- $sources = append $sources (list $values.database.certificateSecret $values.database.certificateKey "database/user.crt") -}}
+{{- $sources = append $sources (list $values.database.certificateSecret $values.database.privateKeyKey "database/user.key") -}}
 {{- end -}}
 {{- $sources = append $sources (list $values.database.caSecret $values.database.caKey "database/ca.crt") -}}
 {{- range $sources -}}
@@ -202,6 +223,80 @@ capabilities:
 to:
   {{- toYaml . | nindent 2 }}
 {{- end -}}
+{{- end -}}
+
+{{/* An egress rule. Called with a dict of ports and to. */}}
+{{- define "visit-consumer.egress" -}}
+- ports:
+    {{- range .ports }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with include "visit-consumer.to" .to }}
+  {{- . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "visit-consumer.databaseEgress" -}}
+{{- include "visit-consumer.egress" (dict "ports" (list .Values.database.port) "to" .Values.networkPolicy.databaseTo) -}}
+{{- end -}}
+
+{{/* A NetworkPolicy. Called with a dict of root, suffix, components, ports (peers by the name of the port), egress (rules,
+     beside those for DNS and the extra ones) and annotations. */}}
+{{- define "visit-consumer.policy" -}}
+{{- $policy := .root.Values.networkPolicy -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "visit-consumer.fullname" .root }}{{ .suffix }}
+  labels:
+    {{- include "visit-consumer.labels" .root | nindent 4 }}
+  {{- with .annotations }}
+  annotations:
+    {{- . | nindent 4 }}
+  {{- end }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "visit-consumer.selector" .root | nindent 6 }}
+    matchExpressions:
+      - {key: app.kubernetes.io/component, operator: In, values: {{ .components | toJson }}}
+  policyTypes: [Ingress, Egress]
+  ingress:
+    {{- $open := false }}
+    {{- range $port, $peers := .ports }}
+    {{- if $peers }}
+    {{- $open = true }}
+    - from:
+        {{- toYaml $peers | nindent 8 }}
+      ports:
+        - {port: {{ $port }}, protocol: TCP}
+    {{- end }}
+    {{- end }}
+    {{- if not $open }}
+    []
+    {{- end }}
+  egress:
+    - ports:
+        - {port: 53, protocol: UDP}
+        - {port: 53, protocol: TCP}
+      {{- with include "visit-consumer.to" $policy.dnsTo }}
+      {{- . | nindent 6 }}
+      {{- end }}
+    {{- .egress | nindent 4 }}
+    {{- with $policy.extraEgress }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}
+
+{{/* Annotations of the migration's hooks. Called with a dict of root and weight. A hook is no part of the release: what
+     succeeded is removed, or uninstalling would leave it behind. */}}
+{{- define "visit-consumer.hook" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-weight: {{ .weight | quote }}
+helm.sh/hook-delete-policy: before-hook-creation{{ if not .root.Values.migration.keep }},hook-succeeded{{ end }}
+{{- with .root.Values.migration.annotations }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* Egress rules to the brokers, and to what gives tokens for them. */}}
