@@ -12,10 +12,11 @@ import psycopg
 from confluent_kafka import Producer
 
 from consumer.simulation import message_value, simulate_night
-from tests.benchmarks.servers import Servers, night
+from tests.benchmarks.servers import INSTRUMENT, Servers, night
 from tests.benchmarks.throughput import replicas
 
 _LOOK_EVERY_S = 0.002
+_NEWER = "SELECT id FROM visits.visit WHERE instrument = %s AND id > %s"
 _WARM_UP = 3
 """Exposures before those that count: a new process plans its statements and loads its camera."""
 
@@ -84,6 +85,6 @@ def _watch(dsn: str, first: int, number: int, seen: dict[int, float]) -> None:
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as session:
         while len(seen) < number and time.monotonic() < deadline:
             latest = max(seen, default=first - 1)
-            for (visit,) in session.execute("SELECT id FROM visits.visit WHERE id > %s", [latest]).fetchall():
+            for (visit,) in session.execute(_NEWER, [INSTRUMENT, latest]).fetchall():
                 seen[visit] = time.monotonic()
             time.sleep(_LOOK_EVERY_S)

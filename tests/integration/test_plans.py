@@ -8,6 +8,7 @@ from consumer.config import DatabaseSettings
 from consumer.model import GroupKey
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import LOOKS_UP_BY_KEY, Database, Session
+from consumer.postgres.sql_files import statements
 from tests.support.nights import prepare
 from tests.support.postgres import PostgresServer
 
@@ -29,6 +30,48 @@ def database(postgres18: PostgresServer) -> Iterator[Database]:
         made = Database(DatabaseSettings(conninfo=dsn), session=LOOKS_UP_BY_KEY)  # type: ignore[arg-type] # pydantic makes it a secret
         yield made
         made.close()
+
+
+_NIGHTS = """
+    INSERT INTO exposure (instrument, id, obs_id, day_obs, "group", record_version, group_key, detectors)
+    SELECT name, n, name || n, 20261101 + n / 1000, 'g' || n, 0, 'k' || n, '{[0,9)}'
+    FROM generate_series(1, 15000) AS n, unnest('{LATISS,LSSTCam}'::text[]) AS name;
+    INSERT INTO visit (instrument, id, day_obs, name, region, group_key, inputs_hash, rule, algorithm, padding,
+        close_reason, software_version)
+    SELECT instrument, id, day_obs, obs_id, '', group_key, '', 'r', 'a', 0, 'c', '1' FROM exposure;
+    INSERT INTO visit_definition SELECT instrument, id, id FROM exposure;
+    ANALYZE exposure; ANALYZE visit; ANALYZE visit_definition
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "parameters"),
+    [
+        ("explain", "exposures", {"exposure": 7007}),
+        ("explain", "ids_of_obs_id", {"text": "LATISS7007"}),
+        ("explain", "ids_of_group", {"text": "g7007"}),
+        ("explain", "ids_of_group", {"text": "k7007"}),
+        ("explain", "ids_of_visit", {"number": 7007}),
+        ("wait", "visit", {"id": 7007}),
+        ("wait", "exposure", {"id": 7007}),
+    ],
+)
+def test_what_is_asked_without_an_instrument_reads_few_pages(
+    database: Database, file: str, name: str, parameters: dict[str, object]
+) -> None:
+    with database.transaction() as session:
+        session.script(_NIGHTS)
+        text = statements(file)[name].replace(b"{exposure}", b"exposure.id")
+        query = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + text
+        session._connection.execute("RESET enable_seqscan")
+        for instrument in (None, "LATISS"):
+            given = {"instrument": instrument, **parameters}
+            ((found,),) = session._connection.execute(query, given).fetchall()
+            assert isinstance(found, list)
+            plan = found[0]["Plan"]
+            assert plan["Actual Rows"] >= 1
+            pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+            assert pages < 50, f"{pages} of 500: {found}"
 
 
 def _look_up(session: Session, number: int) -> int:

@@ -3,7 +3,7 @@
 -- name: exposures
 SELECT {exposure}, first_seen_at, updated_at, now()
 FROM exposure
-WHERE id = %(exposure)s AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s)
+WHERE instrument IN (SELECT coalesce(%(instrument)s, instrument) FROM known_instrument) AND id = %(exposure)s
 ORDER BY instrument;
 
 -- name: visits
@@ -50,12 +50,15 @@ ORDER BY instrument, id;
 -- name: ids_of_group
 -- By the name that the acquisition system gave, or by the key that the grouping rule made of it.
 SELECT instrument, id FROM exposure
-WHERE (group_key = %(text)s OR "group" = %(text)s) AND instrument = coalesce(%(instrument)s::text, instrument)
+WHERE instrument IN (SELECT coalesce(%(instrument)s, instrument) FROM known_instrument) AND group_key = %(text)s
+UNION
+SELECT instrument, id FROM exposure
+WHERE "group" = %(text)s AND instrument = coalesce(%(instrument)s::text, instrument)
 ORDER BY instrument, id;
 
 -- name: ids_of_visit
 SELECT instrument, exposure FROM visit_definition
-WHERE visit = %(number)s AND instrument = coalesce(%(instrument)s::text, instrument)
+WHERE instrument IN (SELECT coalesce(%(instrument)s, instrument) FROM known_instrument) AND visit = %(number)s
 ORDER BY instrument, exposure;
 
 -- name: neighbours

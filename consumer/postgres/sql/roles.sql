@@ -67,6 +67,7 @@ BEGIN
                 ('schema_version', 'SELECT'),
                 ('obscore', 'SELECT'),
                 ('missing_raw', 'SELECT'),
+                ('known_instrument', 'SELECT'),
                 ('visit_obscore_public', 'SELECT'),
                 ('visit_obscore', 'SELECT, INSERT, UPDATE, DELETE'),
                 ('retired_visit', 'SELECT, INSERT, UPDATE'),

@@ -3,13 +3,14 @@
 -- name: visit
 SELECT instrument, id, revision, complete
 FROM visit
-WHERE id = %(id)s AND instrument = coalesce(%(instrument)s::text, instrument);
+WHERE instrument IN (SELECT coalesce(%(instrument)s, instrument) FROM known_instrument) AND id = %(id)s;
 
 -- name: exposure
 SELECT visit.instrument, visit.id, visit.revision, visit.complete
 FROM visit_definition AS member
 JOIN visit ON visit.instrument = member.instrument AND visit.id = member.visit
-WHERE member.exposure = %(id)s AND member.instrument = coalesce(%(instrument)s::text, member.instrument)
+WHERE member.instrument IN (SELECT coalesce(%(instrument)s, instrument) FROM known_instrument)
+    AND member.exposure = %(id)s
 ORDER BY visit.instrument, visit.id;
 
 -- name: night
