@@ -104,17 +104,20 @@ class Watcher:
             if self._broadcast.first_pages != first_pages:
                 first_pages, self._sent = self._broadcast.first_pages, _Sent()
             self._turn()
-            looked_at_s = monotonic()
-            known = first_pages
-            self._wake.wait(_LOOK_EVERY_S, lambda: stopped() or self._broadcast.first_pages != known)
-            left_s = _PAUSE_S - (monotonic() - looked_at_s)
-            if left_s > 0 and not stopped():
-                sleep(left_s)
+            self._rest(first_pages, stopped)
 
     def close(self) -> None:
         """End the sessions."""
         self._wake.close()
         self._database.close()
+
+    def _rest(self, first_pages: int, stopped: Callable[[], bool]) -> None:
+        """Wait for a reason to look again, and a moment at least, unless a first page is opened."""
+        looked_at_s = monotonic()
+        self._wake.wait(_LOOK_EVERY_S, lambda: stopped() or self._broadcast.first_pages != first_pages)
+        left_s = _PAUSE_S - (monotonic() - looked_at_s)
+        if left_s > 0 and not stopped():
+            sleep(left_s)
 
     def _turn(self) -> None:
         try:
