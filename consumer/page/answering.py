@@ -32,11 +32,7 @@ _SESSION_WITHIN_S: Final = 4.0
 """A request that finds no free session in this time is answered 503."""
 _STATEMENT_TIMEOUT_S: Final = 5.0
 
-READ_ONLY: Final = {
-    "default_transaction_read_only": "on",
-    # A plan for any instrument reads more than one for the instrument that is asked for.
-    "plan_cache_mode": "force_custom_plan",
-}
+READ_ONLY: Final = {"default_transaction_read_only": "on"}
 """What every session of the page has set."""
 
 

@@ -105,29 +105,23 @@ ORDER BY visit.day_obs DESC, visit.id DESC, visit.instrument
 LIMIT %(limit)s;
 
 -- name: search
--- Each kind by an index of its own. The instruments are found first: keys begin with them.
-WITH RECURSIVE known AS (
-    SELECT min(instrument) AS instrument FROM exposure
-    UNION ALL
-    SELECT (SELECT min(instrument) FROM exposure WHERE exposure.instrument > known.instrument)
-    FROM known WHERE known.instrument IS NOT NULL
-)
+-- Each kind by an index of its own.
 SELECT kind, found.instrument, id, label, day_obs
 FROM (
     SELECT 1 AS rank, 'visit' AS kind, v.instrument, v.id, v.name AS label, v.day_obs
-    FROM known JOIN visit AS v ON v.instrument = known.instrument AND v.id = %(number)s::bigint
+    FROM known_instrument AS known JOIN visit AS v ON v.instrument = known.instrument AND v.id = %(number)s::bigint
     UNION ALL
     SELECT 2, 'exposure', e.instrument, e.id, e.obs_id, e.day_obs
-    FROM known JOIN exposure AS e ON e.instrument = known.instrument AND e.id = %(number)s::bigint
+    FROM known_instrument AS known JOIN exposure AS e ON e.instrument = known.instrument AND e.id = %(number)s::bigint
     UNION ALL
     SELECT 3, 'visit', v.instrument, v.id, v.name, v.day_obs
-    FROM known JOIN visit AS v ON v.instrument = known.instrument AND v.name = %(text)s
+    FROM known_instrument AS known JOIN visit AS v ON v.instrument = known.instrument AND v.name = %(text)s
     UNION ALL
     (SELECT 4, 'exposure', instrument, id, obs_id, day_obs FROM exposure WHERE obs_id = %(text)s LIMIT %(limit)s)
     UNION ALL
     (
         SELECT 5, 'group', e.instrument, e.id, e.group_key, e.day_obs
-        FROM known JOIN exposure AS e ON e.instrument = known.instrument AND e.group_key = %(text)s
+        FROM known_instrument AS known JOIN exposure AS e ON e.instrument = known.instrument AND e.group_key = %(text)s
         WHERE e.id IS DISTINCT FROM %(number)s::bigint
         LIMIT %(limit)s
     )
