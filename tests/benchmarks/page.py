@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 
-from tests.benchmarks.age import read_template, store_nights
-from tests.benchmarks.servers import INSTRUMENT, Servers
+from tests.benchmarks.age import store_nights
+from tests.benchmarks.servers import DETECTORS, INSTRUMENT, Servers, night
 from tests.benchmarks.throughput import flat_out
 from tests.support.pages import API, Page, page_of
 
@@ -34,8 +34,8 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 """
 
 
-def answers(servers: Servers, *, nights: int) -> list[dict[str, Any]]:
-    """Measure each question of the API with so many nights stored besides the one that is shown.
+def answers(servers: Servers, *, visits: int, nights: int) -> list[dict[str, Any]]:
+    """Measure each question of the API for a night of so many visits, with so many other nights stored besides.
 
     Returns
     -------
@@ -43,7 +43,9 @@ def answers(servers: Servers, *, nights: int) -> list[dict[str, Any]]:
         Path, median and largest time in milliseconds, kilobytes; every answer is asked of the tables.
     """
     with servers.database() as dsn:
-        read_template(servers, dsn)
+        topic = servers.new_topic("page")
+        # Shorter exposures: as many of the usual ones would end on the day after.
+        flat_out(servers, topic, servers.fill(topic, night(visits, exposure_s=15.0)), dsn)
         store_nights(dsn, nights)
         with psycopg.connect(dsn) as session:
             row = session.execute(
@@ -77,7 +79,7 @@ def answers(servers: Servers, *, nights: int) -> list[dict[str, Any]]:
 
 def open_pages(servers: Servers, *, exposures: int, pages: int, pairs: int) -> dict[str, Any]:
     """Compare the consumer's throughput beside so many open pages with that without any, in turns."""
-    topic, events = servers.topic(exposures), exposures * 205
+    topic, events = servers.topic(exposures), exposures * DETECTORS
     rows = []
     for number in range(pairs):
         speeds: dict[bool, float] = {}
