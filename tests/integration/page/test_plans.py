@@ -22,7 +22,7 @@ _READ = """
 """
 
 
-@pytest.mark.parametrize(("text", "found"), [("field 777", 11), ("nothing", 0), ("v77", 2), ("g77", 1), ("77", 2)])
+@pytest.mark.parametrize(("text", "found"), [("field 777", 1), ("nothing", 0), ("v77", 1), ("g77", 1), ("77", 1)])
 def test_a_search_reads_what_it_finds(postgres18: PostgresServer, text: str, found: int) -> None:
     with (
         postgres18.database(prepare) as dsn,
@@ -30,7 +30,7 @@ def test_a_search_reads_what_it_finds(postgres18: PostgresServer, text: str, fou
     ):
         with database.transaction() as session:
             session.script(_FILL)
-        wanted = {"text": text, "prefix": f"{text}%", "limit": 21, "number": int(text) if text.isdigit() else None}
+        wanted = {"text": text, "prefix": f"{text}%", "limit": 1, "number": int(text) if text.isdigit() else None}
         with database.snapshot() as session:
             ((before,),) = session._connection.execute(_READ).fetchall()
             assert len(session.rows("page", "search", wanted)) == found
