@@ -44,7 +44,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
         "soak": lambda servers: long_runs.soak(servers, minutes=30.0),
         # Fills 35 GB of disk.
         "age": lambda servers: long_runs.age(servers, nights=625, exposures=400, rounds=3, seconds=60),
-        "page": lambda servers: long_runs.page(servers, visits=1200, nights=83, exposures=400, pages=200, pairs=5),
+        "page": lambda servers: long_runs.page(servers, visits=1200, nights=83, exposures=1000, pages=200, pairs=5),
     },
     # The long ones again, cut down to a few minutes: their figures say less, and are named so.
     "shortened": {
