@@ -37,9 +37,10 @@ COMMANDS: Mapping[str, str] = {
     "camera": "consumer.commands.camera:camera",
     "emit": "consumer.commands.emit:emit",
     "butler-sink": "consumer.commands.butler_sink:butler_sink",
+    "page": "consumer.commands.page:page",
 }
 """Module and name of each command, in the order of the help text."""
-_EXTRAS: Mapping[str, str] = {"emit": "sources", "export": "vo", "butler-sink": "butler"}
+_EXTRAS: Mapping[str, str] = {"emit": "sources", "export": "vo", "butler-sink": "butler", "page": "page"}
 """Commands whose libraries are an extra of the distribution."""
 
 

@@ -10,6 +10,7 @@ from consumer.config.database import DatabaseSettings
 from consumer.config.instruments import ClosingSettings, Instruments, InstrumentSettings, known_instruments
 from consumer.config.kafka import KafkaSettings, RegistrySettings
 from consumer.config.obscore import ObscoreSettings
+from consumer.config.page import PageSettings
 from consumer.config.process import (
     AnnounceSettings,
     BatchSettings,
@@ -70,6 +71,8 @@ class Settings(BaseSettings):
     """From files to events: `visit-consumer emit`."""
     butler: ButlerSettings = ButlerSettings()
     """From the tables to a Butler registry: `visit-consumer butler-sink`."""
+    page: PageSettings = PageSettings()
+    """The page for people: `visit-consumer page`."""
     log: LogSettings = LogSettings()
     """Logs."""
     shutdown: ShutdownSettings = ShutdownSettings()

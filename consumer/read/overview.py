@@ -192,6 +192,27 @@ def read_overview(database: Database) -> Overview:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingGroups:
+    """Open groups at one moment."""
+
+    at: datetime
+    """The server's clock, UTC."""
+    total: int
+    groups: tuple[WaitingGroup, ...]
+    """The oldest."""
+
+
+def read_waiting_groups(database: Database, *, limit: int) -> WaitingGroups:
+    """Read the oldest open groups, at most `limit`, and how many there are; raises as `read_overview`."""
+    with database.snapshot() as session:
+        ((at, _, _, _, total, *_),) = cast(
+            "list[tuple[datetime, bool, int, bool, int, int, float | None]]", session.rows("status", "server")
+        )
+        groups = tuple(_waiting_group(row) for row in session.rows("status", "open_groups", {"limit": limit}))
+    return WaitingGroups(at=at, total=total, groups=groups)
+
+
 def _replicas(session: Session, *, read_only: bool) -> tuple[ReplicaStatus, ...]:
     found = []
     for row in session.rows("status", "replicas"):

@@ -1,5 +1,6 @@
 """What every answer has in common: GET and HEAD alone, security headers, and no word about a fault."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -44,17 +45,20 @@ class ReadOnly:
     ----------
     app
         The application; what it raises is logged.
+    headers
+        Of every answer.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str] = SECURITY_HEADERS) -> None:
         self._app = app
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+                MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
         if scope["method"] not in {"GET", "HEAD"}:

@@ -8,13 +8,16 @@ from typing import Any, ClassVar, Final, Self
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from consumer.errors import ConfigurationError
 from consumer.logs import get_logger
 
 REQUEST_TIMEOUT_S: Final = 5.0
-"""How long a connection may take to bring a whole request, and as long again to take the answer."""
+"""How long a connection may take to bring a whole request, and as long again to take the answer.
+
+An answer that goes on for ever may be taken for ever, by a client that reads what was sent.
+"""
 MAX_CONNECTIONS: Final = 256
 """Open at once, well below the usual bound on file descriptors. The one that has waited longest makes room."""
 MAX_HEAD_BYTES: Final = 16_384
@@ -35,13 +38,14 @@ class _BoundedProtocol(H11Protocol):
 
     oldest_first: ClassVar[dict["_BoundedProtocol", None]]
     """The open connections of one server, by when each answered last; every server has a subclass of its own."""
+    max_connections: ClassVar[int]
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:  # the base's type
         """Take a connection; where there are too many, drop the one that has not asked anything for longest."""
         super().connection_made(transport)
         self.oldest_first[self] = None
-        if len(self.oldest_first) > MAX_CONNECTIONS:
+        if len(self.oldest_first) > self.max_connections:
             oldest = next(iter(self.oldest_first))
             del self.oldest_first[oldest]  # its end is reported later, perhaps after further connections
             oldest.transport.abort()
@@ -71,7 +75,16 @@ class _BoundedProtocol(H11Protocol):
     def _restart_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
+        self._timer = self.loop.call_later(REQUEST_TIMEOUT_S, self._expire)
+
+    def _expire(self) -> None:
+        """End the connection, unless an answer is under way and the client has taken what there is of it."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever its type says
+        answers = cycle is not None and cycle.response_started and not cycle.response_complete
+        if answers and not self.transport.get_write_buffer_size():
+            self._restart_timer()
+        else:
+            self.transport.abort()
 
 
 class _Server(Server):
@@ -97,6 +110,8 @@ class HttpServer:
         Where the address is set, for an error's message.
     purpose
         What it does, for the log.
+    max_connections
+        Open at once; None: `MAX_CONNECTIONS`.
 
     Raises
     ------
@@ -105,7 +120,14 @@ class HttpServer:
     """
 
     def __init__(
-        self, host: str, port: int, app: ASGIApp, *, setting: str = "http.host, http.port", purpose: str = "listening"
+        self,
+        host: str,
+        port: int,
+        app: ASGIApp,
+        *,
+        setting: str = "http.host, http.port",
+        purpose: str = "listening",
+        max_connections: int | None = None,
     ) -> None:
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -117,7 +139,11 @@ class HttpServer:
         self._server = _Server(
             Config(
                 app,
-                http=type("BoundedProtocol", (_BoundedProtocol,), {"oldest_first": {}}),
+                http=type(
+                    "BoundedProtocol",
+                    (_BoundedProtocol,),
+                    {"oldest_first": {}, "max_connections": max_connections or MAX_CONNECTIONS},
+                ),
                 ws="none",
                 loop="asyncio",
                 lifespan="off",

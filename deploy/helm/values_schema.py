@@ -21,6 +21,7 @@ _SET_BY_THE_CHART = {
     # Probes need the port, on the pod's address.
     "HttpSettings": ("enabled", "host"),
     "ListenSettings": ("host",),
+    "PageSettings": ("host",),
 }
 
 
@@ -43,6 +44,7 @@ def values_schema() -> dict[str, Any]:
         ("SourceSettings", "http_port"),
         ("ListenSettings", "port"),
         ("ButlerSettings", "http_port"),
+        ("PageSettings", "port"),
     ):
         definitions[name]["properties"][key]["minimum"] = 1
     camera = definitions["InstrumentSettings"]["properties"]["camera"]

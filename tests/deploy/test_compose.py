@@ -21,7 +21,7 @@ from tests.deploy.tools import go_module, needed
 from tests.support.postgres import PostgresServer, wheel_binaries
 
 COMPOSE = DEPLOY / "compose.yaml"
-OURS = ("migrate", "consumer", "simulate", "source")
+OURS = ("migrate", "consumer", "page", "simulate", "source")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_the_service_accepts_the_settings_of_the_stack(stack: dict[str, Any], na
         key: value.replace("/run/secrets", str(tmp_path)) for key, value in service.get("environment", {}).items()
     }
     settings = load_settings(file, environment)
-    user = {"migrate": "visit_owner", "source": "visit_reader"}.get(name, "visit_writer")
+    user = {"migrate": "visit_owner", "page": "visit_reader", "source": "visit_reader"}.get(name, "visit_writer")
     assert f"user={user}" in settings.database.conninfo.get_secret_value()
     password = settings.database.current_password()
     assert password is not None
