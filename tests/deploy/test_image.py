@@ -111,8 +111,10 @@ def test_the_wheel_has_the_bundle_of_the_page(image: Sandbox) -> None:
     (wheel,) = image.at("/wheels").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         index = archive.read("consumer/page/static/index.html").decode()
-        assets = {name.removeprefix("consumer/page/static/") for name in archive.namelist() if "/static/assets/" in name}
-    assert {asset for asset in re.findall(r'(?:href|src)="(assets/[^"]+)"', index)} == assets != set()
+        assets = {
+            name.removeprefix("consumer/page/static/") for name in archive.namelist() if "/static/assets/" in name
+        }
+    assert set(re.findall(r'(?:href|src)="(assets/[^"]+)"', index)) == assets != set()
 
 
 @pytest.mark.slow

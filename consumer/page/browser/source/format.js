@@ -45,12 +45,12 @@ export const percent = (part, whole) => (whole === 0 ? NONE : `${((100 * part) /
 /** The words of a code such as dead_letter. */
 export const words = (code) => String(code ?? NONE).replaceAll("_", " ");
 
-/** Whether every expected raw is there. */
+/** Whether a visit has all exposures of its group. */
 export const completeness = (complete) =>
   complete === null || complete === undefined ? "unknown" : complete ? "complete" : "incomplete";
 
-/** The band of a physical filter such as r_57, HSC-I or "z DECam SDSS": a letter, or other. */
+/** The band of a physical filter such as r_57, HSC-I, SDSSg_65mm or "z DECam SDSS": a letter, or other. */
 export function band(filter) {
-  const found = /^(?:HSC-)?([ugrizy])(?![a-z])/i.exec(filter ?? "");
+  const found = /^(?:HSC-|SDSS)?([ugrizy])(?![a-z])/i.exec(filter ?? "");
   return found === null ? "other" : found[1].toLowerCase();
 }

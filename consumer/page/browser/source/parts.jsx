@@ -19,7 +19,7 @@ export function Filter({ name }) {
 
 const SIGNS = { complete: "✓", incomplete: "!", unknown: "?" };
 
-/** Whether every expected raw is there, as a sign and a word. */
+/** Whether a visit has all exposures of its group, as a sign and a word. */
 export function Complete({ value }) {
   const word = completeness(value);
   return (
@@ -65,7 +65,7 @@ export function VisitTable({ caption, visits }) {
   return (
     <Table
       caption={caption}
-      columns={[["Visit"], ["Instrument"], ["Filter"], ["Target"], ["Begin (UTC)"], ["Exposed (s)", "number"], ["Raws"]]}
+      columns={[["Visit"], ["Instrument"], ["Filter"], ["Target"], ["Begin (UTC)"], ["Exposed (s)", "number"], ["Group"]]}
     >
       {visits.map((each) => (
         <tr key={`${each.instrument}/${each.visit}`}>

@@ -11,7 +11,7 @@ import { VisitPanel } from "./visit.jsx";
 const ALL = { kind: "all", ra: 0, dec: 0, zoom: 1 };
 const TANGENT_ZOOM = 4;
 const ZOOMS = { all: [1, 1], tangent: [0.8, 400] };
-const ROWS = 50;
+const ROWS = 25;
 const REPLAY_S = 20;
 const BANDS = ["u", "g", "r", "i", "z", "y", "other"];
 const GRATICULE = geoGraticule().step([30, 30]).extentMajor([[-180, -90], [180, 90]]);
@@ -124,7 +124,7 @@ function Labels({ projection, view }) {
   });
 }
 
-function Map({ shapes, view, setView, until, site, atMs, hidden, chosen, onChoose, onHover, hovered, label }) {
+function SkyMap({ shapes, view, setView, until, site, atMs, hidden, chosen, onChoose, onHover, hovered, label }) {
   const svg = useRef(null);
   const { width, height } = useSize(svg);
   const projection = useMemo(() => projectionOf(view, width, height), [view, width, height]);
@@ -253,7 +253,7 @@ function Replay({ shapes, until, setUntil }) {
           setUntil(value >= last ? null : value);
         }}
       />
-      <output>{shown}</output>
+      <span class="until">{shown}</span>
     </div>
   );
 }
@@ -267,7 +267,7 @@ function FootprintTable({ shapes, day }) {
     <section class="wide">
       <Table
         caption={`The ${count(shapes.length)} visits on the map, last first`}
-        columns={[["Visit"], ["Instrument"], ["Filter"], ["Target"], ["Begin (UTC)"], ["Centre (RA, Dec, ICRS)", "number"], ["Exposures"]]}
+        columns={[["Visit"], ["Instrument"], ["Filter"], ["Target"], ["Begin (UTC)"], ["Centre (RA, Dec, ICRS)", "number"], ["Group"]]}
       >
         {rows.map((each) => (
           <tr key={each.key}>
@@ -359,7 +359,7 @@ export function Sky({ parts, day, site, version }) {
       </div>
       <div class={`skyview ${chosen ? "with-panel" : ""}`}>
         <div class="mapbox">
-          <Map
+          <SkyMap
             shapes={shapes}
             view={view}
             setView={setView}

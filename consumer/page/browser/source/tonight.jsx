@@ -48,7 +48,7 @@ export function Tonight({ day, night, version }) {
         <Figure
           name="Complete"
           value={percent(shown.complete, shown.visits)}
-          note={`${count(shown.incomplete)} with raws missing`}
+          note={`${count(shown.incomplete)} incomplete, ${count(shown.visits - shown.complete - shown.incomplete)} unknown`}
           kind={shown.incomplete > 0 ? "warns" : ""}
         />
         <Figure name="Latency, median" value={duration(latency?.p50_s)} note="end of exposure to commit" />
@@ -60,7 +60,7 @@ export function Tonight({ day, night, version }) {
         <section>
           <Table
             caption="By instrument and filter"
-            columns={[["Instrument"], ["Filter"], ["Exposures", "number"], ["Visits", "number"], ["Complete", "number"], ["Share of visits"]]}
+            columns={[["Instrument"], ["Filter"], ["Exposures", "number"], ["Visits", "number"], ["Complete", "number"], ["Share"]]}
           >
             {shown.counts.map((each) => (
               <tr key={`${each.instrument}/${each.physical_filter}`}>

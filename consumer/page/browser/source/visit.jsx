@@ -57,7 +57,7 @@ export function Detectors({ visit }) {
 export function VisitFacts({ visit, whole = false }) {
   const facts = [
     ["Filter", <Filter name={visit.physical_filter} />],
-    ["Raws", <Complete value={visit.complete} />],
+    ["Group of exposures", <Complete value={visit.complete} />],
     ["Target", visit.target_name],
     ["Observation reason", visit.observation_reason],
     ["Science program", visit.science_program],
