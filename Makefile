@@ -37,7 +37,7 @@ $(PAGE)/static/index.html: $(wildcard $(PAGE)/browser/source/* $(PAGE)/browser/*
 	cd $(PAGE)/browser && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent build
 
 demo: venv ## Run the whole path on this machine: a broker, a database, a night of events, pictures
-	$(BIN)/visit-consumer demo
+	$(BIN)/visit-consumer demo $$(test -t 0 && echo --stay)
 
 check: venv ## Format, lint, types, import rules and unit tests: under a minute, no servers
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-code check-unit

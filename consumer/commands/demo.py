@@ -30,7 +30,7 @@ _WIDTH = 110
 )
 @click.option("--exposures", type=click.IntRange(0, 70), default=DemoOptions().exposures, show_default=True)
 @click.option("--seed", type=ID, default=DemoOptions().seed, show_default=True)
-@click.option("--stay", is_flag=True, help="Keep serving metrics and the status page until Enter is pressed.")
+@click.option("--stay", is_flag=True, help="Keep serving the page, and a night that goes on, until Enter is pressed.")
 @reports_errors
 def demo(directory: Path | None, output: Path, exposures: int, seed: int, stay: bool) -> None:
     """Run the whole path on an embedded broker and database, and compare with published visits."""

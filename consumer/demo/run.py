@@ -49,6 +49,8 @@ TOLERANCE_RAD = 1e-12
 _TIMEOUT_S = 120.0
 _RULE = "one-to-one-and-by-counter"
 """Rubin's own rule for the published visits: every exposure by itself, and the runs of the counter."""
+_GOES_ON = ("simulate", "--day-obs", "20261102", "--exposures", "1000", "--rate", "0.25")
+"""A night in which something happens every few seconds."""
 _SHOWN_METRICS = (
     "visit_consumer_events_total",
     "visit_consumer_visits_written_total",
@@ -68,7 +70,7 @@ class DemoOptions:
     """Exposures of the simulated night."""
     seed: int = 1
     stay: bool = False
-    """Whether to go on serving until a key is pressed, so that the metrics can be looked at."""
+    """Whether to go on serving until a key is pressed, the page among it, while another night goes on."""
 
 
 def run_demo(options: DemoOptions, console: Console) -> bool:
@@ -103,6 +105,7 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         wait_for_consumer = stack.enter_context(running(["run", "--config", str(config)], directory / "consumer.log"))
         landing = stack.enter_context(Landing(directory, config))
+        wait_for_page = stack.enter_context(running(["page", "--config", str(config)], directory / "page.log"))
         metrics_url = wait_for_consumer()
         _produce_and_wait(console, database, broker, night)
         landed = landing.land(database, lambda: _committed(database, broker), console)
@@ -110,10 +113,12 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         _show_metrics(console, metrics_url)
         console.print(f"Took {time.monotonic() - started:.1f} s.")
         if options.stay:
-            console.print(f"Metrics, health and status page: {metrics_url}")
-            console.input("Serving until you press Enter ... ")
+            console.print(f"Metrics, health and status of the consumer: {metrics_url}")
+            console.print(f"The page of this night, and of the one that goes on now: {wait_for_page()}")
+            with running([*_GOES_ON, "--seed", str(options.seed), "--config", str(config)], directory / "night.log"):
+                console.input("Serving until you press Enter ... ")
         else:
-            console.print("Run with --stay to look at metrics, health and the status page.")
+            console.print(f"The page of this night was at {wait_for_page()}: run with --stay to look at it.")
     return good
 
 
@@ -128,6 +133,7 @@ def _settings(bootstrap: str, dsn: str) -> dict[str, object]:
         },
         "http": {"port": 0},
         "source": {"http_port": 0},
+        "page": {"port": 0},
         "log": {"format": "json", "level": "info"},
     }
 

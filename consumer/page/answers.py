@@ -16,7 +16,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True, use_attribute_docstrings=True)
 
 
-class Site(_Answer):
+class SiteAnswer(_Answer):
     """Where the telescope stands."""
 
     name: str
@@ -26,16 +26,16 @@ class Site(_Answer):
     min_altitude_deg: float
 
 
-class About(_Answer):
+class AboutAnswer(_Answer):
     """The page itself."""
 
     version: str
     user: str | None
     """As the proxy names them."""
-    site: Site | None
+    site: SiteAnswer | None
 
 
-class NightLine(_Answer):
+class NightLineAnswer(_Answer):
     """One night of the list."""
 
     day_obs: int
@@ -43,15 +43,15 @@ class NightLine(_Answer):
     visits: int
 
 
-class Nights(_Answer):
+class NightsAnswer(_Answer):
     """Stored nights, the newest first."""
 
-    nights: list[NightLine]
+    nights: list[NightLineAnswer]
     next: int | None
     """Pass it as `before`; null at the end."""
 
 
-class VisitLine(_Answer):
+class VisitLineAnswer(_Answer):
     """One visit."""
 
     instrument: str
@@ -75,7 +75,7 @@ class VisitLine(_Answer):
     updated_at: datetime
 
 
-class FilterCount(_Answer):
+class FilterCountAnswer(_Answer):
     """One instrument and filter of a night."""
 
     instrument: str
@@ -85,7 +85,7 @@ class FilterCount(_Answer):
     complete: int
 
 
-class Latency(_Answer):
+class LatencyAnswer(_Answer):
     """From the end of a visit's last exposure to its commit."""
 
     visits: int
@@ -93,7 +93,7 @@ class Latency(_Answer):
     p99_s: float
 
 
-class Night(_Answer):
+class NightAnswer(_Answer):
     """A night in numbers."""
 
     at: datetime
@@ -102,20 +102,20 @@ class Night(_Answer):
     visits: int
     complete: int
     incomplete: int
-    counts: list[FilterCount]
-    latency: Latency | None
-    last_visits: list[VisitLine]
+    counts: list[FilterCountAnswer]
+    latency: LatencyAnswer | None
+    last_visits: list[VisitLineAnswer]
 
 
-class VisitPage(_Answer):
+class VisitPageAnswer(_Answer):
     """Visits of a night, by instrument and id."""
 
-    visits: list[VisitLine]
+    visits: list[VisitLineAnswer]
     next: str | None
     """Pass it as `after`; null at the end."""
 
 
-class Footprint(_Answer):
+class FootprintAnswer(_Answer):
     """Where one visit looked."""
 
     instrument: str
@@ -129,16 +129,16 @@ class Footprint(_Answer):
     polygon: Polygon
 
 
-class Footprints(_Answer):
+class FootprintsAnswer(_Answer):
     """Footprints of a night, by instrument and visit."""
 
     day_obs: int
-    footprints: list[Footprint]
+    footprints: list[FootprintAnswer]
     next: str | None
     """Pass it as `after`; null at the end."""
 
 
-class VisitExposure(_Answer):
+class VisitExposureAnswer(_Answer):
     """One exposure of a visit."""
 
     exposure: int
@@ -148,7 +148,7 @@ class VisitExposure(_Answer):
     raws_expected: int | None
 
 
-class Detector(_Answer):
+class DetectorAnswer(_Answer):
     """One detector of a visit."""
 
     detector: int
@@ -157,7 +157,7 @@ class Detector(_Answer):
     polygon: Polygon
 
 
-class Visit(VisitLine):
+class VisitAnswer(VisitLineAnswer):
     """A visit with its exposures and detectors."""
 
     group_key: str
@@ -169,17 +169,17 @@ class Visit(VisitLine):
     software_version: str
     polygon: Polygon
     visit_systems: list[int]
-    exposures: list[VisitExposure]
-    detectors: list[Detector]
+    exposures: list[VisitExposureAnswer]
+    detectors: list[DetectorAnswer]
 
 
-class Explanations(_Answer):
+class ExplanationsAnswer(_Answer):
     """What became of an exposure, by instrument: as `visit-consumer explain --output json`."""
 
     explanations: list[dict[str, Any]]
 
 
-class WaitingGroup(_Answer):
+class WaitingGroupAnswer(_Answer):
     """One open group."""
 
     instrument: str
@@ -194,15 +194,15 @@ class WaitingGroup(_Answer):
     partition: int | None
 
 
-class Groups(_Answer):
+class GroupsAnswer(_Answer):
     """Open groups, the oldest first."""
 
     at: datetime
     total: int
-    groups: list[WaitingGroup]
+    groups: list[WaitingGroupAnswer]
 
 
-class Replica(_Answer):
+class ReplicaAnswer(_Answer):
     """One replica, by its last heartbeat."""
 
     owner: str
@@ -215,7 +215,7 @@ class Replica(_Answer):
     silent_s: float
 
 
-class Partition(_Answer):
+class PartitionAnswer(_Answer):
     """One partition of the log."""
 
     consumer_group: str
@@ -232,7 +232,7 @@ class Partition(_Answer):
     detail: str
 
 
-class Status(_Answer):
+class StatusAnswer(_Answer):
     """The whole service at one moment."""
 
     at: datetime
@@ -241,15 +241,15 @@ class Status(_Answer):
     schema_version: int
     read_only: bool
     problems: list[str]
-    replicas: list[Replica]
-    partitions: list[Partition]
+    replicas: list[ReplicaAnswer]
+    partitions: list[PartitionAnswer]
     open_groups: int
     open_dead_letters: int
     unsent_announcements: int
     oldest_unsent_s: float | None
 
 
-class DeadLetter(_Answer):
+class DeadLetterAnswer(_Answer):
     """One open dead letter."""
 
     id: int
@@ -264,24 +264,24 @@ class DeadLetter(_Answer):
     recorded_at: datetime
 
 
-class DeadLetters(_Answer):
+class DeadLettersAnswer(_Answer):
     """Open dead letters, oldest first."""
 
-    dead_letters: list[DeadLetter]
+    dead_letters: list[DeadLetterAnswer]
     next: int | None
     """Pass it as `after`; null at the end."""
 
 
-class DeadLettersOfReason(_Answer):
+class DeadLettersOfReasonAnswer(_Answer):
     """The open dead letters of one reason."""
 
     reason: str
     number: int
     last_at: datetime
-    first: list[DeadLetter]
+    first: list[DeadLetterAnswer]
 
 
-class Finding(_Answer):
+class FindingAnswer(_Answer):
     """What an audit found."""
 
     rule: str
@@ -292,7 +292,7 @@ class Finding(_Answer):
     detail: str
 
 
-class Audit(_Answer):
+class AuditAnswer(_Answer):
     """The last audit of an instrument's newest audited night."""
 
     instrument: str
@@ -300,35 +300,35 @@ class Audit(_Answer):
     audited_at: datetime
     errors: int
     warnings: int
-    findings: list[Finding]
+    findings: list[FindingAnswer]
 
 
-class Trouble(_Answer):
+class TroubleAnswer(_Answer):
     """What is wrong."""
 
     at: datetime
     problems: list[str]
-    dead_letters: list[DeadLettersOfReason]
-    partitions: list[Partition]
+    dead_letters: list[DeadLettersOfReasonAnswer]
+    partitions: list[PartitionAnswer]
     """Those that are not read."""
-    audits: list[Audit]
+    audits: list[AuditAnswer]
 
 
-class Cone(_Answer):
+class ConeAnswer(_Answer):
     """Visits that cover a place, the newest night first."""
 
-    visits: list[VisitLine]
+    visits: list[VisitLineAnswer]
     truncated: bool
 
 
-class Position(_Answer):
+class PositionAnswer(_Answer):
     """A place on the sky."""
 
     ra_deg: float
     dec_deg: float
 
 
-class Hit(_Answer):
+class HitAnswer(_Answer):
     """One thing that was found."""
 
     kind: Literal["visit", "exposure", "group"]
@@ -338,24 +338,24 @@ class Hit(_Answer):
     day_obs: int | None
 
 
-class Found(_Answer):
+class FoundAnswer(_Answer):
     """What was found."""
 
     q: str
-    position: Position | None
-    results: list[Hit]
+    position: PositionAnswer | None
+    results: list[HitAnswer]
     truncated: bool
 
 
-class State(_Answer):
+class StateAnswer(_Answer):
     """Event `state`."""
 
     at: datetime
-    night: Night
-    status: Status
+    night: NightAnswer
+    status: StatusAnswer
 
 
-class Visits(_Answer):
+class VisitsAnswer(_Answer):
     """Event `visits`."""
 
-    visits: list[Footprint]
+    visits: list[FootprintAnswer]

@@ -21,7 +21,7 @@ from consumer.postgres.connection import Database
 from consumer.read.explain import explain_exposure
 from consumer.read.night_summary import read_night_lines, read_night_summary
 from consumer.read.overview import read_overview, read_waiting_groups
-from consumer.read.search import Place, parse_place, read_cone, read_hits
+from consumer.read.search import SkyPlace, parse_place, read_cone, read_hits
 from consumer.read.trouble import read_audit_lines, read_dead_letter_page, read_first_dead_letters
 from consumer.read.visit_rows import VisitId, read_night_page, read_visit_parts
 
@@ -82,7 +82,7 @@ def _nights(shared: Answers) -> APIRouter:
     """Return the routes of nights, and of the visits of one."""
     router = APIRouter(tags=["nights"])
 
-    @router.get("/nights", response_model=answers.Nights)
+    @router.get("/nights", response_model=answers.NightsAnswer)
     def nights(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=100)] = 60,
@@ -90,20 +90,20 @@ def _nights(shared: Answers) -> APIRouter:
     ) -> Response:
         """List nights of which exposures are stored, the newest first."""
 
-        def make(database: Database) -> answers.Nights:
+        def make(database: Database) -> answers.NightsAnswer:
             lines = read_night_lines(database, before=before, limit=limit)
             following = lines[-1].day_obs if len(lines) == limit else None
-            return answers.Nights.model_validate({"nights": lines, "next": following})
+            return answers.NightsAnswer.model_validate({"nights": lines, "next": following})
 
         return shared.respond(request, make)
 
-    @router.get("/nights/{day_obs}", response_model=answers.Night)
+    @router.get("/nights/{day_obs}", response_model=answers.NightAnswer)
     def night(request: Request, day_obs: Day | Literal["latest"]) -> Response:
         """Count a night by instrument and filter; `latest` is the last of which an exposure is stored."""
         day = None if day_obs == "latest" else day_obs
-        return shared.respond(request, lambda db: answers.Night.model_validate(read_night_summary(db, day)))
+        return shared.respond(request, lambda db: answers.NightAnswer.model_validate(read_night_summary(db, day)))
 
-    @router.get("/nights/{day_obs}/visits", response_model=answers.VisitPage)
+    @router.get("/nights/{day_obs}/visits", response_model=answers.VisitPageAnswer)
     def visits(
         request: Request,
         day_obs: Day,
@@ -114,13 +114,13 @@ def _nights(shared: Answers) -> APIRouter:
         """List visits of a night, by instrument and id."""
         start = _visit_id(after)
 
-        def make(database: Database) -> answers.VisitPage:
+        def make(database: Database) -> answers.VisitPageAnswer:
             rows = read_night_page(database, day_obs, instrument=instrument, limit=limit, after=start)
-            return answers.VisitPage.model_validate({"visits": rows, "next": _next(rows, limit)})
+            return answers.VisitPageAnswer.model_validate({"visits": rows, "next": _next(rows, limit)})
 
         return shared.respond(request, make)
 
-    @router.get("/nights/{day_obs}/footprints", response_model=answers.Footprints)
+    @router.get("/nights/{day_obs}/footprints", response_model=answers.FootprintsAnswer)
     def footprints(
         request: Request,
         day_obs: Day,
@@ -131,10 +131,10 @@ def _nights(shared: Answers) -> APIRouter:
         """List where the visits of a night looked, one polygon each, by instrument and id."""
         start = _visit_id(after)
 
-        def make(database: Database) -> answers.Footprints:
+        def make(database: Database) -> answers.FootprintsAnswer:
             rows = read_night_page(database, day_obs, instrument=instrument, limit=limit, after=start)
             own = {"day_obs": day_obs, "footprints": rows, "next": _next(rows, limit)}
-            return answers.Footprints.model_validate(own)
+            return answers.FootprintsAnswer.model_validate(own)
 
         return shared.respond(request, make)
 
@@ -145,11 +145,11 @@ def _visits(settings: Settings, shared: Answers) -> APIRouter:
     """Return the routes of one visit, and of one exposure."""
     router = APIRouter(tags=["visits"])
 
-    @router.get("/visits/{instrument}/{visit}", response_model=answers.Visit)
+    @router.get("/visits/{instrument}/{visit}", response_model=answers.VisitAnswer)
     def visit(request: Request, instrument: Name, visit: Id) -> Response:
         """Show a visit with its exposures and the regions of its detectors."""
 
-        def make(database: Database) -> answers.Visit:
+        def make(database: Database) -> answers.VisitAnswer:
             parts = read_visit_parts(database, instrument, visit)
             if parts is None:
                 raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such visit")
@@ -157,12 +157,12 @@ def _visits(settings: Settings, shared: Answers) -> APIRouter:
 
         return shared.respond(request, make)
 
-    @router.get("/exposures/{exposure}", response_model=answers.Explanations)
+    @router.get("/exposures/{exposure}", response_model=answers.ExplanationsAnswer)
     def exposure(request: Request, exposure: Id, instrument: OneInstrument = None) -> Response:
         """Explain what became of an exposure, for each instrument that has one of this id."""
 
-        def make(database: Database) -> answers.Explanations:
-            return answers.Explanations(explanations=explain_exposure(database, settings, exposure, instrument))
+        def make(database: Database) -> answers.ExplanationsAnswer:
+            return answers.ExplanationsAnswer(explanations=explain_exposure(database, settings, exposure, instrument))
 
         return shared.respond(request, make)
 
@@ -173,7 +173,7 @@ def _finding(shared: Answers) -> APIRouter:
     """Return the routes that find visits and exposures."""
     router = APIRouter(tags=["search"])
 
-    @router.get("/cone", response_model=answers.Cone)
+    @router.get("/cone", response_model=answers.ConeAnswer)
     def cone(
         request: Request,
         ra_deg: Annotated[float, Query(ge=0, le=360, description="Right ascension, ICRS.")],
@@ -183,15 +183,15 @@ def _finding(shared: Answers) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> Response:
         """List the visits whose regions contain a place, or overlap a circle around it; the newest night first."""
-        place = Place(ra_deg, dec_deg)
+        place = SkyPlace(ra_deg, dec_deg)
 
-        def make(database: Database) -> answers.Cone:
+        def make(database: Database) -> answers.ConeAnswer:
             rows, truncated = read_cone(database, place, radius_deg=radius_deg, instrument=instrument, limit=limit)
-            return answers.Cone.model_validate({"visits": rows, "truncated": truncated})
+            return answers.ConeAnswer.model_validate({"visits": rows, "truncated": truncated})
 
         return shared.respond(request, make)
 
-    @router.get("/search", response_model=answers.Found)
+    @router.get("/search", response_model=answers.FoundAnswer)
     def search(
         request: Request,
         q: Annotated[str, Query(min_length=1, max_length=200, pattern=_NAME)],
@@ -201,18 +201,20 @@ def _finding(shared: Answers) -> APIRouter:
         text = q.strip()
         place = parse_place(text)
 
-        def make(database: Database) -> answers.Found:
+        def make(database: Database) -> answers.FoundAnswer:
             if place is None:
                 hits: list[Any] = list(read_hits(database, text, limit=limit + 1))
                 truncated = len(hits) > limit
             else:
                 rows, truncated = read_cone(database, place, limit=limit)
                 hits = [
-                    answers.Hit(kind="visit", instrument=x.instrument, id=x.visit, label=x.name, day_obs=x.day_obs)
+                    answers.HitAnswer(
+                        kind="visit", instrument=x.instrument, id=x.visit, label=x.name, day_obs=x.day_obs
+                    )
                     for x in rows
                 ]
             own = {"q": q, "position": place, "results": hits[:limit], "truncated": truncated}
-            return answers.Found.model_validate(own)
+            return answers.FoundAnswer.model_validate(own)
 
         return shared.respond(request, make)
 
@@ -224,31 +226,33 @@ def _service(settings: Settings, shared: Answers) -> APIRouter:
     router = APIRouter(tags=["service"])
     page = settings.page
 
-    @router.get("/about", response_model=answers.About)
-    def about(request: Request) -> answers.About:
+    @router.get("/about", response_model=answers.AboutAnswer)
+    def about(request: Request) -> answers.AboutAnswer:
         """Name the release, the user and the site."""
         user = request.headers.get(page.user_header) if page.user_header else None
-        site = None if page.site is None else answers.Site.model_validate(page.site)
-        return answers.About(version=__version__, user=user, site=site)
+        site = None if page.site is None else answers.SiteAnswer.model_validate(page.site)
+        return answers.AboutAnswer(version=__version__, user=user, site=site)
 
-    @router.get("/groups", response_model=answers.Groups)
+    @router.get("/groups", response_model=answers.GroupsAnswer)
     def groups(request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Response:
         """List open groups, the oldest first, and what each waits for."""
-        return shared.respond(request, lambda db: answers.Groups.model_validate(read_waiting_groups(db, limit=limit)))
+        return shared.respond(
+            request, lambda db: answers.GroupsAnswer.model_validate(read_waiting_groups(db, limit=limit))
+        )
 
-    @router.get("/status", response_model=answers.Status)
+    @router.get("/status", response_model=answers.StatusAnswer)
     def status(request: Request) -> Response:
         """Show the whole service: problems, replicas, partitions."""
         return shared.respond(request, lambda db: status_of(read_overview(db)))
 
-    @router.get("/trouble", response_model=answers.Trouble)
+    @router.get("/trouble", response_model=answers.TroubleAnswer)
     def trouble(request: Request) -> Response:
         """Show what is wrong: dead letters by reason, partitions that are not read, findings of audits."""
         return shared.respond(
             request, lambda db: trouble_of(read_overview(db), read_first_dead_letters(db), read_audit_lines(db))
         )
 
-    @router.get("/dead-letters", response_model=answers.DeadLetters)
+    @router.get("/dead-letters", response_model=answers.DeadLettersAnswer)
     def dead_letters(
         request: Request,
         reason: Annotated[str | None, Query(max_length=256, pattern=_NAME)] = None,
@@ -257,10 +261,10 @@ def _service(settings: Settings, shared: Answers) -> APIRouter:
     ) -> Response:
         """List open dead letters, oldest first."""
 
-        def make(database: Database) -> answers.DeadLetters:
+        def make(database: Database) -> answers.DeadLettersAnswer:
             lines = read_dead_letter_page(database, after=after, limit=limit, reason=reason)
             following = lines[-1].id if len(lines) == limit else None
-            return answers.DeadLetters.model_validate({"dead_letters": lines, "next": following})
+            return answers.DeadLettersAnswer.model_validate({"dead_letters": lines, "next": following})
 
         return shared.respond(request, make)
 

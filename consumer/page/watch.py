@@ -16,7 +16,7 @@ from consumer.config import DatabaseSettings
 from consumer.errors import VisitConsumerError
 from consumer.logs import get_logger
 from consumer.page.answering import READ_ONLY, page_database
-from consumer.page.answers import Footprint, Groups, Night, State, Visits
+from consumer.page.answers import FootprintAnswer, GroupsAnswer, NightAnswer, StateAnswer, VisitsAnswer
 from consumer.page.broadcast import Broadcast
 from consumer.page.shapes import status_of
 from consumer.postgres.connection import Database
@@ -142,14 +142,14 @@ class Watcher:
         overview = read_overview(self._database)
         self._good_at = overview.at
         sent.newest = sent.newest or overview.at
-        groups = Groups.model_validate(read_waiting_groups(self._database, limit=GROUPS))
-        night = Night.model_validate(read_night_summary(self._database))
+        groups = GroupsAnswer.model_validate(read_waiting_groups(self._database, limit=GROUPS))
+        night = NightAnswer.model_validate(read_night_summary(self._database))
         yield from self._changed(read_changed_visits(self._database, sent.newest - _OVERLAP, limit=_FLOOD + 1))
         shown = groups.model_dump_json(exclude={"at"})
         if shown != sent.groups:
             sent.groups = shown
             yield "groups", groups.model_dump_json().encode(), self._id()
-        state = State(at=overview.at, night=night, status=status_of(overview))
+        state = StateAnswer(at=overview.at, night=night, status=status_of(overview))
         shown = state.model_dump_json(exclude=_MOVES_BY_ITSELF)
         if shown != sent.state:
             sent.state = shown
@@ -177,7 +177,7 @@ def visits_events(database: Database, keys: list[tuple[str, int]], event_id: int
     """Yield events with the footprints of visits, instrument and id of each."""
     for start in range(0, len(keys), _AT_ONCE):
         rows = read_visits_by_key(database, keys[start : start + _AT_ONCE])
-        made = Visits(visits=[Footprint.model_validate(each) for each in rows])
+        made = VisitsAnswer(visits=[FootprintAnswer.model_validate(each) for each in rows])
         yield "visits", made.model_dump_json().encode(), event_id
 
 

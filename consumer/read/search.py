@@ -11,7 +11,7 @@ _POSITION = re.compile(r"\s*([+-]?\d{1,3}(?:\.\d{1,12})?)(?:\s+|\s*,\s*)([+-]?\d
 _ID = re.compile(r"\d{1,18}", re.ASCII)
 
 
-class Place(NamedTuple):
+class SkyPlace(NamedTuple):
     """A place on the sky, degrees, ICRS."""
 
     ra_deg: float
@@ -29,12 +29,12 @@ class Hit(NamedTuple):
     day_obs: int | None
 
 
-def parse_place(text: str) -> Place | None:
+def parse_place(text: str) -> SkyPlace | None:
     """Read a position such as ``53.1 -27.8`` (degrees, ICRS); None where the text is none."""
     found = _POSITION.fullmatch(text)
     if found is None:
         return None
-    place = Place(float(found[1]), float(found[2]))
+    place = SkyPlace(float(found[1]), float(found[2]))
     return place if 0 <= place.ra_deg <= 360 and abs(place.dec_deg) <= 90 else None  # noqa: PLR2004 -- the whole sky
 
 
@@ -58,7 +58,7 @@ def read_hits(database: Database, text: str, *, limit: int) -> list[Hit]:
 
 
 def read_cone(
-    database: Database, place: Place, *, radius_deg: float = 0.0, instrument: str | None = None, limit: int
+    database: Database, place: SkyPlace, *, radius_deg: float = 0.0, instrument: str | None = None, limit: int
 ) -> tuple[list[VisitRow], bool]:
     """Read the newest visits whose regions contain a place, or overlap a circle around it.
 

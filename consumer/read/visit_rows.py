@@ -74,7 +74,7 @@ class ChangedVisit(NamedTuple):
     updated_at: datetime
 
 
-class Member(NamedTuple):
+class VisitMember(NamedTuple):
     """One exposure of a visit."""
 
     exposure: int
@@ -107,7 +107,7 @@ class VisitParts:
     close_reason: str
     software_version: str
     visit_systems: list[int]
-    exposures: list[Member]
+    exposures: list[VisitMember]
     detectors: list[DetectorRow]
 
 
@@ -174,7 +174,7 @@ def read_visit_parts(database: Database, instrument: str, visit: int) -> VisitPa
         regions = cast("list[tuple[int, bytes]]", session.rows("page", "detectors", key))
     found = [(detectors_from_text(m[3]), None if m[4] is None else detectors_from_text(m[4])) for m in members]
     exposures = [
-        Member(*m[:3], there.bit_count(), None if expected is None else expected.bit_count())
+        VisitMember(*m[:3], there.bit_count(), None if expected is None else expected.bit_count())
         for m, (there, expected) in zip(members, found, strict=True)
     ]
     detectors = [DetectorRow(number, _raw(number, found), map_polygon(region)) for number, region in regions]
@@ -197,7 +197,7 @@ def read_visit_parts(database: Database, instrument: str, visit: int) -> VisitPa
 
 
 def _raw(detector: int, exposures: Sequence[tuple[int, int | None]]) -> str:
-    """Say how the raws of a detector are, from the bit masks of arrived and of expected detectors of each exposure."""
+    """Return `DetectorRow.raw` of a detector, from bit masks of the arrived and the expected ones of each exposure."""
     bit = 1 << detector
     if any(expected is not None and expected & ~there & bit for there, expected in exposures):
         return "missing"

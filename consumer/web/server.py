@@ -111,7 +111,7 @@ class HttpServer:
     purpose
         What it does, for the log.
     max_connections
-        Open at once.
+        Open at once; None: `MAX_CONNECTIONS`.
 
     Raises
     ------
@@ -127,7 +127,7 @@ class HttpServer:
         *,
         setting: str = "http.host, http.port",
         purpose: str = "listening",
-        max_connections: int = MAX_CONNECTIONS,
+        max_connections: int | None = None,
     ) -> None:
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -140,7 +140,9 @@ class HttpServer:
             Config(
                 app,
                 http=type(
-                    "BoundedProtocol", (_BoundedProtocol,), {"oldest_first": {}, "max_connections": max_connections}
+                    "BoundedProtocol",
+                    (_BoundedProtocol,),
+                    {"oldest_first": {}, "max_connections": max_connections or MAX_CONNECTIONS},
                 ),
                 ws="none",
                 loop="asyncio",

@@ -64,7 +64,7 @@ def test_the_demo_passes_and_a_second_run_reads_as_much_and_touches_nothing(fold
     visits = int(fact(first, "visits").split()[0])
     assert visits > 40
     assert "All as published." in first
-    assert "Run with --stay" in first
+    assert re.search(r"The page of this night was at http://127\.0\.0\.1:\d+: run with --stay", first)
     assert landed(first) == LANDED
 
     second = run_demo(command, folder / "data", folder / "pictures")

@@ -282,4 +282,4 @@ def test_the_document_describes_every_path(page: Page) -> None:
         "/dead-letters",
         "/events",
     }
-    assert "user" in json.dumps(document["components"]["schemas"]["About"])
+    assert "user" in json.dumps(document["components"]["schemas"]["AboutAnswer"])
