@@ -47,7 +47,7 @@ function Timeline({ history }) {
 }
 
 function Explanation({ explanation }) {
-  const { instrument, ending, history } = explanation;
+  const { instrument, ending, history, waiting } = explanation;
   return (
     <article class="explanation">
       <h2>
@@ -59,9 +59,16 @@ function Explanation({ explanation }) {
       <Facts
         facts={[
           ["obs_id", explanation.obs_id],
-          ["Night (day_obs)", explanation.day_obs === undefined || explanation.day_obs === null ? null : String(explanation.day_obs)],
-          ["Visits", links(instrument, explanation.visits)],
-          ["Waits for", explanation.waiting?.waits_for],
+          ["Night (day_obs)", text(explanation.day_obs)],
+          ["Group", explanation.group],
+          ["Raws arrived", text(explanation.detectors_arrived)],
+          ["Raws expected", text(explanation.raws_expected)],
+          ["Detectors without a raw", explanation.missing_detectors?.join(", ")],
+          ["Visits", <Links instrument={instrument} view="visit" ids={explanation.visits.map((each) => each.id)} />],
+          ["Not a visit because", explanation.skips.map((each) => each.detail).join("; ")],
+          ["Open group has", waiting && <Links instrument={instrument} view="exposure" ids={waiting.members} />],
+          ["Group closes, by the stream's clock", waiting?.closes && `${dateTime(waiting.closes)} UTC (${words(waiting.reason)})`],
+          ["Stream's clock", waiting?.stream_time && `${dateTime(waiting.stream_time)} UTC`],
         ]}
       />
       {history.length > 0 && (
@@ -81,20 +88,15 @@ function Explanation({ explanation }) {
   );
 }
 
-function links(instrument, visits) {
-  if (!visits?.length) return null;
-  return (
-    <>
-      {visits.map((each) => {
-        const visit = typeof each === "object" ? each.visit : each;
-        return (
-          <a key={visit} class="item" href={visitLink({ instrument, visit })}>
-            {visit}
-          </a>
-        );
-      })}
-    </>
-  );
+const text = (number) => (number === undefined || number === null ? null : String(number));
+
+function Links({ instrument, view, ids }) {
+  if (ids.length === 0) return "none";
+  return ids.map((id) => (
+    <a key={id} class="item" href={view === "visit" ? visitLink({ instrument, visit: id }) : `#/exposure/${path(id, instrument)}`}>
+      {id}
+    </a>
+  ));
 }
 
 export function Exposure({ parts, version }) {
