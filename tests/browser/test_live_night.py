@@ -1,7 +1,7 @@
 """A simulated night before a browser's eyes, on the real service: `make page-check`."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 EXPOSURES: Final = 90
 SETTLED_MS: Final = 30_000
-LOOKS: Final = {
+LOOKS: Final[dict[str, dict[str, Any]]] = {
     "desktop": {"viewport": DESKTOP, "color_scheme": "light"},
     "phone": {"viewport": PHONE, "color_scheme": "light", "has_touch": True, "is_mobile": True},
     "dark": {"viewport": DESKTOP, "color_scheme": "dark"},
@@ -85,7 +85,7 @@ def test_a_replay_begins_with_few_and_ends_with_all(sky: Page) -> None:
     sky.get_by_role("button", name="Replay the night").click()
     expect(sky.get_by_role("button", name="Pause")).to_be_visible()
     expect(sky.locator(".footprint")).not_to_have_count(whole)
-    expect(sky.locator(".footprint").nth(whole // 4)).to_be_attached()
+    expect(sky.locator(".footprint").nth(5)).to_be_attached(timeout=SETTLED_MS)
     assert sky.locator(".footprint").count() < whole
 
 

@@ -13,6 +13,7 @@ const TANGENT_ZOOM = 4;
 const ZOOMS = { all: [1, 1], tangent: [0.8, 400] };
 const ROWS = 25;
 const REPLAY_S = 20;
+const STEP_MS = 1000;
 const BANDS = ["u", "g", "r", "i", "z", "y", "other"];
 const GRATICULE = geoGraticule().step([30, 30]).extentMajor([[-180, -90], [180, 90]]);
 
@@ -146,7 +147,7 @@ function SkyMap({ shapes, view, setView, until, site, atMs, hidden, chosen, onCh
       aria-roledescription="sky map"
       aria-label={label}
       aria-describedby="map-help"
-      tabIndex={0}
+      tabindex={0}
       width="100%"
       viewBox={`0 0 ${width} ${height}`}
     >
@@ -208,7 +209,8 @@ function Replay({ shapes, until, setUntil }) {
   const [playing, setPlaying] = useState(false);
   const begins = shapes.map((each) => each.begin).filter((each) => each !== null);
   const first = begins[0] ?? 0;
-  const last = (begins.at(-1) ?? 0) + 1000;
+  // The slider has whole steps from its begin.
+  const last = first + STEP_MS * Math.ceil(((begins.at(-1) ?? 0) - first) / STEP_MS + 1);
   useEffect(() => {
     if (!playing) return undefined;
     // Whoever asked for less motion sees the night in 20 steps instead of a film.
@@ -242,7 +244,7 @@ function Replay({ shapes, until, setUntil }) {
         type="range"
         min={first}
         max={last}
-        step={1000}
+        step={STEP_MS}
         value={until ?? last}
         disabled={begins.length < 2}
         aria-label="Time up to which visits are shown"

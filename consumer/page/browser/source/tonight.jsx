@@ -56,7 +56,7 @@ export function Tonight({ day, night, version }) {
         <Figure name="Last visit written" value={last ? time(last.updated_at) : "–"} note="UTC" />
       </dl>
       <Failure error={fetched.error} />
-      <div class="columns">
+      <div class="columns tonight">
         <section>
           <Table
             caption="By instrument and filter"
