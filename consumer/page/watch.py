@@ -31,11 +31,14 @@ _LOOK_EVERY_S: Final = 2.0
 """What no replica announces: that one has died."""
 _PAUSE_S: Final = 0.8
 """Between two looks."""
+_FLOOD_PAUSE_S: Final = 5.0
+"""The same during a backfill, which needs the processor more."""
+_STEP_S: Final = 0.1
 _IDLE_S: Final = 0.25
 _OVERLAP: Final = timedelta(minutes=1)
 _AT_ONCE: Final = 500
 """Visits in one event."""
-_FLOOD: Final = 1000
+_FLOOD: Final = 200
 """More visits than this within the overlap are a backfill: pages fetch them themselves."""
 _RELOAD_EVERY_S: Final = 15.0
 _MOVES_BY_ITSELF: Final[dict[str, Any]] = {
@@ -66,6 +69,8 @@ class _Sent:
     """Instrument, id and revision of those within the overlap."""
     groups: str = ""
     state: str = ""
+    flooded: bool = False
+    """Whether the last look found a backfill."""
     reload_due: bool = False
     reloaded_at_s: float = float("-inf")
 
@@ -113,11 +118,14 @@ class Watcher:
 
     def _rest(self, first_pages: int, stopped: Callable[[], bool]) -> None:
         """Wait for a reason to look again, and a moment at least, unless a first page is opened."""
-        looked_at_s = monotonic()
-        self._wake.wait(_LOOK_EVERY_S, lambda: stopped() or self._broadcast.first_pages != first_pages)
-        left_s = _PAUSE_S - (monotonic() - looked_at_s)
-        if left_s > 0 and not stopped():
-            sleep(left_s)
+
+        def ended() -> bool:
+            return stopped() or self._broadcast.first_pages != first_pages
+
+        until_s = monotonic() + (_FLOOD_PAUSE_S if self._sent.flooded else _PAUSE_S)
+        self._wake.wait(_LOOK_EVERY_S, ended)
+        while monotonic() < until_s and not ended():
+            sleep(_STEP_S)
 
     def _turn(self) -> None:
         try:
@@ -161,7 +169,8 @@ class Watcher:
         new = [(i, v) for i, v, revision, _ in changed if (i, v, revision) not in known]
         if changed:
             sent.newest = max(sent.newest or changed[0].updated_at, changed[0].updated_at)
-        sent.reload_due |= bool(new) and len(changed) > _FLOOD
+        sent.flooded = bool(new) and len(changed) > _FLOOD
+        sent.reload_due |= sent.flooded
         if sent.reload_due and monotonic() - sent.reloaded_at_s > _RELOAD_EVERY_S:
             sent.reload_due, sent.reloaded_at_s = False, monotonic()
             yield "reload", b"{}", self._id()

@@ -44,6 +44,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
         "soak": lambda servers: long_runs.soak(servers, minutes=30.0),
         # Fills 35 GB of disk.
         "age": lambda servers: long_runs.age(servers, nights=625, exposures=400, rounds=3, seconds=60),
+        "page": lambda servers: long_runs.page(servers, visits=1200, nights=83, exposures=1000, pages=200, pairs=5),
     },
     # The long ones again, cut down to a few minutes: their figures say less, and are named so.
     "shortened": {
@@ -54,6 +55,7 @@ RUNS: dict[str, dict[str, Benchmark]] = {
         "catch_up": lambda servers: long_runs.catch_up(servers, hours=1.0),
         "soak": lambda servers: long_runs.soak(servers, minutes=3.0),
         "age": lambda servers: long_runs.age(servers, nights=12, exposures=200, rounds=2, seconds=20),
+        "page": lambda servers: long_runs.page(servers, visits=200, nights=10, exposures=200, pages=200, pairs=3),
     },
 }
 

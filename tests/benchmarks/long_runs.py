@@ -10,6 +10,7 @@ import psycopg
 from consumer.kafka.night_producer import Pace
 from tests.benchmarks import age as age_benchmark
 from tests.benchmarks import growth as growth_benchmark
+from tests.benchmarks import page as page_benchmark
 from tests.benchmarks.processes import memory_mb
 from tests.benchmarks.report import rounded, show
 from tests.benchmarks.servers import DETECTORS, Servers, night
@@ -80,6 +81,15 @@ def age(servers: Servers, *, nights: int, exposures: int, rounds: int, seconds: 
     ]
     show(f"Age: {nights * age_benchmark.VISITS_A_NIGHT:,} visits stored", rows)
     return {"visits": nights * age_benchmark.VISITS_A_NIGHT, "figures": rows}
+
+
+def page(servers: Servers, *, visits: int, nights: int, exposures: int, pages: int, pairs: int) -> dict[str, Any]:
+    """Ask the API with so many nights stored, and read a topic beside so many open pages."""
+    asked = page_benchmark.answers(servers, visits=visits, nights=nights)
+    show(f"Page: {visits * (nights + 1):,} visits stored, {visits:,} of them in the night that is shown", asked)
+    beside = page_benchmark.open_pages(servers, exposures=exposures, pages=pages, pairs=pairs)
+    show(f"Page: visits a second beside {pages} open pages", beside["pairs"])
+    return {"visits": visits * (nights + 1), "answers": asked, "open_pages": beside}
 
 
 def scaling(servers: Servers, *, exposures: int, rounds: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from consumer.read.raws import stored_detectors
 from tests.deploy.boards import sql_queries
 from tests.support.commands import invoke
 from tests.support.exposures import DAY_OBS, exposure
+from tests.support.pages import next_event, page_of
 from tests.support.postgres import PostgresServer, wheel_binaries
 from tests.support.service import Replica, produce, raws_of, settings_for
 
@@ -129,6 +130,13 @@ def test_the_service_runs_as_the_writer_and_the_boards_as_the_reader(server: Pos
         scans = DatabaseSettings.model_validate({"conninfo": as_("boards", server, dsn)})
         with Database(scans, application_name="test") as database:
             assert len(stored_detectors(database, [each.obs_id for each in exposures], [DAY_OBS])) == 5
+        with page_of(as_("boards", server, dsn), tmp_path) as page, page.events() as events:
+            assert next_event(events, "state").data["night"]["visits"] == 5
+            visit, place = exposures[0].id, "ra_deg=150.1&dec_deg=2.2"
+            for path in ("nights", "trouble", "groups", "dead-letters", "search?q=another", f"cone?{place}"):
+                page.api(f"/{path}")
+            assert len(page.api(f"/visits/LSSTComCam/{visit}")["detectors"]) == 9
+            assert page.api(f"/exposures/{visit}")["explanations"][0]["ending"] == "visit"
 
 
 def test_the_writer_alters_nothing_and_removes_only_what_it_must(server: PostgresServer) -> None:

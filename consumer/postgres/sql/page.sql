@@ -127,9 +127,10 @@ FROM (
     )
     UNION ALL
     (
+        -- In the order of the index: by another one the planner would look through all nights for a name that is rare.
         SELECT 6, 'visit', instrument, id, name || ' ' || target_name, day_obs
         FROM visit WHERE lower(target_name) LIKE %(prefix)s
-        ORDER BY day_obs DESC, id DESC LIMIT %(limit)s
+        ORDER BY lower(target_name) USING ~<~, day_obs DESC LIMIT %(limit)s
     )
 ) AS found
 ORDER BY rank, day_obs DESC, found.instrument, id DESC

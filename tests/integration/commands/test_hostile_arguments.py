@@ -45,7 +45,7 @@ VALID: Mapping[str, tuple[str, ...]] = {
     "--timeout": ("1s",), "--before": ("20200101",),
     "--from": ("elsewhere",), "--to": ("elsewhere",), "--group": ("elsewhere",),
 }  # fmt: skip
-SERVES_FOR_EVER = {"run", "demo"}
+SERVES_FOR_EVER = {"run", "demo", "page"}
 WRITES_DATA = {("export",)}
 """For files and programs, not for terminals: the texts of the data stay what they are."""
 
