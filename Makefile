@@ -12,7 +12,7 @@ PARALLEL = $(BIN)/pytest -n $(WORKERS)
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-.PHONY: help venv demo check check-code check-unit format test durations test-tools faults faults-long chaos mutations fuzz bench bench-quick bench-long deploy-check source-check vo-check constraints clean
+.PHONY: help venv page demo check check-code check-unit format test durations test-tools faults faults-long chaos mutations fuzz bench bench-quick bench-long deploy-check source-check vo-check page-check constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,15 @@ venv: .venv/.installed ## Build .venv with the locked versions of everything
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+# The scripts and styles that the process `visit-consumer page` serves; without Node everything else works
+PAGE := consumer/page
+page: $(PAGE)/static/index.html ## Build the bundle of the page for people: needs Node 18 or later, and npm
+
+$(PAGE)/static/index.html: $(wildcard $(PAGE)/browser/source/* $(PAGE)/browser/*.json $(PAGE)/browser/build.mjs)
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+		echo "missing: node, version 18 or later, and npm (Debian: nodejs npm): no bundle of the page" >&2; exit 1; }
+	cd $(PAGE)/browser && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent build
 
 demo: venv ## Run the whole path on this machine: a broker, a database, a night of events, pictures
 	$(BIN)/visit-consumer demo $$(test -t 0 && echo --stay)
@@ -91,11 +100,17 @@ vo-check: venv ## The ObsCore table behind GAVO DaCHS: taplint and pyvo ask it; 
 		echo "missing: dachs, stilts (Debian: python3-gavo stilts postgresql-15-pgsphere)" >&2; exit 1; }
 	$(BIN)/pytest -p no:randomly -v tests/vo -m ''
 
+page-check: venv page ## The page in a real browser: a live night, restarts, hostile names, axe-core, screenshots
+	@command -v chromium >/dev/null || { echo "missing: chromium (Debian: chromium)" >&2; exit 1; }
+	REQUIRE_BROWSER=1 $(BIN)/pytest -p no:randomly -v tests/browser -m ''
+
 # Without these the tests run on less, and say so in their last lines; REQUIRE_APACHE_KAFKA=1 makes that a failure
 test-tools:
 	@command -v java >/dev/null || echo "missing: java, version 17 or later (Debian: default-jre-headless): no Apache Kafka" >&2
 	@command -v mvn >/dev/null || echo "missing: mvn (Debian: maven): no Apache Kafka, unless its jars are in the cache" >&2
 	@command -v radosgw >/dev/null || echo "missing: radosgw (Debian: ceph-mon ceph-osd radosgw ceph-common): no Ceph" >&2
+	@command -v chromium >/dev/null || echo "missing: chromium (Debian: chromium): no browser over the page" >&2
+	@$(MAKE) --no-print-directory page || echo "the page has no bundle: its tests in a browser are left out" >&2
 	@test -x /usr/lib/postgresql/15/bin/postgres || echo "missing: PostgreSQL 15 (Debian: postgresql-15): only 18" >&2
 
 constraints: ## Take up the newest versions that pyproject.toml allows: writes constraints.txt
@@ -109,5 +124,6 @@ constraints: ## Take up the newest versions that pyproject.toml allows: writes c
 	rm -rf build/constraints
 
 clean: ## Remove what make made here (not the caches below ~/.cache)
+	rm -rf $(PAGE)/static $(PAGE)/browser/node_modules
 	rm -rf .venv build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find consumer tests -name __pycache__ -type d -prune -exec rm -rf {} +

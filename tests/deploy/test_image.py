@@ -84,7 +84,7 @@ def test_the_builder_is_sent_only_what_the_dockerfile_copies(stages: dict[str, S
     assert rules[0] == "*"
     allowed = {line[1:] for line in rules if line.startswith("!")}
     copied = {
-        word.rstrip("/")
+        word.partition("/")[0]
         for stage in stages.values()
         for arguments in stage.all_of("COPY")
         if "--from=" not in arguments
@@ -102,7 +102,19 @@ def test_the_images_steps_give_a_wheel_with_all_its_data(image: Sandbox) -> None
     assert len(sources) > 5
     assert {str(path.relative_to(REPOSITORY)) for path in sources} <= names
     assert {"consumer/schemas/raw_ingested.avsc", "consumer/schemas/visit_defined.avsc"} <= names
-    assert not [name for name in names if name.startswith(("tests", "deploy"))]
+    assert not [name for name in names if name.startswith(("tests", "deploy", "consumer/page/browser"))]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_wheel_has_the_bundle_of_the_page(image: Sandbox) -> None:
+    (wheel,) = image.at("/wheels").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        index = archive.read("consumer/page/static/index.html").decode()
+        assets = {
+            name.removeprefix("consumer/page/static/") for name in archive.namelist() if "/static/assets/" in name
+        }
+    assert set(re.findall(r'(?:href|src)="(assets/[^"]+)"', index)) == assets != set()
 
 
 @pytest.mark.slow
