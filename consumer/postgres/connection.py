@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from consumer.config import DatabaseSettings
 from consumer.errors import DataRefusedError, FatalError, TransientError, VisitConsumerError
 from consumer.postgres.refusal import refusing_states
+from consumer.postgres.pipelined import pipelined
 from consumer.postgres.sql_files import statements
 
 _TRANSIENT_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
@@ -328,12 +329,10 @@ class Session:
             self.round_trips += len(sent)
         else:
             answers = []
-            with self._connection.pipeline() as pipeline:
+            with pipelined(self._connection) as pipeline:
                 for each in sent:
                     answers.append(self._execute(each))
-                    # PostgreSQL takes a session for idle in its transaction, and ends it in time, only when it waits
-                    # for a request to begin: without this, one whose client was frozen in between would keep its locks.
-                    pipeline._enqueue_sync()  # noqa: SLF001 -- the public one waits for all answers
+                    pipeline.end_statement()
             self.round_trips += 1
         if self._prepared is not None:
             self._prepared.update(each.text for each in new)

@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 from consumer.errors import TransientError
 from consumer.model import LogPartition, PartitionId, StoredPosition
 
-_MOST_LEASES_WITHOUT_PROGRESS = 2
-"""After so many leases by which the position did not move, its next messages may be what ends the processes."""
+_MOST_LEASES_IN_PLACE = 2
+"""After so many leases by which the position hardly moved, its next messages may be what ends the processes."""
 _TRIAL_MESSAGES = 2_000
 """So many of them: two batches of the usual size, the one that is written and the one that is gathered."""
 
@@ -189,7 +189,7 @@ def _acquire(
         (topic.cluster_id, topic.topic_id),
         position.leader_epoch,
         position.dead_letters_until,
-        min(high, start + _TRIAL_MESSAGES) if position.lease_count > _MOST_LEASES_WITHOUT_PROGRESS else 0,
+        min(high, start + _TRIAL_MESSAGES) if position.lease_count > _MOST_LEASES_IN_PLACE else 0,
     )
 
 

@@ -1,7 +1,7 @@
 """Messages that may end the process that reads them, whatever native code does: they are tried in a child process.
 
 A process that dies of a message reads it again after its restart, and dies again: one message would stop its partition
-for good. So where a partition was leased twice and its position did not move, the next messages are tried first: a
+for good. So where a partition was leased twice and its position hardly moved, the next messages are tried first: a
 child process decodes them and writes their transaction, fence included, while this process only waits. A child that
 dies of several messages is asked again with half as many. Of one that is alone in hand, twice, this process makes a
 dead letter (``poison``). A child that was ended from outside says nothing of its message. So does the death of this

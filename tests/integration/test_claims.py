@@ -179,19 +179,21 @@ def test_one_silent_broker_costs_its_own_partitions_alone(gone: int) -> None:
         watch.end()
 
 
-def test_a_lease_counts_how_often_the_position_stood_still(database: Database, store: Positions) -> None:
-    """The third lease at one position reads carefully, where there is something to read."""
-    where, logs = PartitionId(TOPIC, 0), Logs({0: 10})
-    to_try = []
-    for _ in range(4):
-        (first,) = acquire_leases(logs, store, [where], start_at_end=False)
-        assert isinstance(first, PartitionLease)
-        to_try.append(first.trial_until)
-        moved = OffsetUpdate(where, first.offset_id, first.epoch, 0, 4, 1)
-    assert to_try == [0, 0, 10, 10]
-    with database.transaction() as session:
-        BatchTransaction(session).advance([moved])
-    for end, expected in ((10, 0), (10, 0), (4, 4), (9, 9), (5_000, 2_004)):
+def test_a_lease_counts_how_often_the_position_hardly_moved(database: Database, store: Positions) -> None:
+    """The third lease reads carefully, where there is something to read, until the position has really moved."""
+    where, end, to_try = PartitionId(TOPIC, 0), 10_000, []
+    position = 0
+    for step in (0, 0, 1, 999, 0, 1_001, 1, 0, 0):
+        (lease,) = acquire_leases(Logs({0: end}), store, [where], start_at_end=False)
+        assert isinstance(lease, PartitionLease)
+        to_try.append(lease.trial_until)
+        if step:
+            moved = OffsetUpdate(where, lease.offset_id, lease.epoch, position, position + step, 1)
+            with database.transaction() as session:
+                BatchTransaction(session).advance([moved])
+            position += step
+    assert to_try == [0, 0, 2_000, 2_001, 3_000, 3_000, 0, 0, 4_002]
+    for end, expected in ((position, position), (position + 5, position + 5), (end, position + 2_000)):
         (lease,) = acquire_leases(Logs({0: end}), store, [where], start_at_end=False)
         assert isinstance(lease, PartitionLease)
         assert lease.trial_until == expected

@@ -301,8 +301,10 @@ class MemoryStore:
         """Raise the epoch."""
         number = self.state.ids.setdefault(log, 10 + len(self.state.ids))
         known = self.state.positions.get(number, StoredPosition(number, 0, None, 0))
-        lease_count = known.lease_count + 1 if self.state.claimed.get(number) == known.next_offset is not None else 1
-        self.state.claimed[number] = known.next_offset
+        first = self.state.claimed.get(number)
+        stands = first is not None and known.next_offset is not None and 0 <= known.next_offset - first <= 1000
+        lease_count = known.lease_count + 1 if stands else 1
+        self.state.claimed[number] = first if stands else known.next_offset
         return self._put(known._replace(epoch=known.epoch + 1, lease_count=lease_count))
 
     def begin(self, position: StoredPosition, offset: int) -> StoredPosition:

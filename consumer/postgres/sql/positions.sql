@@ -2,13 +2,18 @@
 
 -- name: claim_partition
 -- Takes a partition over: from here on, writers with a lower epoch write nothing. It is counted how often that happens
--- at one position: the next message may be what the readers die of.
+-- with hardly any progress: one of the next messages may be what the readers die of, once they have stored some.
 INSERT INTO consumer_offset AS stored (consumer_group, cluster_id, topic, topic_id, partition, epoch, owner)
 VALUES (%(consumer_group)s, %(cluster_id)s, %(topic)s, %(topic_id)s, %(partition)s, 1, %(owner)s)
 ON CONFLICT (consumer_group, cluster_id, topic, topic_id, partition) DO UPDATE
 SET epoch = stored.epoch + 1, owner = excluded.owner, updated_at = now(), taken_over_by = NULL,
-    lease_count = CASE WHEN stored.leased_offset = stored.next_offset THEN stored.lease_count + 1 ELSE 1 END,
-    leased_offset = stored.next_offset
+    lease_count = CASE
+        WHEN stored.next_offset - stored.leased_offset BETWEEN 0 AND 1000 THEN stored.lease_count + 1 ELSE 1
+    END,
+    leased_offset = CASE
+        WHEN stored.next_offset - stored.leased_offset BETWEEN 0 AND 1000 THEN stored.leased_offset
+        ELSE stored.next_offset
+    END
 RETURNING id, epoch, next_offset, stream_time_ms, breaker, accept_until,
     CASE WHEN leader_epoch_offset = next_offset THEN leader_epoch END,
     (
