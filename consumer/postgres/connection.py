@@ -12,8 +12,8 @@ from psycopg.conninfo import make_conninfo
 
 from consumer.config import DatabaseSettings
 from consumer.errors import DataRefusedError, FatalError, TransientError, VisitConsumerError
-from consumer.postgres.refusal import refusing_states
 from consumer.postgres.pipelined import pipelined
+from consumer.postgres.refusal import refusing_states
 from consumer.postgres.sql_files import statements
 
 _TRANSIENT_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})

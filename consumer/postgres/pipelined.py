@@ -1,4 +1,4 @@
-"""Several statements sent at once, each with its own end of request: how psycopg's pipeline keeps PostgreSQL's timeouts.
+"""Statements that are sent together, each with an end of its own, so that PostgreSQL's timeouts go on counting.
 
 PostgreSQL takes a session for idle in its transaction, and ends it in time, only while it waits for a request after it
 has said that it is ready for one, which it says after a Sync. psycopg's own pipeline sends one Sync for all statements,

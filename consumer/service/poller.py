@@ -5,7 +5,6 @@ from collections.abc import Collection
 from consumer.errors import TransientError
 from consumer.model import Message, PartitionId
 from consumer.service.batch_builder import BatchBuilder
-from consumer.service.gathered import EXPOSURE_COUNTS_AS
 from consumer.service.reporter import Reporter
 from consumer.service.runtime import Runtime
 from consumer.service.source import Source
@@ -50,7 +49,7 @@ class Poller:
         self.paused = False
         """Whether delivery is paused because the next batch is full."""
         self._held: frozenset[PartitionId] = frozenset()
-        self._weight_of_one = EXPOSURE_COUNTS_AS
+        self._weight_of_one = 1
         """What a message that was polled last counts as, on average: how many are polled follows from it."""
 
     @property

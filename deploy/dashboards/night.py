@@ -146,16 +146,16 @@ def _dead_letters() -> list[PanelBuilder]:
             width=16,
         ),
         listing(
-            "Findings of the audit",
-            "Of the night's last audit: visit-consumer audit. Empty where there was none.",
-            SqlQuery(SQL["audit_findings"]),
-            width=24,
-        ),
-        listing(
             "Exposures in no visit",
             "By type: calibrations and closed-dome exposures are meant to be here. "
             "Why one exposure is: visit-consumer explain",
             SqlQuery(SQL["skipped"]),
             width=8,
+        ),
+        listing(
+            "Findings of the audit",
+            "Of the night's last audit: visit-consumer audit. Empty where there was none.",
+            SqlQuery(SQL["audit_findings"]),
+            width=24,
         ),
     ]

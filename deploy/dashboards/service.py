@@ -248,6 +248,16 @@ def _groups() -> list[PanelBuilder]:
             unit="s",
         ),
         lines(
+            "Detectors without a region",
+            "Detectors that had a raw but got no region, in the latest visits: the camera's geometry lacks them.",
+            [
+                over_time(
+                    f"max by (instrument) ({metric('detector_regions_missing', by_instrument=True)})",
+                    "{{instrument}}",
+                )
+            ],
+        ),
+        lines(
             "Findings of the last audit",
             "Of the newest audited night of each instrument; which they are: board night, or visit-consumer audit.",
             [
@@ -256,6 +266,7 @@ def _groups() -> list[PanelBuilder]:
                     "{{instrument}} {{severity}}",
                 )
             ],
+            width=12,
         ),
         lines(
             "Age of the last audit",
@@ -267,16 +278,7 @@ def _groups() -> list[PanelBuilder]:
                 )
             ],
             unit="s",
-        ),
-        lines(
-            "Detectors without a region",
-            "Detectors that had a raw but got no region, in the latest visits: the camera's geometry lacks them.",
-            [
-                over_time(
-                    f"max by (instrument) ({metric('detector_regions_missing', by_instrument=True)})",
-                    "{{instrument}}",
-                )
-            ],
+            width=12,
         ),
     ]
 

@@ -193,7 +193,7 @@ def test_a_lease_counts_how_often_the_position_hardly_moved(database: Database, 
                 BatchTransaction(session).advance([moved])
             position += step
     assert to_try == [0, 0, 2_000, 2_001, 3_000, 3_000, 0, 0, 4_002]
-    for end, expected in ((position, position), (position + 5, position + 5), (end, position + 2_000)):
-        (lease,) = acquire_leases(Logs({0: end}), store, [where], start_at_end=False)
+    for last, expected in ((position, position), (position + 5, position + 5), (end, position + 2_000)):
+        (lease,) = acquire_leases(Logs({0: last}), store, [where], start_at_end=False)
         assert isinstance(lease, PartitionLease)
         assert lease.trial_until == expected

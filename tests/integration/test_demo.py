@@ -85,7 +85,7 @@ def test_the_servers_end_with_a_demo_that_is_told_to_end(folder: Path) -> None:
         text=True,
     ) as demo:
         assert demo.stdout is not None
-        assert any(re.search(r"status page: http://127\.0\.0\.1:\d+", line) for line in demo.stdout)
+        assert any(re.search(r"status of the consumer: http://127\.0\.0\.1:\d+", line) for line in demo.stdout)
         (lock,) = (folder / "data").rglob("postmaster.pid")
         postgres = int(lock.read_text().split()[0])
         demo.terminate()
