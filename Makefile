@@ -92,6 +92,9 @@ bench-long: venv test-tools ## Growth, scaling, catch-up, soak: an hour or two
 deploy-check: venv ## Image, chart, Compose, dashboards, alerts, interface: a line for each check
 	REQUIRE_DEPLOY_TOOLS=1 REQUIRE_PROMETHEUS=1 $(BIN)/pytest -p no:randomly -v tests/deploy
 
+cluster-check: venv ## The chart on a real Kubernetes API server, with kwok for its nodes; builds them first, once
+	REQUIRE_DEPLOY_TOOLS=1 $(BIN)/pytest -p no:randomly -v tests/cluster -m ''
+
 source-check: venv test-tools ## Emitters on a real Ceph and Kafka, killed again and again: ten minutes
 	REQUIRE_CEPH=1 REQUIRE_APACHE_KAFKA=1 $(BIN)/pytest -p no:randomly -v tests/integration/sources -m ''
 
@@ -99,6 +102,16 @@ vo-check: venv ## The ObsCore table behind GAVO DaCHS: taplint and pyvo ask it; 
 	@command -v dachs >/dev/null && command -v stilts >/dev/null || { \
 		echo "missing: dachs, stilts (Debian: python3-gavo stilts postgresql-15-pgsphere)" >&2; exit 1; }
 	$(BIN)/pytest -p no:randomly -v tests/vo -m ''
+
+sbom: venv ## What the image holds: a bill of materials (CycloneDX), and its licences, which were all agreed on
+	rm -rf build/image
+	$(PYTHON) -m venv build/image
+	build/image/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[butler,page,sources]'
+	build/image/bin/python -m pip uninstall --quiet --yes pip setuptools visit-consumer
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-format JSON --output-file build/sbom.cdx.json build/image/bin/python
+	$(BIN)/python -m deploy.licences build/sbom.cdx.json
 
 page-check: venv page ## The page in a real browser: a live night, restarts, hostile names, axe-core, screenshots
 	@command -v chromium >/dev/null || { echo "missing: chromium (Debian: chromium)" >&2; exit 1; }
@@ -116,7 +129,7 @@ test-tools:
 constraints: ## Take up the newest versions that pyproject.toml allows: writes constraints.txt
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check '.[dev,release]'
 	{ sed -n '/^#/p' constraints.txt; \
 	  build/constraints/bin/python -m pip freeze --exclude visit-consumer | sed -n '/^[A-Za-z0-9._-]*==[^ ]*$$/p' | LC_ALL=C sort -f; \
 	} > build/constraints.txt

@@ -30,6 +30,7 @@ GO_MODULES: Final[Mapping[str, str]] = {
     "github.com/prometheus-operator/prometheus-operator": "v0.85.0",
     "github.com/kedacore/keda/v2": "v2.21.0",
     "github.com/compose-spec/compose-go/v2": "v2.16.2",
+    "sigs.k8s.io/gateway-api": "v1.6.3",
 }
 ASYNCAPI_SPECS: Final = "6.11.1"
 KUBE_VERSIONS: Final = ("1.29", "1.37")
@@ -47,6 +48,7 @@ _CRDS: Final[Mapping[str, tuple[str, str]]] = {
         "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
     ),
     "ScaledObject": ("github.com/kedacore/keda/v2", "config/crd/bases/keda.sh_scaledobjects.yaml"),
+    "HTTPRoute": ("sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"),
 }
 _STRIMZI_TYPES: Final[Mapping[str, str]] = {
     "KafkaTopic": "io.strimzi.api.kafka.model.topic.KafkaTopic",
@@ -137,15 +139,20 @@ def go_module(path: str) -> Path:
     return Path(json.loads(answer)["Dir"])
 
 
-@functools.cache
 def crd_schemas(kind: str) -> Mapping[str, Mapping[str, Any]]:
     """Return the schemas of a custom resource, by version, as its own project publishes them."""
+    return {each["name"]: each["schema"]["openAPIV3Schema"] for each in crd(kind)["spec"]["versions"]}
+
+
+@functools.cache
+def crd(kind: str) -> Mapping[str, Any]:
+    """Return the definition of a custom resource, as its own project publishes it."""
     if kind in _STRIMZI_TYPES:
-        content = _strimzi_crd(kind)
+        found: Mapping[str, Any] = _strimzi_crd(kind)
     else:
         module, path = _CRDS[kind]
-        content = yaml.safe_load((go_module(module) / path).read_text(encoding="utf-8"))
-    return {each["name"]: each["schema"]["openAPIV3Schema"] for each in content["spec"]["versions"]}
+        found = yaml.safe_load((go_module(module) / path).read_text(encoding="utf-8"))
+    return found
 
 
 def _strimzi_crd(kind: str) -> Any:
