@@ -158,7 +158,7 @@ class ButlerRegistry:
         RegistryRefusedError
             When the registry refuses one, such as of an unknown physical filter.
         """
-        with self._sorted_errors() as butler, butler.transaction():
+        with self._sorted_errors(writes=True) as butler, butler.transaction():
             insert = butler.registry.insertDimensionData
             days = sorted({(e.instrument, e.day_obs) for e in exposures})
             groups = sorted({(e.instrument, e.group) for e in exposures})
@@ -206,7 +206,7 @@ class ButlerRegistry:
         TransientError
             When the registry is unavailable.
         """
-        with self._sorted_errors() as butler, butler.transaction():
+        with self._sorted_errors(writes=True) as butler, butler.transaction():
             insert = butler.registry.insertDimensionData
             for number in sorted({s for c in changes for s in c.systems}):
                 butler.registry.syncDimensionData(
@@ -267,30 +267,35 @@ class ButlerRegistry:
         return Timespan(*map(self._times.nsec_to_astropy, bounds))
 
     @contextmanager
-    def _sorted_errors(self) -> Iterator[Butler]:
-        """Open the repository where it is not, and turn its errors into ours."""
+    def _sorted_errors(self, *, writes: bool = False) -> Iterator[Butler]:
+        """Open the repository where it is not, and turn its errors into ours: only what is written can be refused."""
         try:
             if self._butler is None:
                 self._butler = Butler.from_config(self.repository, writeable=self._writeable)
             yield self._butler
         except VisitConsumerError:
             raise
-        except FileNotFoundError as error:
-            raise ConfigurationError(f"{self.repository}: is no Butler repository: {_line(error)}") from error
-        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
-            self.close()
-            raise TransientError(f"the registry of {self.repository} is unavailable: {_line(error)}") from error
-        except sqlalchemy.exc.ProgrammingError as error:
-            raise FatalError(f"the registry of {self.repository} will not do it: {_line(error)}") from error
-        except sqlalchemy.exc.DBAPIError as error:
-            if error.connection_invalidated:
-                self.close()
-                raise TransientError(f"the registry of {self.repository} is unavailable: {_line(error)}") from error
-            raise RegistryRefusedError(_line(error)) from error
         except Exception as error:
-            if self._butler is None:
-                raise ConfigurationError(f"{self.repository}: cannot be opened: {_line(error)}") from error
-            raise RegistryRefusedError(_line(error)) from error
+            raise self._sorted(error, writes=writes) from error
+
+    def _sorted(self, error: Exception, *, writes: bool) -> VisitConsumerError:
+        if isinstance(error, FileNotFoundError):
+            return ConfigurationError(f"{self.repository}: is no Butler repository: {_line(error)}")
+        if isinstance(error, sqlalchemy.exc.DBAPIError):
+            return self._sorted_by_database(error, writes=writes)
+        if self._butler is None:
+            return ConfigurationError(f"{self.repository}: cannot be opened: {_line(error)}")
+        if writes:
+            return RegistryRefusedError(_line(error))
+        return FatalError(f"the registry of {self.repository} cannot be read: {_line(error)}")
+
+    def _sorted_by_database(self, error: sqlalchemy.exc.DBAPIError, *, writes: bool) -> VisitConsumerError:
+        if isinstance(error, sqlalchemy.exc.ProgrammingError):
+            return FatalError(f"the registry of {self.repository} will not do it: {_line(error)}")
+        if writes and not error.connection_invalidated and _is_about_rows(error):
+            return RegistryRefusedError(_line(error))
+        self.close()
+        return TransientError(f"the registry of {self.repository} is unavailable: {_line(error)}")
 
 
 def _records(butler: Butler, instrument: str, element: str, key: str, values: Sequence[int]) -> list[DimensionRecord]:
@@ -330,6 +335,16 @@ def _collect(pairs: Iterable[tuple[int, int]]) -> dict[int, set[int]]:
 
 def _nanoseconds(timespan: Timespan | None) -> tuple[int, int] | None:
     return None if timespan is None else (timespan.nsec[0], timespan.nsec[1])
+
+
+def _is_about_rows(error: sqlalchemy.exc.DBAPIError) -> bool:
+    """Whether the registry's database refuses what is written, and is not only read-only or damaged for a while.
+
+    An exception that a trigger raises has a class of SQLSTATE of its own, P0.
+    """
+    if isinstance(error, sqlalchemy.exc.IntegrityError | sqlalchemy.exc.DataError):
+        return True
+    return str(getattr(error.orig, "pgcode", None) or "").startswith("P0")
 
 
 def _line(error: Exception) -> str:

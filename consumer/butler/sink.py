@@ -174,6 +174,8 @@ class ButlerSink:
             with self._metrics.batch_duration.time():
                 self._deal(batch[0].instrument, [each.id for each in batch])
             turned()
+        if complete:
+            self._positions.forget_removed()
         if complete or pending:
             self._report_notes()
         return more

@@ -62,7 +62,7 @@ def butler_sink(  # noqa: PLR0913  # one argument for each option
     same name stands by. Regions that another client has changed in the registry are kept. The Butler cannot delete
     visits: --list names those that the tables no longer have.
 
-    Exit code 1 of --once and --list: a visit is refused, kept or removed.
+    Exit code 1: of --once, it refused a visit or kept regions; of --list, it lists any.
     """
     if sum((once, notes, retry_refused, dry_run)) > 1:
         raise click.UsageError("give one of --once, --list, --retry-refused and --dry-run")

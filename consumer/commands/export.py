@@ -88,7 +88,7 @@ def export(  # noqa: PLR0913  # one argument for each option
     selection = Selection(
         instrument=instrument,
         day_obs=night,
-        since_day=None if since is None else int((since - timedelta(days=2)).strftime("%Y%m%d")),
+        since_day=None if since is None else _two_days_before(since),
         since_mjd=None if since is None else _MJD_OF_1970 + since.replace(tzinfo=UTC).timestamp() / _DAY_S,
         public=public,
     )
@@ -108,3 +108,11 @@ def export(  # noqa: PLR0913  # one argument for each option
             return
     if target != "-":
         click.echo(f"{done.rows} rows in {done.files} files", err=True)
+
+
+def _two_days_before(time: datetime) -> int:
+    """Return an observing day of which no visit ends after a time that an earlier day's does not."""
+    try:
+        return int((time - timedelta(days=2)).strftime("%Y%m%d"))
+    except OverflowError:  # before the calendar
+        return 0

@@ -145,8 +145,9 @@ class Obscore:
         if end is None:
             day = f"{aggregate.day_obs:08d}"
             # An observing day turns over at noon UTC of the next day at the latest.
-            begin = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}", "ns").astype(np.int64)
-            end = int(begin) + _DAY_NS + _DAY_NS // 2
+            # Microseconds: nanoseconds end in the year 2262.
+            begin = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}", "us").astype(np.int64)
+            end = int(begin) * 1000 + _DAY_NS + _DAY_NS // 2
         micros = (end + round(self.embargo_hours * _HOUR_NS)) // 1000
         return str(np.datetime_as_string(np.datetime64(micros, "us")))
 

@@ -142,7 +142,7 @@ def detector_set(field: str, value: Any) -> Any:
 _KEY_TEXT = text(MAX_KEY_TEXT, required=True)
 _TEXT = text(MAX_TEXT)
 _COUNTER = integer(0, INT64_MAX)
-_SECONDS = real(0.0, math.inf, "seconds")
+_SECONDS = real(0.0, 1e9, "seconds")  # 30 years: sums of them stay finite
 # Position angles and azimuths come in [0, 360), in [-180, 180], or as the angle of a mount whose cables allow more
 # than a turn (Rubin's turns through +-270, others to 450): two turns to either side hold them all.
 _TURN = real(-720.0, 720.0, "degrees")

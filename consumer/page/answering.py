@@ -4,19 +4,19 @@ Two hundred open pages ask the same questions at the same moment. An answer hold
 and for a second at most.
 """
 
+import asyncio
 import gzip
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from hashlib import blake2b
 from http import HTTPStatus
 from queue import Empty, LifoQueue
-from threading import Lock
 from time import monotonic
 from typing import Final
 
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,9 +28,10 @@ _HOLDS_S: Final = 1.0
 _KEPT: Final = 64
 """Answers; the largest are some megabytes."""
 _COMPRESSED_FROM_BYTES: Final = 1024
-_SESSION_WITHIN_S: Final = 4.0
+_SESSION_WITHIN_S: Final = 1.5
 """A request that finds no free session in this time is answered 503."""
-_STATEMENT_TIMEOUT_S: Final = 5.0
+_STATEMENT_TIMEOUT_S: Final = 3.0
+"""With the time before it, less than a connection is given for its answer (`consumer.web.server`)."""
 
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 """What every session of the page has set."""
@@ -85,26 +86,21 @@ class _Encoded:
 
     def __init__(self, body: bytes) -> None:
         self.body = body
+        self.compressed = gzip.compress(body, compresslevel=1, mtime=0) if len(body) >= _COMPRESSED_FROM_BYTES else body
         self.etag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
-
-    @cached_property
-    def compressed(self) -> bytes:
-        """The same, by gzip."""
-        return gzip.compress(self.body, compresslevel=1, mtime=0)
 
 
 class _Slot:
-    """One question while it is being asked, and its answer."""
+    """One question that is being asked, or its answer."""
 
-    def __init__(self, look: int) -> None:
+    def __init__(self, look: int, asked: "asyncio.Future[_Encoded]") -> None:
         self.look = look
         self.made_at_s = monotonic()
-        self.lock = Lock()
-        self.answer: _Encoded | None = None
+        self.asked = asked
 
 
 class Answers:
-    """Answers requests from the tables. Thread-safe.
+    """Answers requests from the tables, in one event loop; the questions are asked in threads.
 
     Parameters
     ----------
@@ -117,10 +113,9 @@ class Answers:
     def __init__(self, sessions: Sessions, look: Callable[[], int]) -> None:
         self._sessions = sessions
         self._look = look
-        self._lock = Lock()
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
 
-    def respond(self, request: Request, make: Callable[[Database], BaseModel]) -> Response:
+    async def respond(self, request: Request, make: Callable[[Database], BaseModel]) -> Response:
         """Answer a request: 200, or 304 where the client has it already.
 
         Parameters
@@ -128,26 +123,31 @@ class Answers:
         request
             Its path and its query name the answer.
         make
-            Asks the tables; it raises `VisitConsumerError` where they cannot be asked, and HTTPException.
+            Asks the tables, in a thread; what it raises, all that wait for this answer get.
         """
-        slot = self._slot(f"{request.url.path}?{request.url.query}")
-        with slot.lock:
-            if slot.answer is None:
-                with self._sessions.lend() as database:
-                    answer = make(database)
-                slot.answer = _Encoded(answer.model_dump_json().encode())
-            return _response(request, slot.answer)
+        # One client that leaves does not take the answer from the others.
+        answer = await asyncio.shield(self._asked(f"{request.url.path}?{request.url.query}", make))
+        return _response(request, answer)
 
-    def _slot(self, name: str) -> _Slot:
+    def _asked(self, name: str, make: Callable[[Database], BaseModel]) -> "asyncio.Future[_Encoded]":
         look = self._look()
-        with self._lock:
-            slot = self._slots.pop(name, None)
-            if slot is None or slot.look != look or monotonic() - slot.made_at_s > _HOLDS_S:
-                slot = _Slot(look)
-            self._slots[name] = slot
-            if len(self._slots) > _KEPT:
-                self._slots.popitem(last=False)
-            return slot
+        slot = self._slots.pop(name, None)
+        if slot is None or slot.look != look or monotonic() - slot.made_at_s > _HOLDS_S or _has_failed(slot.asked):
+            slot = _Slot(look, asyncio.ensure_future(run_in_threadpool(self._ask, make)))
+            slot.asked.add_done_callback(_has_failed)  # asyncio complains of an error that is never looked at
+        self._slots[name] = slot
+        if len(self._slots) > _KEPT:
+            self._slots.popitem(last=False)
+        return slot.asked
+
+    def _ask(self, make: Callable[[Database], BaseModel]) -> _Encoded:
+        with self._sessions.lend() as database:
+            answer = make(database)
+        return _Encoded(answer.model_dump_json().encode())
+
+
+def _has_failed(asked: "asyncio.Future[_Encoded]") -> bool:
+    return asked.done() and (asked.cancelled() or asked.exception() is not None)
 
 
 def _response(request: Request, answer: _Encoded) -> Response:
@@ -156,7 +156,7 @@ def _response(request: Request, answer: _Encoded) -> Response:
     if answer.etag in known:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     body = answer.body
-    if len(body) >= _COMPRESSED_FROM_BYTES and "gzip" in request.headers.get("Accept-Encoding", ""):
+    if answer.compressed is not body and "gzip" in request.headers.get("Accept-Encoding", ""):
         body = answer.compressed
         headers["Content-Encoding"] = "gzip"
     return Response(body, media_type="application/json", headers=headers)

@@ -83,7 +83,7 @@ def _nights(shared: Answers) -> APIRouter:
     router = APIRouter(tags=["nights"])
 
     @router.get("/nights", response_model=answers.NightsAnswer)
-    def nights(
+    async def nights(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=100)] = 60,
         before: Annotated[int, Query(ge=0, le=_LAST_DAY, description="Only nights before this one.")] = _LAST_DAY,
@@ -95,16 +95,16 @@ def _nights(shared: Answers) -> APIRouter:
             following = lines[-1].day_obs if len(lines) == limit else None
             return answers.NightsAnswer.model_validate({"nights": lines, "next": following})
 
-        return shared.respond(request, make)
+        return await shared.respond(request, make)
 
     @router.get("/nights/{day_obs}", response_model=answers.NightAnswer)
-    def night(request: Request, day_obs: Day | Literal["latest"]) -> Response:
+    async def night(request: Request, day_obs: Day | Literal["latest"]) -> Response:
         """Count a night by instrument and filter; `latest` is the last of which an exposure is stored."""
         day = None if day_obs == "latest" else day_obs
-        return shared.respond(request, lambda db: answers.NightAnswer.model_validate(read_night_summary(db, day)))
+        return await shared.respond(request, lambda db: answers.NightAnswer.model_validate(read_night_summary(db, day)))
 
     @router.get("/nights/{day_obs}/visits", response_model=answers.VisitPageAnswer)
-    def visits(
+    async def visits(
         request: Request,
         day_obs: Day,
         instrument: OneInstrument = None,
@@ -118,10 +118,10 @@ def _nights(shared: Answers) -> APIRouter:
             rows = read_night_page(database, day_obs, instrument=instrument, limit=limit, after=start)
             return answers.VisitPageAnswer.model_validate({"visits": rows, "next": _next(rows, limit)})
 
-        return shared.respond(request, make)
+        return await shared.respond(request, make)
 
     @router.get("/nights/{day_obs}/footprints", response_model=answers.FootprintsAnswer)
-    def footprints(
+    async def footprints(
         request: Request,
         day_obs: Day,
         instrument: OneInstrument = None,
@@ -136,7 +136,7 @@ def _nights(shared: Answers) -> APIRouter:
             own = {"day_obs": day_obs, "footprints": rows, "next": _next(rows, limit)}
             return answers.FootprintsAnswer.model_validate(own)
 
-        return shared.respond(request, make)
+        return await shared.respond(request, make)
 
     return router
 
@@ -146,7 +146,7 @@ def _visits(settings: Settings, shared: Answers) -> APIRouter:
     router = APIRouter(tags=["visits"])
 
     @router.get("/visits/{instrument}/{visit}", response_model=answers.VisitAnswer)
-    def visit(request: Request, instrument: Name, visit: Id) -> Response:
+    async def visit(request: Request, instrument: Name, visit: Id) -> Response:
         """Show a visit with its exposures and the regions of its detectors."""
 
         def make(database: Database) -> answers.VisitAnswer:
@@ -155,16 +155,16 @@ def _visits(settings: Settings, shared: Answers) -> APIRouter:
                 raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such visit")
             return visit_of(parts)
 
-        return shared.respond(request, make)
+        return await shared.respond(request, make)
 
     @router.get("/exposures/{exposure}", response_model=answers.ExplanationsAnswer)
-    def exposure(request: Request, exposure: Id, instrument: OneInstrument = None) -> Response:
+    async def exposure(request: Request, exposure: Id, instrument: OneInstrument = None) -> Response:
         """Explain what became of an exposure, for each instrument that has one of this id."""
 
         def make(database: Database) -> answers.ExplanationsAnswer:
             return answers.ExplanationsAnswer(explanations=explain_exposure(database, settings, exposure, instrument))
 
-        return shared.respond(request, make)
+        return await shared.respond(request, make)
 
     return router
 
@@ -174,7 +174,7 @@ def _finding(shared: Answers) -> APIRouter:
     router = APIRouter(tags=["search"])
 
     @router.get("/cone", response_model=answers.ConeAnswer)
-    def cone(
+    async def cone(
         request: Request,
         ra_deg: Annotated[float, Query(ge=0, le=360, description="Right ascension, ICRS.")],
         dec_deg: Annotated[float, Query(ge=-90, le=90, description="Declination, ICRS.")],
@@ -189,10 +189,10 @@ def _finding(shared: Answers) -> APIRouter:
             rows, truncated = read_cone(database, place, radius_deg=radius_deg, instrument=instrument, limit=limit)
             return answers.ConeAnswer.model_validate({"visits": rows, "truncated": truncated})
 
-        return shared.respond(request, make)
+        return await shared.respond(request, make)
 
     @router.get("/search", response_model=answers.FoundAnswer)
-    def search(
+    async def search(
         request: Request,
         q: Annotated[str, Query(min_length=1, max_length=200, pattern=_NAME)],
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -216,7 +216,7 @@ def _finding(shared: Answers) -> APIRouter:
             own = {"q": q, "position": place, "results": hits[:limit], "truncated": truncated}
             return answers.FoundAnswer.model_validate(own)
 
-        return shared.respond(request, make)
+        return await shared.respond(request, make)
 
     return router
 
@@ -227,33 +227,33 @@ def _service(settings: Settings, shared: Answers) -> APIRouter:
     page = settings.page
 
     @router.get("/about", response_model=answers.AboutAnswer)
-    def about(request: Request) -> answers.AboutAnswer:
+    async def about(request: Request) -> answers.AboutAnswer:
         """Name the release, the user and the site."""
         user = request.headers.get(page.user_header) if page.user_header else None
         site = None if page.site is None else answers.SiteAnswer.model_validate(page.site)
         return answers.AboutAnswer(version=__version__, user=user, site=site)
 
     @router.get("/groups", response_model=answers.GroupsAnswer)
-    def groups(request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Response:
+    async def groups(request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Response:
         """List open groups, the oldest first, and what each waits for."""
-        return shared.respond(
+        return await shared.respond(
             request, lambda db: answers.GroupsAnswer.model_validate(read_waiting_groups(db, limit=limit))
         )
 
     @router.get("/status", response_model=answers.StatusAnswer)
-    def status(request: Request) -> Response:
+    async def status(request: Request) -> Response:
         """Show the whole service: problems, replicas, partitions."""
-        return shared.respond(request, lambda db: status_of(read_overview(db)))
+        return await shared.respond(request, lambda db: status_of(read_overview(db)))
 
     @router.get("/trouble", response_model=answers.TroubleAnswer)
-    def trouble(request: Request) -> Response:
+    async def trouble(request: Request) -> Response:
         """Show what is wrong: dead letters by reason, partitions that are not read, findings of audits."""
-        return shared.respond(
+        return await shared.respond(
             request, lambda db: trouble_of(read_overview(db), read_first_dead_letters(db), read_audit_lines(db))
         )
 
     @router.get("/dead-letters", response_model=answers.DeadLettersAnswer)
-    def dead_letters(
+    async def dead_letters(
         request: Request,
         reason: Annotated[str | None, Query(max_length=256, pattern=_NAME)] = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
@@ -266,7 +266,7 @@ def _service(settings: Settings, shared: Answers) -> APIRouter:
             following = lines[-1].id if len(lines) == limit else None
             return answers.DeadLettersAnswer.model_validate({"dead_letters": lines, "next": following})
 
-        return shared.respond(request, make)
+        return await shared.respond(request, make)
 
     return router
 

@@ -192,6 +192,12 @@ class SinkPositions:
             session.run("butler", "resolve", {"instrument": instrument, "group_keys": [g.key for g in groups]})
             BatchTransaction(session).write_dead_letters(letters, {})
 
+    def forget_removed(self) -> None:
+        """Let go of refused visits that the tables no longer have, and of their dead letters."""
+        with self.database.transaction() as session:
+            if session.run("butler", "forget_removed", {"sink": self.sink}):
+                session.run("butler", "resolve_removed")
+
     def retry_refused(self) -> int:
         """Let refused visits be tried again; return how many."""
         with self.database.transaction() as session:

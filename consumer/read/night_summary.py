@@ -113,8 +113,8 @@ def read_night_summary(database: Database, day_obs: int | None = None) -> NightS
 def _tai_utc_s(day_obs: int) -> float:
     """Return by how much TAI is ahead of UTC at the end of an observing day; of what is no day, as it is now."""
     try:
-        begin = datetime.strptime(f"{day_obs:08d}", "%Y%m%d").replace(tzinfo=UTC)
-    except ValueError:
-        begin = datetime.now(UTC)
-    tai_ns = int((begin + timedelta(days=1)).timestamp()) * _NS
+        end = datetime.strptime(f"{day_obs:08d}", "%Y%m%d").replace(tzinfo=UTC) + timedelta(days=1)
+    except (ValueError, OverflowError):
+        end = datetime.now(UTC)
+    tai_ns = int(end.timestamp()) * _NS
     return (tai_ns - cast("int", utc_ns(tai_ns))) / _NS

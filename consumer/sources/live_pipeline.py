@@ -6,6 +6,7 @@ topic of waiting objects; an object of no interest at once. What waits, or is sl
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from threading import Event, Lock
 from typing import NamedTuple, TypeVar
@@ -22,7 +23,7 @@ from consumer.sources.interfaces import (
     ObjectReader,
     Stopping,
 )
-from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
+from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason, encodable
 from consumer.sources.outlet import Outlet, Rejection
 from consumer.sources.places import ObjectRole, Places
 from consumer.sources.reading import ReadResult, SensorsRead, failed, read_object
@@ -33,6 +34,8 @@ MAX_IN_FLIGHT = 5000
 """Offers that are not acknowledged; with notifications, some 10 MB."""
 _AT_ONCE = 500
 """Pieces of work in one turn, after which deliveries are reported."""
+_TURN_S = 1.0
+"""A turn ends early after so long: files of a slow folder are read in it, and the process is to be seen alive."""
 _RAWS_REMEMBERED = 100_000
 """So many raws back, the second object of a raw is known to be one, and is not read."""
 _EXPOSURES_REMEMBERED = 10_000
@@ -40,6 +43,7 @@ _LOOK_FOR_DELIVERIES_S = 0.005
 _GAUGES_EVERY_S = 1.0
 _WAIT_FOR_ROOM_S = 0.01
 
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
@@ -108,6 +112,8 @@ class LivePipeline:
         self._exposures: OrderedDict[_Key, Exposure] = OrderedDict()
         self._sensors_waiting: OrderedDict[_Key, str] = OrderedDict()
         """Addresses of files of expected sensors whose exposures have no header yet."""
+        self._rejected: OrderedDict[str, None] = OrderedDict()
+        """Addresses that this process rejected: one that has better content later is rejected no more."""
         self._found: Counter[EmitCommand] = Counter()
         """Objects of this turn."""
         self._translating_s = 0.0
@@ -166,7 +172,8 @@ class LivePipeline:
         """Take up what waited when a former process ended; what lies elsewhere waits for another emitter."""
         for each in entries:
             if self._places.locate(each.uri) is not None:
-                self._waiting.add(each)
+                known = each.command in set(EmitCommand)  # not, where another release wrote it
+                self._waiting.add(each if known else replace(each, command=EmitCommand.RETRY))
 
     def step(self, timeout_s: float) -> None:
         """Do what is there to do; wait so long for something, at most.
@@ -186,8 +193,11 @@ class LivePipeline:
         if not self._inbox:
             self._inbox_filled.wait(wait_s)
         self._inbox_filled.clear()  # before the inbox is looked into: what comes later sets it again
+        ends_s = self._machine.stopwatch_s() + _TURN_S
         for _ in range(min(len(self._inbox), _AT_ONCE)):
             self._inbox.popleft()()
+            if self._machine.stopwatch_s() >= ends_s:
+                break
         self._outlet.flush()
         self._set_metrics()
 
@@ -217,14 +227,21 @@ class LivePipeline:
     def _begin(self, found: FoundObject, waited: WaitingObject | None = None) -> None:
         if waited is None:
             self._found[found.command] += 1
+        uri = found.uri
         if not found.place.holds(found.key):
-            self._ignore(found, IgnoredReason.OUTSIDE)
+            self._ignore(found, waited, IgnoredReason.OUTSIDE)
             return
         identity = found.place.patterns.identify(found.key)
         if identity is None:
-            self._ignore(found, IgnoredReason.NO_PATTERN)
+            self._ignore(found, waited, IgnoredReason.NO_PATTERN)
             return
-        uri = found.uri
+        if encodable(uri) != uri:
+            error = RejectedError(RejectReason.NOT_ALLOWED, "its name is no UTF-8 text", uri=uri)
+            rejection = Rejection(
+                error=error, uri=uri, command=found.command, notification=found.notification, attempts=1
+            )
+            self._outlet.send_rejection(rejection, partial(self._acknowledge, found.done))
+            return
         key = _Key(found.place.url, identity.name)
         self._start(_Task(found, uri, key, identity.role, waited or self._waiting.get(uri)))
 
@@ -332,11 +349,13 @@ class LivePipeline:
             attempts=1 if task.waited is None else task.waited.attempts + 1,
         )
         self._outlet.send_rejection(rejection, partial(self._end, task))
+        _remember(self._rejected, task.uri, None, _RAWS_REMEMBERED)
         self._go_on(task)
 
     def _finish(self, task: _Task) -> None:
         _remember(self._finished, task.key, (task.uri, task.found.tag), _RAWS_REMEMBERED)
-        if task.found.command is EmitCommand.RETRY:
+        if task.uri in self._rejected or task.found.command is EmitCommand.RETRY:
+            self._rejected.pop(task.uri, None)
             self._outlet.send_no_longer_rejected(task.uri)
         self._end(task)
         self._go_on(task)
@@ -346,8 +365,11 @@ class LivePipeline:
         for each in self._active.pop(task.key):
             self._start(each)
 
-    def _ignore(self, found: FoundObject, reason: IgnoredReason) -> None:
+    def _ignore(self, found: FoundObject, waited: WaitingObject | None, reason: IgnoredReason) -> None:
         self._metrics.ignored.labels(reason).inc()
+        if waited is not None:  # by settings that have changed since
+            self._waiting.remove(waited.uri)
+            self._outlet.send_no_longer_waiting(waited)
         self._acknowledge(found.done)
 
     def _end(self, task: _Task) -> None:
@@ -374,7 +396,7 @@ class LivePipeline:
             self._metrics.oldest_waiting.set((self._waiting.oldest_since_ms() or 0) / 1000)
 
 
-def _remember(memory: OrderedDict[_Key, Value], key: _Key, value: Value, most: int) -> None:
+def _remember(memory: OrderedDict[Key, Value], key: Key, value: Value, most: int) -> None:
     memory[key] = value
     if len(memory) > most:
         memory.popitem(last=False)

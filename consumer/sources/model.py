@@ -107,6 +107,11 @@ class RejectReason(StrEnum):
     """A library failed on it in a way that is not known."""
 
 
+def encodable(text: str) -> str:
+    """Return a text as UTF-8 has it: halves of characters, as in a file name of another encoding, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class SourceError(VisitConsumerError):
     """One object gives no event.
 
@@ -121,7 +126,8 @@ class SourceError(VisitConsumerError):
     """
 
     def __init__(self, reason: RejectReason, detail: str, *, uri: str) -> None:
-        super().__init__(f"{uri}: {detail} ({reason})")
+        detail = encodable(detail)
+        super().__init__(f"{encodable(uri)}: {detail} ({reason})")
         self.reason = reason
         self.detail = detail
         self.uri = uri

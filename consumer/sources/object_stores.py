@@ -13,10 +13,12 @@ from io import FileIO
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from consumer.errors import TransientError
+from consumer.logs import get_logger
 from consumer.sources.model import RejectedError, RejectReason
 from consumer.sources.places import Place
 from consumer.sources.store_faults import is_store_fault, store_faults
 
+_log = get_logger(__name__)
 _DAY = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 _CONNECT_TIMEOUT_S: Final = 5
 _READ_TIMEOUT_S: Final = 20
@@ -87,7 +89,8 @@ class ObjectStores:
         TransientError
             When the store does not answer.
         """
-        folders = sorted({prefix.rpartition("/")[0] for prefix in place.prefixes})
+        begun = sorted({prefix.rpartition("/")[0] for prefix in place.prefixes})
+        folders = list(begun)
         list_one = _list_folder if place.is_folder else self._list_in_bucket
         try:
             while folders:
@@ -98,6 +101,11 @@ class ObjectStores:
                     if not folder:
                         raise
                     continue  # a prefix below which nothing is yet
+                except PermissionError as error:
+                    if folder in begun:
+                        raise
+                    _log.warning("folder cannot be listed", place=place.url, folder=folder, detail=str(error))
+                    continue  # such as lost+found
                 folders += [each for each in inner if _may_hold(place, each) and _is_of(days, each)]
                 yield from objects
         except Exception as error:

@@ -14,7 +14,7 @@ from consumer.metrics.source import SourceMetrics
 from consumer.model import Exposure
 from consumer.sources.events import exposure_event, message_key
 from consumer.sources.interfaces import EmitCommand, MessageProducer
-from consumer.sources.model import RejectedError, RejectReason, SourceRecord
+from consumer.sources.model import RejectedError, RejectReason, SourceRecord, encodable
 from consumer.sources.waiting import WaitingObject
 
 _MAX_NOTIFICATION = 65_536
@@ -52,7 +52,7 @@ def log_rejections(rejections: Sequence[Rejection]) -> None:
     _log.warning(
         "objects rejected",
         objects=len(rejections),
-        first=first.uri,
+        first=None if first.uri is None else encodable(first.uri),
         reason=str(first.error.reason),
         detail=first.error.detail[:_MAX_DETAIL],
     )
@@ -134,7 +134,7 @@ class Outlet:
     def send_rejection(self, rejection: Rejection, delivered: Delivered) -> None:
         """Send a rejection, without any credentials."""
         mask = self._redaction.text
-        uri = rejection.uri
+        uri = None if rejection.uri is None else encodable(rejection.uri)
         value = encode_record(
             {
                 "reason": str(rejection.error.reason),
@@ -154,7 +154,7 @@ class Outlet:
 
     def send_no_longer_rejected(self, uri: str) -> None:
         """Send that an object which was rejected became an event."""
-        self._producer.send(self._topics.rejected, uri.encode(), None, _nothing)
+        self._producer.send(self._topics.rejected, encodable(uri).encode(), None, _nothing)
 
     def send_waiting(self, entry: WaitingObject, delivered: Delivered) -> None:
         """Send the entry of an object that cannot be read yet, without any credentials."""
@@ -193,7 +193,7 @@ class Outlet:
         self._delivered.clear()
 
     def _without_credentials(self, notification: str | None) -> str | None:
-        return None if notification is None else self._redaction.text(notification)[:_MAX_NOTIFICATION]
+        return None if notification is None else encodable(self._redaction.text(notification)[:_MAX_NOTIFICATION])
 
     def _send_event(self, exposure: Exposure, value: bytes, delivered: Delivered) -> None:
         done = partial(self._event_delivered, exposure.instrument, delivered)

@@ -19,6 +19,8 @@ _CONTROLLERS: Final = "OCHPQS"
 _JOINT_COUNTERS: Final = (("C", 20231005), ("PQS", 20250418))
 """Controllers that count together with O, and the day since when."""
 _YEARS_APART: Final = 1000
+_COUNTERS: Final = 100_000
+"""In a night."""
 _FIRST_DAY: Final = 20220101
 _ON_MOUNTAIN: Final = 20250301
 """When LSSTCam was on the telescope."""
@@ -78,7 +80,10 @@ class RubinTranslator(FitsTranslator):
         apart = _CONTROLLERS.index(controller)
         if any(controller in joint and day >= since for joint, since in _JOINT_COUNTERS):
             apart = 0
-        return (day + apart * _YEARS_APART * 10_000) * 100_000 + self.to_observation_counter()
+        counter = self.to_observation_counter()
+        if not 0 <= counter < _COUNTERS:
+            raise ValueError(f"SEQNUM is {counter}: with {_COUNTERS} and more, the id would be of another night")
+        return (day + apart * _YEARS_APART * 10_000) * _COUNTERS + counter
 
     @cache_translation
     def to_detector_unique_name(self) -> str:

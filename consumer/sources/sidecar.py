@@ -54,7 +54,8 @@ def parse_sidecar(content: bytes, *, is_yaml: bool) -> Header | None:
         try:
             text = stripped.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise SidecarError(f"the sidecar is no UTF-8 text: {error.reason}") from None
+            cut = error.end == len(stripped)  # within a character
+            raise SidecarError(f"the sidecar is no UTF-8 text: {error.reason}", at_end=cut) from None
         document = _strict_json(text) if is_json else _from_yaml(text)
     if not isinstance(document, dict):
         raise SidecarError("the sidecar is no mapping of keywords to values", at_end=document is None)
@@ -100,7 +101,8 @@ def _strict_json(text: str) -> Any:
     try:
         return _JSON.decode(text)
     except json.JSONDecodeError as error:
-        at_end = error.pos >= len(text.rstrip()) or not text.rstrip().endswith("}")
+        cut = error.pos >= len(text.rstrip()) or not text.rstrip().endswith("}")
+        at_end = cut or error.msg.startswith("Unterminated string")
         raise SidecarError(f"line {error.lineno}, column {error.colno}: {error.msg}", at_end=at_end) from None
     except (RecursionError, ValueError) as error:
         raise SidecarError(str(error) or "it is nested too deeply") from None
@@ -122,6 +124,9 @@ _JSON: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=lambda
 def _from_yaml(text: str) -> Any:
     if len(text) > _MAX_YAML:
         raise SidecarError(f"a YAML sidecar has at most {_MAX_YAML} characters; this one has {len(text)}: write JSON")
+    if not text.endswith(("\n", "...")):
+        # Any other beginning of one is YAML too, with the first digits of a number perhaps.
+        raise SidecarError("the last line of the YAML sidecar has no end", at_end=True)
     try:
         return parse_yaml(text)
     except PlainYamlError as error:

@@ -1,11 +1,13 @@
 """Exports: the rows of the ObsCore table at one moment, as a stream into a file, an object, a folder or a pipe."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import IO, Final, cast
 
 import fsspec
@@ -165,13 +167,27 @@ def _opened(target: str | IO[bytes]) -> Iterator[IO[bytes]]:
         with system.transaction, system.open(path, "wb") as file:
             yield file
         return
-    whole = Path(target)
-    part = whole.with_name(f".{whole.name}.part")
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with part.open("wb") as file:
+    whole = Path(target).resolve()  # what a link leads to is replaced, and not the link
+    if whole.exists() and not whole.is_file():  # a pipe or a device
+        with whole.open("wb") as file:
             yield file
-        part.replace(whole)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        return
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own: another export may write to the same file.
+    with NamedTemporaryFile(dir=whole.parent, prefix=f".{whole.name}.", suffix=".part", delete=False) as file:
+        part = Path(file.name)
+        try:
+            yield file
+            file.close()
+            part.chmod(0o666 & ~_umask())
+            part.replace(whole)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    """Return the process' mask; there is no way to read it but to set it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

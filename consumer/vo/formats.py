@@ -41,7 +41,7 @@ _VOTABLE = {
 _XTYPES = {"s_region": "adql:REGION", "t_min": "mjd", "t_max": "mjd"}
 _FRAMES = {"s_ra": "icrs", "s_dec": "icrs", "s_region": "icrs", "t_min": "utc", "t_max": "utc"}
 
-_NO_XML = dict.fromkeys({*range(32)} - {9, 10, 13}, "?")
+_NO_XML = dict.fromkeys({*range(32), 0xFFFE, 0xFFFF} - {9, 10, 13}, "?")
 """Characters that XML 1.0 has not."""
 
 Row = Sequence[object]
@@ -67,7 +67,7 @@ class CsvWriter:
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write some more rows."""
-        self._csv.writerows([[_plain(value) for value in row] for row in rows])
+        self._csv.writerows([[_one_line(_plain(value)) for value in row] for row in rows])
 
     def close(self) -> None:
         """Write what is buffered."""
@@ -209,8 +209,13 @@ def _numbers(s_region: object) -> list[str]:
     return str(s_region).split()[2:]
 
 
+def _one_line(value: object) -> object:
+    """Return a text without the ends of lines that the csv module does not quote, and other readers take for one."""
+    return value.replace("\r", " ") if isinstance(value, str) else value
+
+
 def _braceless(text: str) -> str:
-    return text.replace("{", "(").replace("}", ")").replace("\n", " ")
+    return " ".join(text.replace("{", "(").replace("}", ")").splitlines())
 
 
 def _cell(value: object) -> str:

@@ -51,6 +51,13 @@ class _BoundedProtocol(H11Protocol):
             oldest.transport.abort()
         self._restart_timer()
 
+    def handle_events(self) -> None:
+        """Count the time of a request, and then of its answer, from when its head has come."""
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before and self in self.oldest_first:
+            self._restart_timer()
+
     def on_response_complete(self) -> None:
         """Allow as much time for the next request."""
         super().on_response_complete()

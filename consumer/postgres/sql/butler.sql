@@ -108,6 +108,24 @@ WHERE "offset" IS NULL AND status = 'open' AND reason = 'butler_refused' AND ins
             AND visit.group_key = dead_letter.group_key
     );
 
+-- name: forget_removed
+-- Refused visits that the tables no longer have. What the registry has of one, by a former revision, is noted as removed.
+UPDATE butler_sink_visit AS done
+SET state = CASE WHEN done.written IS NULL THEN 'writing' ELSE 'written' END, detail = '', updated_at = now()
+WHERE done.sink = %(sink)s AND done.state = 'refused'
+    AND NOT EXISTS (SELECT FROM visit WHERE visit.instrument = done.instrument AND visit.id = done.visit);
+
+-- name: resolve_removed
+UPDATE dead_letter
+SET status = 'resolved', settled_at = now()
+WHERE "offset" IS NULL AND status = 'open' AND reason = 'butler_refused'
+    AND NOT EXISTS (
+        SELECT FROM butler_sink_visit AS refused
+        JOIN visit ON visit.instrument = refused.instrument AND visit.id = refused.visit
+        WHERE refused.state = 'refused' AND visit.instrument = dead_letter.instrument
+            AND visit.group_key = dead_letter.group_key
+    );
+
 -- name: retry_refused
 UPDATE butler_sink_visit SET revision = NULL, state = 'writing' WHERE sink = %(sink)s AND state = 'refused';
 
@@ -122,6 +140,6 @@ SELECT done.instrument, done.visit, done.revision, 'removed',
 FROM retired_visit AS retired
 JOIN butler_sink_visit AS done
     ON done.sink = %(sink)s AND done.instrument = retired.instrument AND done.visit = retired.id
-WHERE done.state <> 'refused'
+WHERE done.state IN ('written', 'kept')
     AND NOT EXISTS (SELECT FROM visit WHERE visit.instrument = retired.instrument AND visit.id = retired.id)
 ORDER BY 1, 2;
