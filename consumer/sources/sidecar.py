@@ -124,10 +124,11 @@ _JSON: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=lambda
 def _from_yaml(text: str) -> Any:
     if len(text) > _MAX_YAML:
         raise SidecarError(f"a YAML sidecar has at most {_MAX_YAML} characters; this one has {len(text)}: write JSON")
+    try:
+        document = parse_yaml(text)
+    except PlainYamlError as error:
+        raise SidecarError(str(error), at_end=error.at_end) from None
     if not text.endswith(("\n", "...")):
         # Any other beginning of one is YAML too, with the first digits of a number perhaps.
         raise SidecarError("the last line of the YAML sidecar has no end", at_end=True)
-    try:
-        return parse_yaml(text)
-    except PlainYamlError as error:
-        raise SidecarError(str(error), at_end=error.at_end) from None
+    return document

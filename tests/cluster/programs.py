@@ -58,7 +58,7 @@ def _built(
     name: str, required: Mapping[str, str], packages: Sequence[str], replaced: Mapping[str, str] | None = None
 ) -> Path:
     """Build programs in a module of their own, unless the cache has them at these versions; return their folder."""
-    lines = ["module cluster", *(f"require {module} {version}" for module, version in required.items())]
+    lines = ["module cluster", "go 1.24.0", *(f"require {module} {version}" for module, version in required.items())]
     lines += [f"replace {part} => {part} {version}" for part, version in (replaced or {}).items()]
     version = "-".join(required.values())
     with locked(f"{name}-{version}") as cache:
@@ -68,8 +68,6 @@ def _built(
             environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath -mod=mod"}
             with tempfile.TemporaryDirectory() as module:
                 Path(module, "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
-                # Before the packages are looked for, so that go.mod names what they need.
-                run(["go", "get", *packages], timeout_s=_FETCH_TIMEOUT_S, cwd=module, env=environment)
                 build = ["go", "build", "-ldflags=-s -w", "-o", f"{folder}/", *packages]
                 run(build, timeout_s=_BUILD_TIMEOUT_S, cwd=module, env=environment)
             (folder / ".built").touch()

@@ -68,7 +68,8 @@ class MemoryProducer:
 class MemoryObjects:
     """Objects by key: a header as JSON, or what is raised when they are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, passes: Callable[[], None]) -> None:
+        self._passes = passes
         self.objects: dict[str, Any] = {}
         self.reads: Counter[str] = Counter()
 
@@ -88,6 +89,7 @@ class MemoryObjects:
 
     def _get(self, key: str) -> Any:
         self.reads[key] += 1
+        self._passes()
         found = self.objects.get(key, NotReadableYetError(RejectReason.MISSING, "it is not there", uri=key))
         if isinstance(found, Exception):
             raise found
@@ -125,8 +127,10 @@ class Bench:
         detector_ids: DetectorIds | None = None,
     ) -> None:
         self.now_ms = 1_793_577_700_000
+        self.read_takes_ms = 0
+        """How long each object takes that is read in the pipeline's own turn."""
         self.producer = MemoryProducer()
-        self.store = MemoryObjects()
+        self.store = MemoryObjects(self._passes)
         self.reads_elsewhere: list[Callable[[], None]] = []
         self.done: Counter[str] = Counter()
         self.registry = CollectorRegistry()
@@ -150,6 +154,9 @@ class Bench:
                 read_elsewhere=self.reads_elsewhere.append,
             ),
         )
+
+    def _passes(self) -> None:
+        self.now_ms += self.read_takes_ms
 
     def offer(
         self, key: str, *, place: Place = BUCKET, tag: str = "a", command: EmitCommand = EmitCommand.LISTEN

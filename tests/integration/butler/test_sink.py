@@ -110,6 +110,32 @@ def test_a_refused_visit_is_alone_and_is_tried_again_on_demand(site: Site) -> No
     assert [letter[3] for letter in dead_letters(site)] == ["resolved"]
 
 
+def test_a_refused_visit_that_is_removed_is_refused_no_more(site: Site) -> None:
+    with opened(site.repo) as butler:
+        site.define([exposure(n) for n in (1, 3)])
+        row = {"instrument": INSTRUMENT, "day_obs": exposure(3).day_obs, "physical_filter": "r_03"}
+        butler.registry.insertDimensionData("visit", {**row, "id": 7, "name": exposure(3).obs_id})
+    assert site.sink(exit_code=1) == "1 new, 1 refused"
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
+        connection.execute("DELETE FROM visits.visit WHERE id = %s", [IDS[2]])
+    assert site.sink() == "no visits"
+    assert [letter[3] for letter in dead_letters(site)] == ["resolved"]
+    assert site.rows("--list") == []
+
+
+def test_a_registry_that_is_read_only_for_a_while_refuses_nothing(site: Site) -> None:
+    site.define([exposure(n) for n in (1, 2)])
+    with psycopg.connect(_registry_dsn(site.repo), autocommit=True) as connection:
+        (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+        connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
+        refused = invoke("butler-sink", "--once", "--config", site.config, exit_code=1)
+        assert "read-only transaction" in refused.stderr
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'.encode())
+    assert dead_letters(site) == []
+    assert site.sink() == "2 new"
+
+
 def test_a_visit_without_a_physical_filter_is_refused(site: Site) -> None:
     snaps = run_of(1, 2)
     site.define(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from consumer.config import load_settings
 from consumer.sources.configured import configured_places, configured_translator
@@ -92,6 +93,10 @@ REAL = {
 }
 
 
+HALF_DATES = {name: "\ud800" for name in REAL if name.startswith(("DATE", "MJD"))}
+"""JSON can escape half of a character, which is no text."""
+
+
 def sidecar(**changes: Any) -> bytes:
     """Return a sidecar with some keywords changed, or left out where they are None."""
     header = header_of(1, DETECTOR) | changes
@@ -136,6 +141,29 @@ def growing(store: Store) -> None:
     store.put(BAD, content)
 
 
+def name_of_another_encoding(store: Store) -> None:
+    folder = store.folder / "LSSTCam"
+    folder.mkdir(exist_ok=True)
+    name = os.fsdecode(b"old\xe9.fits")
+    (folder / name).write_bytes(fits(REAL))
+    store.offer_file(f"LSSTCam/{name}")
+
+
+def cut_in_a_character(store: Store) -> None:
+    content = json.dumps(header_of(1, DETECTOR) | {"OBJECT": "\N{MICRO SIGN} Orionis"}, ensure_ascii=False).encode()
+    store.put(BAD, content[: content.index("\N{MICRO SIGN}".encode()) + 1])
+
+
+def cut_behind_a_brace(store: Store) -> None:
+    content = sidecar(OBJECT="{x} Orionis")
+    store.put(BAD, content[: content.index(b"{x}") + 3])
+
+
+def cut_yaml(store: Store) -> None:
+    content = yaml.safe_dump({**header_of(1, DETECTOR), "SEQNUM": 42}, sort_keys=False)
+    store.put(key_of(1, f"{DETECTOR}.yaml"), content[: content.index("SEQNUM: 4") + 9].encode())
+
+
 def huge(store: Store) -> None:
     path = store.folder / BAD_FITS
     path.parent.mkdir(parents=True)
@@ -163,6 +191,16 @@ CASES = [
         lambda s: s.put(BAD, sidecar(INSTRUME="X", TELESCOP="X")),
     ),
     Case("a sidecar that is cut off", ("rejected", "truncated"), lambda s: s.put(BAD, sidecar()[:2000])),
+    Case("a name of another encoding", ("rejected", "not_allowed"), name_of_another_encoding, "no UTF-8"),
+    Case("a sidecar that is cut in a character", ("rejected", "truncated"), cut_in_a_character),
+    Case("a sidecar that is cut in a text behind a brace", ("rejected", "truncated"), cut_behind_a_brace),
+    Case("YAML that is cut in a number", ("rejected", "truncated"), cut_yaml),
+    Case("half a character", ("rejected", "invalid_value"), lambda s: s.put(BAD, sidecar(**HALF_DATES))),
+    Case(
+        "a counter that reaches the next night",
+        ("rejected", "invalid_value"),
+        lambda s: s.put(BAD, sidecar(SEQNUM=100_042)),
+    ),
     Case("200 MB of header", ("rejected", "too_large"), huge),
     Case("a header without end", ("rejected", "too_large"), many_cards),
     Case("a sidecar beyond the limit", ("rejected", "too_large"), lambda s: s.put(BAD, b" " * 70_000 + sidecar())),

@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+from consumer.config.source_places import PatternSettings
+from consumer.sources.configured import compiled
 from consumer.sources.interfaces import EmitCommand
 from consumer.sources.live_pipeline import MAX_IN_FLIGHT
 from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason, SourceRecord
 from consumer.sources.waiting import WaitingObject
 from tests.support.documents import ROOT
 from tests.support.emitting import (
+    BUCKET,
     FOLDER,
     Bench,
     PlainTranslator,
@@ -267,6 +271,54 @@ def test_an_object_that_was_rejected_and_becomes_an_event_is_rejected_no_longer(
     assert [(each.key, each.value is None) for each in bench.sent("raw-rejected")][1:] == [
         (f"s3://raws/{key_of()}".encode(), True)
     ]
+
+
+def test_content_that_is_good_after_a_rejection_is_rejected_no_longer(bench: Bench) -> None:
+    bench.store.objects[key_of()] = RejectedError(RejectReason.BAD_HEADER, "broken", uri=key_of())
+    bench.offer(key_of(), tag="a")
+    bench.run()
+    bench.store.objects[key_of()] = header()
+    bench.offer(key_of(), tag="b")
+    bench.run()
+    bench.offer(key_of(), tag="c")
+    bench.run()
+    assert [each.value is None for each in bench.sent("raw-rejected")] == [False, True]
+
+
+def test_what_waited_is_let_go_where_no_pattern_matches_it_any_more(bench: Bench) -> None:
+    bench.offer(key_of())
+    bench.run()
+    (entry,) = bench.waiting().values()
+    later = Bench(replace(BUCKET, patterns=compiled(PatternSettings(sidecar=None))))
+    later.now_ms = bench.now_ms
+    later.pipeline.restore([entry])
+    later.run(passing_s=2)
+    assert later.pipeline.idle
+    assert later.sent("raw-waiting")[-1].value is None
+
+
+def test_an_entry_of_a_command_that_this_release_lacks_is_tried_too(bench: Bench) -> None:
+    bench.offer(key_of())
+    bench.run()
+    (entry,) = bench.waiting().values()
+    later = Bench()
+    later.now_ms = bench.now_ms
+    later.store.objects[key_of()] = header()
+    later.pipeline.restore([replace(entry, command="of another release")])
+    later.run(passing_s=2)
+    assert later.raws() == [(EXPOSURE, 94)]
+
+
+def test_a_slow_folder_ends_the_turn_before_all_of_it_is_read() -> None:
+    bench = Bench(FOLDER)
+    for number in range(1, 21):
+        bench.store.objects[key_of(number)] = header(number)
+        bench.offer(key_of(number), place=FOLDER)
+    bench.read_takes_ms = 300
+    bench.pipeline.step(0)
+    assert 1 <= len(bench.done) <= 4
+    bench.run()
+    assert len(bench.done) == 20
 
 
 def test_credentials_in_a_notification_reach_no_topic(bench: Bench) -> None:

@@ -98,3 +98,18 @@ def test_folders_of_other_days_and_prefixes_are_not_entered(raws: Path) -> None:
 def test_a_folder_that_is_not_there_cannot_be_listed(tmp_path: Path) -> None:
     with pytest.raises(TransientError, match="cannot be listed"):
         list(ObjectStores().list_objects(folder(tmp_path / "none")))
+
+
+def test_an_inner_folder_that_is_forbidden_leaves_the_others(raws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("/b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    keys = {each.key for each in ObjectStores().list_objects(folder(raws))}
+    assert keys == {"a/20261101/x.json", "a/20261102/y.json", "top.json"}
+    with pytest.raises(TransientError, match="cannot be listed"):  # what the settings name is no chance find
+        list(ObjectStores().list_objects(folder(raws, "b/")))
