@@ -1,7 +1,9 @@
 """The ObsCore table: kept with the visits, filled, public when it may be, indexed where pgSphere is, exported."""
 
+import csv
 import io
 import json
+import os
 import random
 import re
 import struct
@@ -9,6 +11,8 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +28,14 @@ from pyarrow import dataset, parquet
 
 from consumer.config import DatabaseSettings, load_settings
 from consumer.config.resolve import resolve_obscore
-from consumer.domain.obscore import COLUMNS, Obscore, ObscoreInstrument
+from consumer.domain.obscore import COLUMNS, Column, Obscore, ObscoreInstrument
 from consumer.errors import ConfigurationError
 from consumer.model import PartitionId, RawIngested
 from consumer.postgres.connection import Database
 from consumer.postgres.migrate import migrate
 from consumer.read.visits import Visits
 from consumer.regions import camera_set, contains, s_region
+from consumer.vo.export import _WRITERS, ExportFormat, _opened
 from tests.support.commands import invoke, invoke_json
 from tests.support.documents import ROOT, example
 from tests.support.exposures import DAY_OBS, exposure
@@ -286,6 +291,62 @@ def test_a_target_that_cannot_be_written_leaves_nothing(night: str, tmp_path: Pa
     assert "export to" in refused.stderr
     assert "unknown://" in invoke("export", "--all", "-o", "unknown://x", "--dsn", night, exit_code=78).stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_pipes_and_links_stay_what_they_are(night: str, tmp_path: Path) -> None:
+    pipe, target, link = tmp_path / "pipe", tmp_path / "target.csv", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_text)
+        invoke("export", "--all", "--format", "csv", "-o", pipe, "--dsn", night)
+        assert len(read.result(10).splitlines()) == len(NIGHT) + 1
+    assert pipe.is_fifo()
+    target.write_text("former")
+    link.symlink_to(target)
+    invoke("export", "--all", "--format", "csv", "-o", link, "--dsn", night)
+    assert link.is_symlink()
+    assert target.read_text().startswith("dataproduct_type")
+    assert oct(target.stat().st_mode & 0o777) == "0o644"
+
+
+def test_two_exports_to_one_file_leave_one_of_them_whole(tmp_path: Path) -> None:
+    file = tmp_path / "visits.csv"
+    with ExitStack() as stack:
+        writers = [stack.enter_context(_opened(str(file))) for _ in range(2)]
+        for number, each in enumerate(writers):
+            each.write(b"%d" % number * 1000)
+    assert set(file.read_bytes()) in ({ord("0")}, {ord("1")})
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("form", ["csv", "votable", "ds9", "jsonl"])
+def test_odd_texts_break_no_format(form: str) -> None:
+    text = "a\rb\uffffc\u2028d\ne"
+    rows = [tuple(_odd(column, text) for column in COLUMNS)]
+    file = io.BytesIO()
+    writer = _WRITERS[ExportFormat(form)](file, COLUMNS)
+    writer.write(rows)
+    writer.close()
+    content = file.getvalue()
+    if form == "csv":
+        assert len(list(csv.reader(io.StringIO(content.decode(), newline=None)))) == 2
+    elif form == "votable":
+        assert len(parse_single_table(io.BytesIO(content)).array) == 1
+    elif form == "ds9":
+        assert len(content.decode().splitlines()) == 3
+    else:
+        assert len(content.splitlines()) == 1
+
+
+def _odd(column: Column, text: str) -> str | None:
+    if column.name == "s_region":
+        return "Polygon ICRS 0 0 1 0 1 1"
+    return text if column.sql_type == "text" else None
+
+
+def test_an_export_since_the_beginning_of_the_calendar(night: str) -> None:
+    lines = invoke("export", "--format", "jsonl", "--since", "0001-01-01", "--dsn", night).stdout.splitlines()
+    assert len(lines) == len(NIGHT)
 
 
 def test_an_export_that_breaks_off_leaves_the_former_file(night: str, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Every answer of the API, over the small night."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
 import pytest
 from openapi_spec_validator import validate
 
@@ -283,3 +286,23 @@ def test_the_document_describes_every_path(page: Page) -> None:
         "/events",
     }
     assert "user" in json.dumps(document["components"]["schemas"]["AboutAnswer"])
+
+
+@pytest.mark.parametrize("day", [0, 99_991_231])
+def test_a_night_at_the_ends_of_the_calendar_is_empty(page: Page, day: int) -> None:
+    answer = page.ask(f"{API}/nights/{day}")
+    assert (answer.status, answer.json["counts"]) == (200, [])
+
+
+def test_questions_that_wait_for_a_lock_hold_up_no_other(page: Page, dsn: str) -> None:
+    """Many clients ask one thing of a locked table: they share one session, and are answered 503 in time."""
+    with psycopg.connect(dsn) as connection, ThreadPoolExecutor(60) as clients:
+        connection.execute("LOCK TABLE visits.visit")
+        waiting = [clients.submit(page.ask, f"{API}/nights/20261101/visits?limit=7") for _ in range(60)]
+        time.sleep(0.5)
+        began_s = time.monotonic()
+        assert page.ask(f"{API}/about").status == 200
+        assert page.ask(f"{API}/dead-letters").status == 200
+        assert time.monotonic() - began_s < 2
+        assert {each.result().status for each in waiting} == {503}
+    assert page.ask(f"{API}/nights/20261101/visits?limit=7").status == 200

@@ -113,6 +113,8 @@ def test_an_embargo_counts_from_the_end_or_from_the_end_of_the_day() -> None:
     wanted = Time(end / 1e9 + 86400, format="unix_tai").utc.isot
     assert str(row(held)["obs_release_date"]).startswith(wanted[:19])
     assert row(held, timespan_begin=None, timespan_end=None)["obs_release_date"] == "2026-11-03T12:00:00.000000"
+    far = row(held, timespan_begin=None, timespan_end=None, day_obs=22_630_101)
+    assert far["obs_release_date"] == "2263-01-03T12:00:00.000000"
 
 
 @pytest.mark.parametrize(

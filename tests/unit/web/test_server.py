@@ -1,5 +1,6 @@
 """The read-only port: what it answers, what it refuses, and that nobody can wear it out."""
 
+import asyncio
 import contextlib
 import gzip
 import json
@@ -17,6 +18,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from consumer.errors import ConfigurationError
@@ -276,6 +281,24 @@ def test_a_client_that_drips_its_request_is_dropped_in_time(source: Source, monk
             except ConnectionError:
                 pass
         assert time.monotonic() - started < 9, "it was not dropped"
+
+
+def test_a_kept_connection_has_the_whole_time_for_each_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_S", 1.0)
+
+    async def slow(_: Request) -> Response:
+        await asyncio.sleep(0.7)
+        return Response(status_code=204)
+
+    app = Starlette(routes=[Route("/", slow)])
+    with (
+        HttpServer("127.0.0.1", 0, app) as running,
+        socket.create_connection(running.address, timeout=5) as connection,
+    ):
+        for pause_s in (0, 0.7):  # idle for most of the time that a request may take to come
+            time.sleep(pause_s)
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 204")
 
 
 def test_a_flood_of_connections_drops_those_that_have_waited_longest(
