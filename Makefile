@@ -36,7 +36,8 @@ $(PAGE)/static/index.html: $(wildcard $(PAGE)/browser/source/* $(PAGE)/browser/*
 		echo "missing: node, version 18 or later, and npm (Debian: nodejs npm): no bundle of the page" >&2; exit 1; }
 	cd $(PAGE)/browser && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run --silent build
 
-demo: venv ## Run the whole path on this machine: a broker, a database, a night of events, pictures
+demo: venv ## Run the whole path on this machine: a broker, a database, a night of events, a picture
+	@$(MAKE) --no-print-directory page || echo "the page has no bundle: it shows what is missing" >&2
 	$(BIN)/visit-consumer demo $$(test -t 0 && echo --stay)
 
 check: venv ## Format, lint, types, import rules and unit tests: under a minute, no servers

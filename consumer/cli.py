@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
 
 def _not_installed(command: str, missing: str) -> click.Command:
     """Return a command that says what to install, so that the others and the help go on."""
-    advice = f"needs {missing}: pip install 'visit-consumer[{_EXTRAS[command]}]'"
+    advice = f"needs {missing}: pip install '.[{_EXTRAS[command]}]' at the top of a checkout"
 
     def fail() -> None:
         raise click.ClickException(f"{command} {advice}")

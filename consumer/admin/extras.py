@@ -25,4 +25,6 @@ def needs_extra(extra: str, what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ConfigurationError(f"{what} needs {error.name}: pip install 'visit-consumer[{extra}]'") from error
+        raise ConfigurationError(
+            f"{what} needs {error.name}: pip install '.[{extra}]' at the top of a checkout"
+        ) from error

@@ -12,7 +12,7 @@ from consumer.page.process import PageProcess
     short_help="Serve the page for people and its JSON API.",
     epilog=examples(
         "visit-consumer page --config visits.yaml",
-        "visit-consumer page --dsn 'host=replica dbname=visits user=reader' --port 8084",
+        "visit-consumer page --dsn 'host=replica dbname=visits user=visit_reader' --port 8084",
     ),
 )
 @click.option("--host", metavar="HOST", help="Address to listen on; default: page.host.")

@@ -28,7 +28,7 @@ from consumer.postgres.connection import Database
 @click.command(
     epilog=examples(
         "visit-consumer prune --before 20250101 --dry-run --config visits.yaml",
-        "visit-consumer prune --before 20250101 --instrument LATISS --dsn 'dbname=visits user=owner'",
+        "visit-consumer prune --before 20250101 --instrument LATISS --dsn 'dbname=visits user=visit_owner'",
     )
 )
 @click.option("--before", type=DAY_OBS, required=True, help="The first observing day that stays, YYYYMMDD.")

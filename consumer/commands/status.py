@@ -40,7 +40,7 @@ _CONNECT_TIMEOUT_S = 2
 @click.command(
     epilog=examples(
         "visit-consumer status --config visits.yaml",
-        "visit-consumer status --watch --dsn 'host=db dbname=visits user=reader'",
+        "visit-consumer status --watch --dsn 'host=db dbname=visits user=visit_reader'",
         "visit-consumer status --output json --dsn 'dbname=visits'",
     )
 )

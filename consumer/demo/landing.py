@@ -83,7 +83,9 @@ class Landing:
             When the emitter does not start, or a file becomes no event; with the emitter's log.
         """
         if self._missing:
-            text = f"No files land: {', '.join(self._missing)} missing; pip install 'visit-consumer[sources]'"
+            text = (
+                f"No files land: {', '.join(self._missing)} missing; pip install '.[sources]' at the top of a checkout"
+            )
             console.print(text, style="yellow", highlight=False, markup=False)
             return True
         self._wait_for_emitter()

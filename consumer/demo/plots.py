@@ -128,7 +128,7 @@ def _new_figure(wcs: WCS | None = None) -> "tuple[Figure, Axes]":
         from matplotlib.figure import Figure as NewFigure  # noqa: PLC0415 - belongs to an extra
     except ImportError as error:
         raise ConfigurationError(
-            "drawing needs matplotlib, which is not installed: pip install 'visit-consumer[demo]'"
+            "drawing needs matplotlib, which is not installed: pip install '.[demo]' at the top of a checkout"
         ) from error
     figure = NewFigure(figsize=(_SIZE_IN, _SIZE_IN), layout="constrained")
     FigureCanvasAgg(figure)

@@ -2,7 +2,7 @@
 
 from consumer.read.visits import Visits, footprints
 
-with Visits("host=db.example.org dbname=visits user=reader") as visits:
+with Visits("host=db.example.org dbname=visits user=visit_reader") as visits:
     tonight = visits.night(20261101)
 """
 

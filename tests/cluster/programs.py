@@ -17,6 +17,8 @@ from tests.deploy.tools import locked, run
 KUBERNETES: Final = "1.34.4"
 ETCD: Final = "v3.6.13"
 KWOK: Final = "v0.7.0"
+_VERSION: Final = f"-X k8s.io/component-base/version.gitVersion=v{KUBERNETES}"
+"""What Kubernetes' programs say of themselves; Helm looks whether a chart may be installed there."""
 _BUILD_TIMEOUT_S: Final = 3600
 _FETCH_TIMEOUT_S: Final = 600
 
@@ -68,7 +70,7 @@ def _built(
             environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath -mod=mod"}
             with tempfile.TemporaryDirectory() as module:
                 Path(module, "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
-                build = ["go", "build", "-ldflags=-s -w", "-o", f"{folder}/", *packages]
+                build = ["go", "build", f"-ldflags=-s -w {_VERSION}", "-o", f"{folder}/", *packages]
                 run(build, timeout_s=_BUILD_TIMEOUT_S, cwd=module, env=environment)
             (folder / ".built").touch()
     return folder

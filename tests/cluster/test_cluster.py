@@ -11,6 +11,7 @@ import yaml
 
 from tests.cluster.conftest import namespaces_of, restricted, values_file
 from tests.cluster.control_plane import Cluster, ClusterError
+from tests.cluster.programs import KUBERNETES
 from tests.deploy.charts import CHART, NAMESPACE, RELEASE, VALUES
 from tests.deploy.test_chart_clusters import CLUSTERS
 from tests.deploy.test_manifests import BETA
@@ -21,7 +22,7 @@ NAME = f"{RELEASE}-visit-consumer"
 LEFT_ALONE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 PARTS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
     "page": (
-        {"page": {"enabled": True, "ingress": {"enabled": True}}},
+        {"page": {"enabled": True, "ingress": {"enabled": True, "host": "visits.example.org"}}},
         {("Deployment", f"{NAME}-page"), ("Ingress", f"{NAME}-page")},
     ),
     "source": (
@@ -38,7 +39,7 @@ PARTS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
     "audit": ({"audit": {"enabled": True}}, {("CronJob", f"{NAME}-audit")}),
     "podMonitor": ({"podMonitor": {"enabled": True}}, {("PodMonitor", NAME)}),
     "prometheusRule": ({"prometheusRule": {"enabled": True}}, {("PrometheusRule", NAME)}),
-    "dashboards": ({"dashboards": {"enabled": True}}, {("ConfigMap", f"{NAME}-dashboards")}),
+    "dashboards": ({"dashboards": {"enabled": True}}, {("ConfigMap", f"{NAME}-board-night")}),
 }
 KINDS = (
     "Deployment", "CronJob", "Job", "Pod", "Service", "Ingress", "ConfigMap", "ServiceAccount", "NetworkPolicy",
@@ -59,6 +60,11 @@ def _there(kube: Cluster, namespace: str = NAMESPACE) -> set[tuple[str, str]]:
 def _release(kube: Cluster, verb: str, *options: str | Path, name: str = RELEASE, namespace: str = NAMESPACE) -> str:
     where = ("--namespace", namespace, "--wait", "--timeout", "120s", "--set", BETA)
     return kube.helm(verb, name, CHART, *where, *options)
+
+
+def _template(kube: Cluster, namespace: str, values: Path) -> str:
+    where = ("--namespace", namespace, "--kube-version", KUBERNETES, "--set", BETA)
+    return kube.helm("template", RELEASE, CHART, *where, "--values", values)
 
 
 def _until(ready: Callable[[], bool], what: str) -> None:
@@ -82,9 +88,13 @@ def _available(kube: Cluster) -> int:
 
 
 def _all_available(kube: Cluster, namespace: str = NAMESPACE) -> None:
-    found = list(_deployments(kube, namespace))
-    assert found
-    assert all(wanted == available > 0 for _, wanted, available in found), found
+    """Wait for it: a pod counts as available some time after it is ready, which Helm does not wait for."""
+
+    def ready() -> bool:
+        found = list(_deployments(kube, namespace))
+        return bool(found) and all(wanted == available > 0 for _, wanted, available in found)
+
+    _until(ready, f"all of {namespace} is available")
 
 
 def test_install(kube: Cluster) -> None:
@@ -212,7 +222,7 @@ def test_a_second_apply_by_the_server_changes_nothing(kube: Cluster) -> None:
     """As Argo CD does it: what the chart renders is applied by the server, under a manager of its own."""
     restricted(kube, "argo")
     path = next(each for each in CLUSTERS if each.stem == "argo-cd")
-    text = kube.helm("template", RELEASE, CHART, "--namespace", "argo", "--values", path, "--set", BETA)
+    text = _template(kube, "argo", path)
     versions = []
     for _ in range(2):
         apply = (
@@ -241,7 +251,7 @@ def test_a_second_apply_by_the_server_changes_nothing(kube: Cluster) -> None:
 @pytest.mark.parametrize("path", CLUSTERS, ids=lambda each: each.stem)
 def test_a_real_cluster_s_values_install(kube: Cluster, path: Path) -> None:
     namespace = f"values-{path.stem}"
-    text = kube.helm("template", RELEASE, CHART, "--namespace", namespace, "--values", path, "--set", BETA)
+    text = _template(kube, namespace, path)
     restricted(kube, namespace, *sorted(namespaces_of(text) - {namespace}))
     if path.stem == "second-release":
         _release(kube, "install", name="first", namespace=namespace)

@@ -33,17 +33,17 @@ def _helm() -> None:
 
 
 @functools.cache
-def _rendered(folder: Path) -> list[Manifest]:
+def _rendered(folder: Path, release: str) -> list[Manifest]:
     values = folder / "values.yaml"
     values.write_text(yaml.safe_dump(VALUES), encoding="utf-8")
-    answer = run_helm("template", RELEASE, CHART, "--namespace", "visits", "--values", values)
+    answer = run_helm("template", release, CHART, "--namespace", "visits", "--values", values)
     assert answer.returncode == 0, answer.stderr
     return [each for each in yaml.safe_load_all(answer.stdout) if each]
 
 
 @pytest.fixture(scope="module")
 def manifests(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
-    return _rendered(tmp_path_factory.mktemp("guide"))
+    return _rendered(tmp_path_factory.mktemp("guide"), RELEASE)
 
 
 def of(program: str, *begin: str) -> list[list[str]]:
@@ -81,7 +81,7 @@ def test_the_secrets_that_it_makes_are_those_that_the_pods_need(manifests: list[
 
 
 def _needed_by(manifests: list[Manifest]) -> dict[tuple[str, str], set[str]]:
-    """Return the keys that pods mount, by kind and name, of what the chart does not make itself."""
+    """Return the keys that pods take, by kind and name, of what the chart does not make itself."""
     own = {each["metadata"]["name"] for each in manifests if each["kind"] == "ConfigMap"}
     found: dict[tuple[str, str], set[str]] = {}
     for _, spec in pod_specs(manifests):
@@ -95,6 +95,9 @@ def _needed_by(manifests: list[Manifest]) -> dict[tuple[str, str], set[str]]:
                 keys |= {item["key"] for item in secret["items"]}
             elif "configMap" in each and each["configMap"]["name"] not in own:
                 found.setdefault(("configmap", each["configMap"]["name"]), set()).add("butler.yaml")
+        for variable in (each for container in spec["containers"] for each in container.get("env", [])):
+            if (key := variable.get("valueFrom", {}).get("secretKeyRef")) is not None:
+                found.setdefault(("secret", key["name"]), set()).add(key["key"])
     return found
 
 
@@ -116,8 +119,8 @@ def test_kubectl_names_what_the_release_has(manifests: list[Manifest]) -> None:
     assert forward[1].partition(":")[2] == str(port)
 
 
-def test_the_topics_are_those_of_the_settings(manifests: list[Manifest], tmp_path: Path) -> None:
-    settings: Settings = read_settings(manifests, tmp_path)
+def test_the_topics_are_those_of_the_settings(tmp_path: Path) -> None:
+    settings: Settings = read_settings(_rendered(tmp_path, "night"), tmp_path)
     made = {}
     for words in of("kafka-topics.sh"):
         options: dict[str, list[str]] = {}

@@ -24,7 +24,7 @@ def test_without_its_extra_the_command_says_what_to_install(monkeypatch: pytest.
     for name in [name for name in sys.modules if name.startswith(("consumer.butler", "consumer.commands.butler"))]:
         monkeypatch.delitem(sys.modules, name)
     answer = invoke("butler-sink", "--repo", "x", "--dry-run", exit_code=1).stderr
-    assert "butler-sink needs lsst.daf.butler: pip install 'visit-consumer[butler]'" in answer
+    assert "butler-sink needs lsst.daf.butler: pip install '.[butler]' at the top of a checkout" in answer
 
 
 def test_no_other_module_imports_the_butler() -> None:

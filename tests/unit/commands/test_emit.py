@@ -170,5 +170,8 @@ def test_without_its_extra_the_command_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "fsspec", None)
     for name in [name for name in sys.modules if name.startswith(("consumer.sources", "consumer.commands.emit"))]:
         monkeypatch.delitem(sys.modules, name)
-    assert "pip install 'visit-consumer[sources]'" in invoke("emit", "files", "--dry-run", "x", exit_code=1).stderr
+    assert (
+        "pip install '.[sources]' at the top of a checkout"
+        in invoke("emit", "files", "--dry-run", "x", exit_code=1).stderr
+    )
     assert "Not installed: needs fsspec" in invoke("--help").stdout

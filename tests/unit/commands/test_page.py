@@ -12,7 +12,7 @@ def test_without_its_extra_the_command_says_what_to_install(monkeypatch: pytest.
     for name in [name for name in sys.modules if name.startswith(("consumer.page", "consumer.commands.page"))]:
         monkeypatch.delitem(sys.modules, name)
     answer = invoke("page", "--dsn", "dbname=visits", exit_code=1).stderr
-    assert "page needs fastapi: pip install 'visit-consumer[page]'" in answer
+    assert "page needs fastapi: pip install '.[page]' at the top of a checkout" in answer
 
 
 def test_an_address_that_is_none_is_named() -> None:
