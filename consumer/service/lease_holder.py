@@ -137,15 +137,19 @@ class LeaseHolder:
         self.partitions.fence(partitions)
         held = self._builder.drop_partitions(partitions)
         self._source.stop(partitions)
-        asked = self._writer.ask(lambda: self._positions.read([lease.offset_id for lease in held]))
+        asked = self._writer.ask(
+            lambda: check_leases(self._source, held, self._positions.read([lease.offset_id for lease in held]))
+        )
 
         def take() -> None:
-            checked = check_leases(held, asked.result())
+            checked = asked.result()
             for lease in checked.renewed:
                 self._begin(lease)
-            ask_at_s = self._runtime.monotonic_s() + self._session_timeout_s
+            now_s = self._runtime.monotonic_s()
             for partition in checked.lost:
-                self.partitions.refuse(partition, "another replica has claimed it", ask_at_s)
+                self.partitions.refuse(partition, "another replica has claimed it", now_s + self._session_timeout_s)
+            for partition in checked.doubtful:
+                self.partitions.refuse(partition, "its log may hold other messages than were read", now_s)
 
         return Pending(asked, take, self._runtime.monotonic_s())
 

@@ -220,14 +220,23 @@ class CheckedLeases(NamedTuple):
     """Still at our epoch: our commit had landed, or an operator moved the position."""
     lost: list[PartitionId]
     """Another replica has raised the epoch."""
+    doubtful: list[PartitionId]
+    """Still at our epoch, but the log holds other messages below the position, or the brokers do not answer."""
 
 
-def check_leases(held: Collection[PartitionLease], stored: Mapping[int, StoredPosition]) -> CheckedLeases:
-    """Compare leases with the stored rows after a fence failed: at our epoch reading goes on from the stored offset."""
-    checked = CheckedLeases([], [])
+def check_leases(log: Log, held: Collection[PartitionLease], stored: Mapping[int, StoredPosition]) -> CheckedLeases:
+    """Compare leases with the stored rows after a fence failed: at our epoch reading goes on from the stored offset.
+
+    Where it starts again, Kafka's client does not notice that a leader was elected without the messages before it: so
+    the brokers are asked, as for a new lease.
+    """
+    checked = CheckedLeases([], [], [])
     for lease in held:
         row = stored.get(lease.offset_id)
         if row is not None and row.epoch == lease.epoch and row.next_offset is not None:
+            if _may_be_replaced(log, lease.partition, row.leader_epoch, row.next_offset):
+                checked.doubtful.append(lease.partition)
+                continue
             checked.renewed.append(
                 lease._replace(
                     next_offset=row.next_offset,
@@ -239,6 +248,15 @@ def check_leases(held: Collection[PartitionLease], stored: Mapping[int, StoredPo
         else:
             checked.lost.append(lease.partition)
     return checked
+
+
+def _may_be_replaced(log: Log, partition: PartitionId, leader_epoch: int | None, offset: int) -> bool:
+    if leader_epoch is None:
+        return False
+    try:
+        return log.divergence(partition, leader_epoch, offset) is not None
+    except TransientError:
+        return True
 
 
 def recreated_logs(log: Log, leases: Collection[PartitionLease]) -> list[PartitionId]:

@@ -148,9 +148,28 @@ def test_leases_at_our_epoch_go_on_and_others_are_lost() -> None:
         1: StoredPosition(1, 5, 10, 5),
         3: StoredPosition(3, 4, None, 0),
     }
-    checked = check_leases([mine, theirs, gone, unread], stored)
+    checked = check_leases(logs(), [mine, theirs, gone, unread], stored)
     assert checked.renewed == [mine._replace(next_offset=12, start=12, stream_time_ms=99, leader_epoch=4)]
     assert checked.lost == [partition(1), partition(2), partition(3)]
+    assert checked.doubtful == []
+
+
+class Unanswered(ScriptedSource):
+    """Its brokers do not say what was written by whom."""
+
+    def divergence(self, partition: PartitionId, leader_epoch: int, offset: int) -> int | None:
+        raise TransientError(f"no answer about {partition}, {leader_epoch}, {offset}")
+
+
+def test_a_lease_at_our_epoch_does_not_go_on_behind_messages_that_were_replaced() -> None:
+    """An answer was lost, and meanwhile a leader was elected without the messages: the log is looked at again."""
+    held = [PartitionLease(each, each.partition, 4, 5, 5, 5) for each in (A, B)]
+    stored = {each.offset_id: StoredPosition(each.offset_id, 4, 5, 99, leader_epoch=7) for each in held}
+    checked = check_leases(Replaced(logs().logs), held, stored)
+    assert ([each.partition for each in checked.renewed], checked.doubtful) == ([B], [A])
+    assert check_leases(Unanswered(logs().logs), held, stored).doubtful == [A, B]
+    unknown = {number: each._replace(leader_epoch=None) for number, each in stored.items()}
+    assert len(check_leases(Replaced(logs().logs), held, unknown).renewed) == 2
 
 
 def test_topics_of_silent_brokers_are_not_taken_for_recreated_ones() -> None:
