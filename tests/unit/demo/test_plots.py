@@ -51,5 +51,5 @@ def test_east_is_left_and_distances_are_true_at_ra_0_and_the_pole() -> None:
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ConfigurationError, match=r"visit-consumer\[demo\]"):
+    with pytest.raises(ConfigurationError, match=r"pip install .*\[demo\]"):
         plots.plot_focal_plane(built_in_camera("latiss"), tmp_path / "x.png")
