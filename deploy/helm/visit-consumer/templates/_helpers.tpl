@@ -261,20 +261,20 @@ spec:
     matchExpressions:
       - {key: app.kubernetes.io/component, operator: In, values: {{ .components | toJson }}}
   policyTypes: [Ingress, Egress]
+  {{- /* Without a rule nothing comes in. The server drops a list that is empty, and would see a change at each apply. */}}
+  {{- $open := false }}
+  {{- range $port, $peers := .ports }}
+  {{- if $peers }}
+  {{- if not $open }}
+  {{- $open = true }}
   ingress:
-    {{- $open := false }}
-    {{- range $port, $peers := .ports }}
-    {{- if $peers }}
-    {{- $open = true }}
+  {{- end }}
     - from:
         {{- toYaml $peers | nindent 8 }}
       ports:
         - {port: {{ $port }}, protocol: TCP}
-    {{- end }}
-    {{- end }}
-    {{- if not $open }}
-    []
-    {{- end }}
+  {{- end }}
+  {{- end }}
   egress:
     - ports:
         - {port: 53, protocol: UDP}
