@@ -77,6 +77,10 @@ chaos: venv test-tools ## Five minutes of kills, restarts, broken networks and o
 mutations: venv test-tools ## Take out each rule of the ledger: a test must fail for each; two minutes
 	$(BIN)/python -m tests.mutations
 
+model: venv ## Every state of the model of the fence, and 1,000 of its traces on PostgreSQL: ten minutes, 2 GB
+	@command -v spin >/dev/null && command -v gcc >/dev/null || { echo "missing: spin, gcc (Debian: spin gcc)" >&2; exit 1; }
+	$(BIN)/pytest -p no:randomly -v tests/model -m ''
+
 fuzz: venv ## A coverage-guided minute on the decoder; what it finds joins the corpus
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.fuzz_decoder tests/fuzz/corpus -max_total_time=60

@@ -14,7 +14,9 @@
 #define REPLICAS 2
 #define PARTITIONS 2
 #define MESSAGES 3
+#ifndef LEASES
 #define LEASES 3 /* of each partition, at most */
+#endif
 
 #define I(r, p) ((r) * PARTITIONS + (p))
 #define HOLDS(r, p) (epoch_of[I(r, p)] > 0)
