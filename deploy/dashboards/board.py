@@ -103,7 +103,12 @@ class Board:
 
     def json(self) -> str:
         """Return what Grafana provisions, the same text at every call."""
-        return json.dumps(self._board.build(), cls=JSONEncoder, indent=1, sort_keys=True) + "\n"
+        made = json.loads(json.dumps(self._board.build(), cls=JSONEncoder))
+        for each in made["templating"]["list"]:
+            if each["type"] != "interval":  # the library writes these of intervals into every variable
+                for name in ("auto", "auto_count", "auto_min"):
+                    each.pop(name, None)
+        return json.dumps(made, indent=1, sort_keys=True) + "\n"
 
 
 def place(skyline: list[int], size: GridPos) -> GridPos:

@@ -1,6 +1,7 @@
 """The committed boards: as generated, and whole. Whether their queries give data is asked in test_prometheus.py."""
 
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from consumer.errors import DeadLetterReason
 from deploy.dashboards.__main__ import FOLDER, boards
 from tests.deploy.boards import board, panels
+from tests.deploy.tools import GRAFANA_VERSIONS, grafana_types, needed
 
 NAMES = ("service", "night")
 DATASOURCES = {"service": "prometheus", "night": "grafana-postgresql-datasource"}
@@ -131,3 +133,38 @@ def _named_columns(panel: Mapping[str, Any]) -> list[str]:
 def test_the_runbook_explains_every_reason_of_a_dead_letter() -> None:
     runbook = (Path(__file__).parents[2] / "deploy" / "RUNBOOK.md").read_text()
     assert [reason for reason in DeadLetterReason if f"`{reason}`" not in runbook] == []
+
+
+# Enumerations of TypeScript are their values in JSON.
+_TYPES = """
+import type { Dashboard } from "@grafana/schema";
+type Json<T> = T extends string ? `${T}`
+    : T extends number ? number
+    : T extends (infer U)[] ? Json<U>[]
+    : T extends object ? { [K in keyof T]: Json<T[K]> }
+    : T;
+export const board: Json<Dashboard> = """
+
+
+def _compiled(version: str, text: str, folder: Path) -> str:
+    """Return what the compiler says of a board, held to Grafana's own types."""
+    installed = needed(lambda: grafana_types(version))
+    (folder / "board.ts").write_text(f"{_TYPES}{text};\n", encoding="utf-8")
+    (folder / "node_modules").symlink_to(installed / "node_modules")
+    compiler = ["node", str(installed / "node_modules" / "typescript" / "bin" / "tsc"), "--noEmit", "--strict"]
+    options = ["--skipLibCheck", "--moduleResolution", "bundler", "--module", "esnext", "board.ts"]
+    done = subprocess.run([*compiler, *options], cwd=folder, check=False, capture_output=True, text=True, timeout=120)
+    return done.stdout
+
+
+@pytest.mark.parametrize("version", GRAFANA_VERSIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_board_keeps_to_the_types_that_grafana_publishes(name: str, version: str, tmp_path: Path) -> None:
+    assert _compiled(version, json.dumps(board(name)), tmp_path) == ""
+
+
+@pytest.mark.parametrize(("good", "bad"), [('"refresh"', '"refesh"'), ('"absolute"', '"absolut"')])
+def test_what_grafana_does_not_know_would_be_noticed(good: str, bad: str, tmp_path: Path) -> None:
+    text = json.dumps(board("night"))
+    assert good in text
+    assert "error TS" in _compiled(GRAFANA_VERSIONS[0], text.replace(good, bad), tmp_path)

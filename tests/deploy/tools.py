@@ -33,6 +33,9 @@ GO_MODULES: Final[Mapping[str, str]] = {
     "sigs.k8s.io/gateway-api": "v1.6.3",
 }
 ASYNCAPI_SPECS: Final = "6.11.1"
+GRAFANA_VERSIONS: Final = ("11.6.0", "12.4.11")
+"""The version that the boards are written for, and one of the next major version."""
+TYPESCRIPT: Final = "5.8.3"
 KUBE_VERSIONS: Final = ("1.29", "1.37")
 """The oldest and the newest Kubernetes that manifests are held to."""
 
@@ -180,6 +183,17 @@ def asyncapi_schema(version: str) -> Mapping[str, Any]:
         assert member is not None
         schema: Mapping[str, Any] = json.load(member)
     return schema
+
+
+@functools.cache
+def grafana_types(version: str) -> Path:
+    """Return a folder whose ``node_modules`` have Grafana's own types of boards at a version, and a compiler for them."""
+    with locked(f"grafana-schema-{version}") as cache:
+        folder = cache / f"grafana-schema-{version}"
+        if not (folder / "node_modules" / "typescript").exists():
+            install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder]
+            run([*install, f"@grafana/schema@{version}", f"typescript@{TYPESCRIPT}"], timeout_s=_FETCH_TIMEOUT_S)
+    return folder
 
 
 def script(name: str) -> Path:
