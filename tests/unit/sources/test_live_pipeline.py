@@ -285,6 +285,15 @@ def test_content_that_is_good_after_a_rejection_is_rejected_no_longer(bench: Ben
     assert [each.value is None for each in bench.sent("raw-rejected")] == [False, True]
 
 
+def test_a_text_that_is_no_unicode_is_written_out(bench: Bench) -> None:
+    for number, error in enumerate((RejectedError, NotReadableYetError), 1):
+        bench.store.objects[key_of(number)] = error(RejectReason.BAD_HEADER, "half \ud800", uri=key_of(number))
+        bench.offer(key_of(number))
+    bench.run()
+    assert [each["detail"] for each in bench.rejections()] == ["half \\ud800"]
+    assert [each.detail for each in bench.waiting().values()] == ["half \\ud800"]
+
+
 def test_what_waited_is_let_go_where_no_pattern_matches_it_any_more(bench: Bench) -> None:
     bench.offer(key_of())
     bench.run()
