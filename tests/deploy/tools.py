@@ -187,12 +187,13 @@ def asyncapi_schema(version: str) -> Mapping[str, Any]:
 
 @functools.cache
 def grafana_types(version: str) -> Path:
-    """Return a folder whose ``node_modules`` have Grafana's own types of boards at a version, and a compiler for them."""
+    """Return a folder whose ``node_modules`` have Grafana's types of boards at a version, and a compiler for them."""
     with locked(f"grafana-schema-{version}") as cache:
         folder = cache / f"grafana-schema-{version}"
         if not (folder / "node_modules" / "typescript").exists():
-            install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder]
-            run([*install, f"@grafana/schema@{version}", f"typescript@{TYPESCRIPT}"], timeout_s=_FETCH_TIMEOUT_S)
+            install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
+            packages = [f"@grafana/schema@{version}", f"typescript@{TYPESCRIPT}"]
+            run([*install, f"--prefix={folder}", *packages], timeout_s=_FETCH_TIMEOUT_S)
     return folder
 
 
