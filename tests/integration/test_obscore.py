@@ -363,7 +363,7 @@ def test_an_export_that_breaks_off_leaves_the_former_file(night: str, tmp_path: 
 def test_the_notebook_of_the_how_to(night: str) -> None:
     names: dict[str, Any] = {}
     text = example(HOW_TO, "notebook")
-    exec(text.replace("host=127.0.0.1 dbname=visits user=boards", night), names)  # noqa: S102 -- the document's own text
+    exec(text.replace("host=127.0.0.1 dbname=visits user=visit_reader", night), names)  # noqa: S102 -- the document's own text
     table = names["night"]
     assert list(table["visit"]) == [each.id for each in NIGHT[:3]]
     assert (str(table["s_ra"].unit), str(table["t_min"].unit)) == ("deg", "d")

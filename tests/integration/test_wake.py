@@ -19,6 +19,7 @@ from tests.support.postgres import PostgresServer
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 LONG_S = 20.0
+_timers: list[threading.Timer] = []
 
 
 def settings_of(dsn: str, schema: str = "visits") -> DatabaseSettings:
@@ -37,10 +38,13 @@ def beat(dsn: str) -> Iterator[Callable[[bool], None]]:
     with Database(settings_of(dsn)) as database:
         table = Heartbeats(database, owner="one", consumer_group="g", version="1")
         yield lambda wakes: table.beat("running", [], [], started_at=NOW, wakes=wakes)
+        while _timers:  # whatever woke the test first
+            _timers.pop().join()
 
 
 def later(call: Callable[[], None], after_s: float = 0.3) -> None:
-    threading.Timer(after_s, call).start()
+    _timers.append(threading.Timer(after_s, call))
+    _timers[-1].start()
 
 
 def waited_s(wake: Wake, timeout_s: float, stopped: Callable[[], bool] = lambda: False) -> tuple[bool, float]:
