@@ -77,6 +77,11 @@ chaos: venv test-tools ## Five minutes of kills, restarts, broken networks and o
 mutations: venv test-tools ## Take out each rule of the ledger: a test must fail for each; two minutes
 	$(BIN)/python -m tests.mutations
 
+# SCHEDULES=1000 for fewer; a seed that failed: .venv/bin/python -m tests.simulation --seed N
+SCHEDULES ?= 100000
+simulation: venv ## Replicas, brokers and store on simulated time, a seed deciding what happens next: two hours
+	$(BIN)/python -m tests.simulation --schedules $(SCHEDULES)
+
 model: venv ## Every state of the model of the fence, and 1,000 of its traces on PostgreSQL: ten minutes, 2 GB
 	@command -v spin >/dev/null && command -v gcc >/dev/null || { echo "missing: spin, gcc (Debian: spin gcc)" >&2; exit 1; }
 	$(BIN)/pytest -p no:randomly -v tests/model -m ''

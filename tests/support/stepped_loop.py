@@ -99,6 +99,7 @@ class SteppedLoop:
     max_messages: int = 10_000
     store: MemoryStore = field(default_factory=MemoryStore)
     time: SteppedRuntime = field(default_factory=SteppedRuntime)
+    make_source: Callable[[dict[PartitionId, list[Message]]], ScriptedSource] = ScriptedSource
     prepared: list[str] = field(default_factory=list)
     given: list[Batch] = field(default_factory=list)
     """The batches and ticks that the loop gave to the writer."""
@@ -112,7 +113,7 @@ class SteppedLoop:
     def __post_init__(self) -> None:
         """Wire the parts as the application does."""
         runtime = self.time.runtime
-        self.source = ScriptedSource({partition(number): [] for number in range(self.n_partitions)})
+        self.source = self.make_source({partition(number): [] for number in range(self.n_partitions)})
         self.metrics = Metrics(CollectorRegistry(), instruments=RULES)
         self.reporter = Reporter(self.metrics, runtime, stalled_after_s=STALLED_AFTER_S)
         self.builder = _new_builder()
