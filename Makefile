@@ -40,7 +40,7 @@ demo: venv ## Run the whole path on this machine: a broker, a database, a night 
 	@$(MAKE) --no-print-directory page || echo "the page has no bundle: it shows what is missing" >&2
 	$(BIN)/visit-consumer demo $$(test -t 0 && echo --stay)
 
-check: venv ## Format, lint, types, import rules and unit tests: under a minute, no servers
+check: venv ## Format, lint, types, import rules and unit tests: two minutes, no servers
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-code check-unit
 
 check-code: venv
@@ -74,7 +74,7 @@ MINUTES ?= 5
 chaos: venv test-tools ## Five minutes of kills, restarts, broken networks and operators, then a replay of the log
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-mutations: venv test-tools ## Take out each rule of the ledger: a test must fail for each; two minutes
+mutations: venv test-tools ## Take out each rule of the ledger: a test must fail for each; a quarter of an hour
 	$(BIN)/python -m tests.mutations
 
 # SCHEDULES=1000 for fewer; a seed that failed: .venv/bin/python -m tests.simulation --seed N

@@ -111,7 +111,7 @@ def export(  # noqa: PLR0913  # one argument for each option
 
 
 def _two_days_before(time: datetime) -> int:
-    """Return an observing day of which no visit ends after a time that an earlier day's does not."""
+    """Return the earliest observing day whose visits may end after a time, YYYYMMDD."""
     try:
         return int((time - timedelta(days=2)).strftime("%Y%m%d"))
     except OverflowError:  # before the calendar

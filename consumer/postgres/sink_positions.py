@@ -196,7 +196,7 @@ class SinkPositions:
         """Let go of refused visits that the tables no longer have, and of their dead letters."""
         with self.database.transaction() as session:
             if session.run("butler", "forget_removed", {"sink": self.sink}):
-                session.run("butler", "resolve_removed")
+                session.run("butler", "resolve", {"instrument": None, "group_keys": []})
 
     def retry_refused(self) -> int:
         """Let refused visits be tried again; return how many."""

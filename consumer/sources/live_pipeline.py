@@ -23,7 +23,7 @@ from consumer.sources.interfaces import (
     ObjectReader,
     Stopping,
 )
-from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason, encodable
+from consumer.sources.model import NotReadableYetError, RejectedError, RejectReason
 from consumer.sources.outlet import Outlet, Rejection
 from consumer.sources.places import ObjectRole, Places
 from consumer.sources.reading import ReadResult, SensorsRead, failed, read_object
@@ -227,7 +227,6 @@ class LivePipeline:
     def _begin(self, found: FoundObject, waited: WaitingObject | None = None) -> None:
         if waited is None:
             self._found[found.command] += 1
-        uri = found.uri
         if not found.place.holds(found.key):
             self._ignore(found, waited, IgnoredReason.OUTSIDE)
             return
@@ -235,13 +234,7 @@ class LivePipeline:
         if identity is None:
             self._ignore(found, waited, IgnoredReason.NO_PATTERN)
             return
-        if encodable(uri) != uri:
-            error = RejectedError(RejectReason.NOT_ALLOWED, "its name is no UTF-8 text", uri=uri)
-            rejection = Rejection(
-                error=error, uri=uri, command=found.command, notification=found.notification, attempts=1
-            )
-            self._outlet.send_rejection(rejection, partial(self._acknowledge, found.done))
-            return
+        uri = found.uri
         key = _Key(found.place.url, identity.name)
         self._start(_Task(found, uri, key, identity.role, waited or self._waiting.get(uri)))
 
@@ -367,16 +360,17 @@ class LivePipeline:
 
     def _ignore(self, found: FoundObject, waited: WaitingObject | None, reason: IgnoredReason) -> None:
         self._metrics.ignored.labels(reason).inc()
-        if waited is not None:  # by settings that have changed since
-            self._waiting.remove(waited.uri)
-            self._outlet.send_no_longer_waiting(waited)
+        self._remove_waiting(waited)  # settings may have changed since
         self._acknowledge(found.done)
 
     def _end(self, task: _Task) -> None:
-        if task.waited is not None:
-            self._waiting.remove(task.uri)
-            self._outlet.send_no_longer_waiting(task.waited)
+        self._remove_waiting(task.waited)
         self._acknowledge(task.found.done)
+
+    def _remove_waiting(self, waited: WaitingObject | None) -> None:
+        if waited is not None:
+            self._waiting.remove(waited.uri)
+            self._outlet.send_no_longer_waiting(waited)
 
     def _acknowledge(self, done: Callable[[], None]) -> None:
         done()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from consumer.logs import get_logger
 from consumer.sources.expected_sensors import ExpectedSensors
 from consumer.sources.interfaces import FoundObject, ObjectReader
-from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason
+from consumer.sources.model import Header, NotReadableYetError, RejectedError, RejectReason, encodable
 from consumer.sources.places import ObjectRole
 
 _log = get_logger(__name__)
@@ -34,6 +34,8 @@ def read_object(reader: ObjectReader, found: FoundObject, role: ObjectRole, *, l
         Whether to look for a raw beside a file of expected sensors: at first the header is on its way; later it may
         have come to a former process.
     """
+    if encodable(found.uri) != found.uri:
+        return RejectedError(RejectReason.NOT_ALLOWED, "its name is no UTF-8 text", uri=found.uri)
     try:
         if role is not ObjectRole.EXPECTED_SENSORS:
             return reader.read_raw(found.place, found.key)

@@ -1,13 +1,12 @@
 """Exports: the rows of the ObsCore table at one moment, as a stream into a file, an object, a folder or a pipe."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from secrets import token_hex
 from typing import IO, Final, cast
 
 import fsspec
@@ -174,20 +173,11 @@ def _opened(target: str | IO[bytes]) -> Iterator[IO[bytes]]:
         return
     whole.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: another export may write to the same file.
-    with NamedTemporaryFile(dir=whole.parent, prefix=f".{whole.name}.", suffix=".part", delete=False) as file:
-        part = Path(file.name)
-        try:
+    part = whole.with_name(f".{whole.name}.{token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
             yield file
-            file.close()
-            part.chmod(0o666 & ~_umask())
-            part.replace(whole)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-
-
-def _umask() -> int:
-    """Return the process' mask; there is no way to read it but to set it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+        part.replace(whole)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

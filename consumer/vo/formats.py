@@ -210,7 +210,7 @@ def _numbers(s_region: object) -> list[str]:
 
 
 def _one_line(value: object) -> object:
-    """Return a text without the ends of lines that the csv module does not quote, and other readers take for one."""
+    """Return a text without carriage returns: csv does not quote them, and readers end a row there."""
     return value.replace("\r", " ") if isinstance(value, str) else value
 
 

@@ -56,9 +56,8 @@ def test_poison_that_aborts_the_process(scene: Scene, fragile: dict[str, str]) -
     scene.replicas.append(replica)
     starts = 0
     wanted = sum(scene.kafka.ends(scene.topic).values())
-    deadline_s = time.monotonic() + 240  # each child takes seconds to start where others are busy
     while scene.read() < wanted:
-        assert time.monotonic() < deadline_s, replica.log_tail()
+        assert starts <= 3, replica.log_tail()  # one that hangs is ended by pytest's own timeout
         if not replica.running:
             replica.start()
             starts += 1

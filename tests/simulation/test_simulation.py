@@ -8,7 +8,7 @@ from consumer.errors import FencedError
 from consumer.service import lease_holder, leases
 from consumer.service.leases import CheckedLeases
 from tests.simulation.schedule import BrokenPromiseError, Schedule
-from tests.simulation.world import Brokers, SharedStore
+from tests.simulation.world import Brokers
 from tests.support import stepped
 
 N_STEPS = 200
@@ -73,11 +73,6 @@ def test_a_fault_that_is_put_back_is_found(fault: Callable[[pytest.MonkeyPatch],
         for seed in range(MOST_SCHEDULES):
             try:
                 Schedule(seed).run(N_STEPS)
-            except (BrokenPromiseError, AssertionError, KeyError):
+            except BrokenPromiseError:
                 return
     pytest.fail(f"not found in {MOST_SCHEDULES} schedules")
-
-
-def test_the_store_is_that_of_the_unit_tests() -> None:
-    """What `tests/unit/service` knows of the store holds here too."""
-    assert issubclass(SharedStore, stepped.MemoryStore)

@@ -96,11 +96,14 @@ SET revision = excluded.revision, state = excluded.state, detail = excluded.deta
     written = coalesce(excluded.written, done.written), intended = NULL, updated_at = now();
 
 -- name: resolve
--- Groups that no sink refuses any more.
+-- Groups that no sink refuses any more: some of one instrument, or any.
 UPDATE dead_letter
 SET status = 'resolved', settled_at = now()
-WHERE "offset" IS NULL AND status = 'open' AND reason = 'butler_refused' AND instrument = %(instrument)s
-    AND group_key = ANY(%(group_keys)s::text[])
+WHERE "offset" IS NULL AND status = 'open' AND reason = 'butler_refused'
+    AND (
+        %(instrument)s::text IS NULL
+        OR (instrument = %(instrument)s::text AND group_key = ANY(%(group_keys)s::text[]))
+    )
     AND NOT EXISTS (
         SELECT FROM butler_sink_visit AS refused
         JOIN visit ON visit.instrument = refused.instrument AND visit.id = refused.visit
@@ -114,17 +117,6 @@ UPDATE butler_sink_visit AS done
 SET state = CASE WHEN done.written IS NULL THEN 'writing' ELSE 'written' END, detail = '', updated_at = now()
 WHERE done.sink = %(sink)s AND done.state = 'refused'
     AND NOT EXISTS (SELECT FROM visit WHERE visit.instrument = done.instrument AND visit.id = done.visit);
-
--- name: resolve_removed
-UPDATE dead_letter
-SET status = 'resolved', settled_at = now()
-WHERE "offset" IS NULL AND status = 'open' AND reason = 'butler_refused'
-    AND NOT EXISTS (
-        SELECT FROM butler_sink_visit AS refused
-        JOIN visit ON visit.instrument = refused.instrument AND visit.id = refused.visit
-        WHERE refused.state = 'refused' AND visit.instrument = dead_letter.instrument
-            AND visit.group_key = dead_letter.group_key
-    );
 
 -- name: retry_refused
 UPDATE butler_sink_visit SET revision = NULL, state = 'writing' WHERE sink = %(sink)s AND state = 'refused';

@@ -107,13 +107,17 @@ def test_what_the_service_refuses_is_marked_in_the_editor(spoil: Callable[[dict[
     assert _errors(settings)
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted(p for p in ROOT.joinpath("docs").rglob("*.md") if "```yaml" in p.read_text(encoding="utf-8")),
-    ids=lambda each: each.stem,
-)
-def test_the_settings_in_the_documents_keep_to_it(path: Any) -> None:
-    for block in re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
-        found = yaml.safe_load(block)
-        if isinstance(found, dict) and found.keys() <= Settings.model_fields.keys():
-            assert _errors(found) == []
+def _settings_in_documents() -> dict[str, dict[str, Any]]:
+    """Return the settings that documents show, by the document and their number in it."""
+    found = {}
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)):
+            shown = yaml.safe_load(block)
+            if isinstance(shown, dict) and shown.keys() <= Settings.model_fields.keys():
+                found[f"{path.stem}-{number}"] = shown
+    return found
+
+
+@pytest.mark.parametrize("shown", _settings_in_documents().values(), ids=_settings_in_documents())
+def test_the_settings_in_the_documents_keep_to_it(shown: dict[str, Any]) -> None:
+    assert _errors(shown) == []

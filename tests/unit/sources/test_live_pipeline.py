@@ -177,15 +177,21 @@ def test_what_is_no_raw_or_lies_elsewhere_is_ignored_unread(bench: Bench, key: s
     assert bench.count("ignored_total", reason=reason) == 1
 
 
-def test_after_a_restart_what_waited_goes_on(bench: Bench) -> None:
-    bench.offer(key_of())
-    bench.run()
-    (entry,) = bench.waiting().values()
-    later = Bench()
-    later.now_ms = bench.now_ms
+def restarted(later: Bench, **changes: str) -> Bench:
+    """Let an object wait in a former process, and take it up in a later one, whose entry of it has other values."""
+    former = Bench()
+    former.offer(key_of())
+    former.run()
+    (entry,) = former.waiting().values()
+    later.now_ms = former.now_ms
     later.store.objects[key_of()] = header()
-    later.pipeline.restore([WaitingObject.decode(entry.encode())])
+    later.pipeline.restore([replace(WaitingObject.decode(entry.encode()), **changes)])  # type: ignore[arg-type] # texts
     later.run(passing_s=2)
+    return later
+
+
+def test_after_a_restart_what_waited_goes_on() -> None:
+    later = restarted(Bench())
     assert later.raws() == [(EXPOSURE, 94)]
     assert later.sent("raw-waiting")[-1].value is None
 
@@ -294,27 +300,14 @@ def test_a_text_that_is_no_unicode_is_written_out(bench: Bench) -> None:
     assert [each.detail for each in bench.waiting().values()] == ["half \\ud800"]
 
 
-def test_what_waited_is_let_go_where_no_pattern_matches_it_any_more(bench: Bench) -> None:
-    bench.offer(key_of())
-    bench.run()
-    (entry,) = bench.waiting().values()
-    later = Bench(replace(BUCKET, patterns=compiled(PatternSettings(sidecar=None))))
-    later.now_ms = bench.now_ms
-    later.pipeline.restore([entry])
-    later.run(passing_s=2)
+def test_what_waited_is_let_go_where_no_pattern_matches_it_any_more() -> None:
+    later = restarted(Bench(replace(BUCKET, patterns=compiled(PatternSettings(sidecar=None)))))
     assert later.pipeline.idle
     assert later.sent("raw-waiting")[-1].value is None
 
 
-def test_an_entry_of_a_command_that_this_release_lacks_is_tried_too(bench: Bench) -> None:
-    bench.offer(key_of())
-    bench.run()
-    (entry,) = bench.waiting().values()
-    later = Bench()
-    later.now_ms = bench.now_ms
-    later.store.objects[key_of()] = header()
-    later.pipeline.restore([replace(entry, command="of another release")])
-    later.run(passing_s=2)
+def test_an_entry_of_a_command_that_this_release_lacks_is_tried_too() -> None:
+    later = restarted(Bench(), command="of another release")
     assert later.raws() == [(EXPOSURE, 94)]
 
 
