@@ -10,7 +10,14 @@ from consumer.logs import get_logger
 from consumer.model import DeadLetter, PartitionId, StoredPosition
 from consumer.service.batch import Batch
 from consumer.service.batch_builder import BatchBuilder
-from consumer.service.leases import PartitionLease, acquire_leases, check_leases, recreated_logs
+from consumer.service.leases import (
+    PartitionLease,
+    acquire_leases,
+    check_leases,
+    may_follow_another_log,
+    recreated_logs,
+    replaced_logs,
+)
 from consumer.service.partitions import Partitions
 from consumer.service.pending import Pending
 from consumer.service.reporter import Reporter
@@ -160,20 +167,29 @@ class LeaseHolder:
         self.partitions.release(partitions, self._runtime.monotonic_s())
 
     def confirm_logs(self, batch: Batch, write: Callable[[], Pending], now_s: float) -> Pending:
-        """Write a batch with dead letters, unless the brokers say that a topic was recreated.
+        """Write a batch, but ask the brokers first where it may be of other logs than were leased.
 
-        Its bad messages would be dead-lettered twice otherwise: under the name of the former log, where reading went
-        on, and again when the new one is read from its start.
+        That is where it holds dead letters: those of a recreated topic would be stored twice, under the name of the
+        former log, where reading went on, and again when the new one is read from its start. And where the first
+        messages after a lease are of a later leader than was asked then, which may lack what was read before.
         """
+        leases = {lease.partition: lease for lease in self._builder.leases}
+        mine = [(leases[u.partition], u) for u in batch.offset_updates if u.partition in leases]
+        followed = [lease for lease, update in mine if may_follow_another_log(lease, update)]
+        held = [lease for lease, _ in mine] if batch.dead_letters else []
+        if not (held or followed):
+            return write()
         partitions = {update.partition for update in batch.offset_updates}
-        leases = [lease for lease in self._builder.leases if lease.partition in partitions]
-        asked = self._writer.ask(lambda: recreated_logs(self._source, leases))
+        asked = self._writer.ask(lambda: (recreated_logs(self._source, held), replaced_logs(self._source, followed)))
 
         def take() -> Pending | None:
-            recreated = asked.result()
-            if not recreated:
+            recreated, replaced = asked.result()
+            if not (recreated or replaced):
                 return write()
-            self._log.warning("topic recreated", partitions=partition_names(recreated))
+            if recreated:
+                self._log.warning("topic recreated", partitions=partition_names(recreated))
+            if replaced:
+                self._log.warning("messages replaced by a later leader", partitions=partition_names(replaced))
             self.release(partitions)
             return None
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from consumer.errors import TransientError
-from consumer.model import LogPartition, PartitionId, StoredPosition
+from consumer.model import LogPartition, OffsetUpdate, PartitionId, StoredPosition
 
 _MOST_LEASES_IN_PLACE = 2
 """After so many leases by which the position hardly moved, its next messages may be what ends the processes."""
@@ -262,6 +262,21 @@ def _may_be_replaced(log: Log, partition: PartitionId, leader_epoch: int | None,
 def recreated_logs(log: Log, leases: Collection[PartitionLease]) -> list[PartitionId]:
     """Ask the brokers which partitions belong to another log by now than was leased, as far as they can be asked."""
     return belonging_to_another_log(leases, identify_topics(log, {lease.partition.topic for lease in leases}))
+
+
+def may_follow_another_log(lease: PartitionLease, update: OffsetUpdate) -> bool:
+    """Whether a leader that came after the lease was given wrote the first messages that are stored of it.
+
+    Kafka's client compares leader epochs while it reads, not where it begins to. A message of the stored epoch has the
+    same messages before it on every replica; one of a later epoch may not.
+    """
+    before, after = lease.leader_epoch, update.leader_epoch
+    return update.expected == lease.start and before is not None and after is not None and before < after
+
+
+def replaced_logs(log: Log, leases: Collection[PartitionLease]) -> list[PartitionId]:
+    """Ask the brokers which partitions hold other messages below the start of the lease, or may, for no answer."""
+    return [x.partition for x in leases if _may_be_replaced(log, x.partition, x.leader_epoch, x.start)]
 
 
 def belonging_to_another_log(

@@ -223,9 +223,7 @@ class ConsumerLoop:
         if batch is None:
             return None
         self._breaker.wrote(messages=messages, bad=bad)
-        if batch.dead_letters:
-            return self._leases.confirm_logs(batch, lambda: self._write(batch, self._runtime.monotonic_s()), now_s)
-        return self._write(batch, now_s)
+        return self._leases.confirm_logs(batch, lambda: self._write(batch, self._runtime.monotonic_s()), now_s)
 
     def _check_leases(self, now_s: float) -> Pending | None:
         if now_s < self._next_ping_s:

@@ -175,20 +175,10 @@ class Schedule:
         position = self.store.position(where)
         log = self.brokers.logs[where]
         # After an operator's decision, what came before is asked again only once something was committed.
-        if not log or position is None or position.leader_epoch is None or not self._settled(where):
+        if not log or position is None or position.leader_epoch is None:
             return "nothing to elect"
         self.brokers.elect(where, self._random.randrange(len(log)))
         return f"elect {where.partition} with {len(log)}"
-
-    def _settled(self, where: PartitionId) -> bool:
-        """Whether a partition is being read, and no lease is on its way.
-
-        An election between the question whether the log still holds what was read, and the first fetch after it, goes
-        unnoticed: the position is not given to Kafka's client with its leader epoch.
-        """
-        owner = self.brokers.owners.get(where)
-        asks = any(each.loop._pending is not None and each.loop._pending.batch is None for each in self.replicas)
-        return owner is not None and where in owner.settled and not asks
 
     def _decide(self) -> str:
         """Accept the gap of a partition that is refused, as an operator does."""

@@ -59,10 +59,15 @@ def _position_not_stored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lease_holder, "check_leases", renewed)
 
 
+def _later_leader_not_asked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lease_holder, "may_follow_another_log", lambda *_: False)
+
+
 FAULTS: list[Callable[[pytest.MonkeyPatch], None]] = [
     _no_fence,
     _leader_epoch_ignored,
     _position_not_stored,
+    _later_leader_not_asked,
 ]
 
 

@@ -174,8 +174,6 @@ class Member(ScriptedSource):
     def __init__(self, brokers: Brokers) -> None:
         super().__init__(brokers.logs)
         self.brokers = brokers
-        self.settled: set[PartitionId] = set()
-        """Partitions that were polled since they were started."""
         self._epochs: dict[PartitionId, int] = {}
         """Of the leader, when a partition was started or read last."""
 
@@ -195,7 +193,6 @@ class Member(ScriptedSource):
         self.next_offsets = {p: offset for p, offset in self.next_offsets.items() if p not in replaced}
         polled = super().poll(max_messages, timeout_s)
         polled.out_of_range.update(replaced)
-        self.settled = set(self.next_offsets)
         for partition in self.next_offsets:
             self._epochs[partition] = self.brokers.epochs.get(partition, 0)
         return polled
@@ -203,7 +200,6 @@ class Member(ScriptedSource):
     def start(self, partition: PartitionId, offset: int) -> None:
         """Read a partition."""
         self._epochs[partition] = self.brokers.epochs.get(partition, 0)
-        self.settled.discard(partition)
         super().start(partition, offset)
 
     def divergence(self, partition: PartitionId, leader_epoch: int, offset: int) -> int | None:

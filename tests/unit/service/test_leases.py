@@ -5,8 +5,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from consumer.errors import TransientError
-from consumer.model import LogPartition, PartitionId, StoredPosition
-from consumer.service.leases import PartitionLease, Refusal, acquire_leases, check_leases, recreated_logs
+from consumer.model import LogPartition, OffsetUpdate, PartitionId, StoredPosition
+from consumer.service.leases import (
+    PartitionLease,
+    Refusal,
+    acquire_leases,
+    check_leases,
+    may_follow_another_log,
+    recreated_logs,
+    replaced_logs,
+)
 from tests.support.stepped import MemoryStore, ScriptedSource
 from tests.support.stepped_loop import good, partition
 
@@ -170,6 +178,20 @@ def test_a_lease_at_our_epoch_does_not_go_on_behind_messages_that_were_replaced(
     assert check_leases(Unanswered(logs().logs), held, stored).doubtful == [A, B]
     unknown = {number: each._replace(leader_epoch=None) for number, each in stored.items()}
     assert len(check_leases(Replaced(logs().logs), held, unknown).renewed) == 2
+
+
+def test_the_first_messages_after_a_lease_are_asked_about_where_a_later_leader_wrote_them() -> None:
+    """A leader was elected after the lease had asked, and before the first fetch: it may lack what was read."""
+    lease = PartitionLease(A, 1, 4, 5, 0, 5, leader_epoch=7)
+    update = OffsetUpdate(A, 1, 4, 5, 6, 0, leader_epoch=8)
+    assert may_follow_another_log(lease, update)
+    assert not may_follow_another_log(lease, update._replace(leader_epoch=7)), "the same leader has the same log"
+    assert not may_follow_another_log(lease, update._replace(expected=6)), "not the first: the client compares"
+    assert not may_follow_another_log(lease, update._replace(leader_epoch=None))
+    assert not may_follow_another_log(lease._replace(leader_epoch=None), update)
+
+    assert replaced_logs(Replaced(logs().logs), [lease, lease._replace(partition=B)]) == [A]
+    assert replaced_logs(Unanswered(logs().logs), [lease]) == [A], "no answer: leased again, which asks again"
 
 
 def test_topics_of_silent_brokers_are_not_taken_for_recreated_ones() -> None:
