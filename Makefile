@@ -86,9 +86,11 @@ model: venv ## Every state of the model of the fence, and 1,000 of its traces on
 	@command -v spin >/dev/null && command -v gcc >/dev/null || { echo "missing: spin, gcc (Debian: spin gcc)" >&2; exit 1; }
 	$(BIN)/pytest -p no:randomly -v tests/model -m ''
 
-fuzz: venv ## A coverage-guided minute on the decoder; what it finds joins the corpus
+# TARGET=notifications for one of them
+TARGET ?= decoder notifications headers header_maps conninfo cameras http
+fuzz: venv ## A coverage-guided minute on each parser of what comes from outside; what it finds joins the corpus
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
-	$(BIN)/python -m tests.fuzz.fuzz_decoder tests/fuzz/corpus -max_total_time=60
+	for target in $(TARGET); do $(BIN)/python -m tests.fuzz $$target -max_total_time=60 || exit 1; done
 
 bench: venv test-tools ## Throughput, stages and latency against floor and ceiling: a quarter of an hour
 	$(BIN)/python -m tests.benchmarks full

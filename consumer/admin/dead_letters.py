@@ -12,8 +12,8 @@ from typing import Any
 from consumer.config import Settings
 from consumer.errors import BadMessageError, FatalError, TransientError
 from consumer.kafka.dead_letter_replay import Replay, ReplayProducer
+from consumer.kafka.event_decoder import event_decoder
 from consumer.kafka.properties import connection_properties
-from consumer.kafka.schema_registry import event_decoder
 from consumer.postgres.connection import Database
 from consumer.postgres.dead_letters import DeadLetterFilter, DeadLetters, DeadLetterStatus, StoredDeadLetter
 from consumer.read.dead_letters import list_dead_letters

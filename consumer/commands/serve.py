@@ -15,7 +15,7 @@ from consumer.commands.options import (
 from consumer.config.resolve import resolve_instruments
 from consumer.errors import VisitConsumerError
 from consumer.kafka.clients import check_clients
-from consumer.kafka.schema_registry import event_decoder
+from consumer.kafka.event_decoder import event_decoder
 from consumer.logs import get_logger
 from consumer.service.app import Application, migrate_database
 

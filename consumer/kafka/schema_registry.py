@@ -1,19 +1,13 @@
-"""The schema registry adapter: writer schemas of messages in Confluent framing, by confluent-kafka's own client.
+"""The schema registry adapter: writer schemas of messages in Confluent framing, by confluent-kafka's own client."""
 
-And the decoder that knows every writer schema that the settings name.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import monotonic
 
 import httpx2
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from consumer.config import RegistrySettings, Settings
+from consumer.config import RegistrySettings
 from consumer.errors import ConfigurationError, RegistryError
-from consumer.events import Decoder
 
 _REFUSED = frozenset({400, 404, 405, 410, 422})
 """HTTP states of an id that the registry does not know, in whatever form it or a proxy before it says so. Others, such
@@ -110,35 +104,3 @@ class RegistryClient:
         if len(self._unknown) >= _MAX_UNKNOWN:
             self._unknown.clear()
         self._unknown[schema_id] = monotonic() + _ASK_AGAIN_S
-
-
-@contextmanager
-def event_decoder(settings: Settings, *, max_message_bytes: int | None = None) -> Iterator[Decoder]:
-    """Return a decoder that knows the writer schemas of the settings, files and registry, for as long as it is needed.
-
-    Parameters
-    ----------
-    settings
-        Of Kafka and the registry; the files were checked when the settings were made.
-    max_message_bytes
-        None: ``kafka.max_message_bytes``.
-
-    Raises
-    ------
-    ConfigurationError
-        When a schema's file has become unusable since, or the registry's certificate authority is none.
-    """
-    try:
-        texts = [file.read_text(encoding="utf-8") for file in settings.kafka.writer_schema_files]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"kafka.writer_schema_files: {error}") from error
-    registry = None if settings.registry.url is None else RegistryClient(settings.registry)
-    try:
-        yield Decoder(
-            writer_schemas=texts,
-            registry=registry,
-            max_message_bytes=settings.kafka.max_message_bytes if max_message_bytes is None else max_message_bytes,
-        )
-    finally:
-        if registry is not None:
-            registry.close()

@@ -15,8 +15,8 @@ from consumer.domain import Instrument
 from consumer.events import Decoder
 from consumer.events.visit_defined import announcer
 from consumer.kafka.announcer import KafkaAnnouncer
+from consumer.kafka.event_decoder import event_decoder
 from consumer.kafka.properties import ACKNOWLEDGED_WITHIN_S, connection_properties, consumer_properties
-from consumer.kafka.schema_registry import event_decoder
 from consumer.kafka.source import KafkaSource, librdkafka_version
 from consumer.logs import get_logger
 from consumer.metrics import Metrics

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from consumer.config import Settings
 from consumer.config.resolve import resolve_instruments
 from consumer.errors import FatalError, FencedError, TransientError
-from consumer.kafka.schema_registry import event_decoder
+from consumer.kafka.event_decoder import event_decoder
 from consumer.metrics import Metrics
 from consumer.process import serve
 from consumer.service.app import batch_builder, batch_writer, service_database

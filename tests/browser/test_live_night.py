@@ -11,7 +11,7 @@ from tests.support.browsers import DESKTOP, PHONE, keep_screenshot, opened
 from tests.support.exposures import exposure, run_of
 from tests.support.service import Wire, raws_of
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.long
 
 EXPOSURES: Final = 90
 SETTLED_MS: Final = 30_000

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.support.children import Child, free_port
+from tests.support.waiting import give_up_at
 
 RULES = Path(__file__).parents[2] / "deploy" / "helm" / "visit-consumer" / "rules" / "visit-consumer.yaml"
 SHORTENED: Mapping[str, str] = {
@@ -126,7 +127,7 @@ class PrometheusServer:
 
     def wait_for(self, wanted: Callable[[], bool], *, what: str, timeout_s: float) -> None:
         """Poll until something holds; fail the test with its name where it does not in time."""
-        deadline = time.monotonic() + timeout_s
+        deadline = give_up_at(timeout_s)
         while not wanted():
             assert time.monotonic() < deadline, f"{what}: not after {timeout_s} s; alerts: {self.active_alerts()}"
             time.sleep(0.25)

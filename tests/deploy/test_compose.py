@@ -30,7 +30,6 @@ def stack() -> dict[str, Any]:
     return content
 
 
-@pytest.mark.timeout(900)
 def test_the_compose_file_is_valid_by_composes_schema(stack: dict[str, Any]) -> None:
     folder = needed(lambda: go_module("github.com/compose-spec/compose-go/v2"))
     schema = json.loads((folder / "schema" / "compose-spec.json").read_text(encoding="utf-8"))

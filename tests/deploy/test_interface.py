@@ -34,7 +34,6 @@ def test_the_asyncapi_document_follows_from_the_schemas() -> None:
     )
 
 
-@pytest.mark.timeout(900)
 def test_the_asyncapi_document_is_valid_by_asyncapis_schema() -> None:
     schema = needed(lambda: asyncapi_schema("3.0.0"))
     validator = jsonschema.Draft7Validator(schema)

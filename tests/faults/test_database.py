@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults.conftest import Scene, assert_undisturbed, night
 from tests.support.service import Replica
+from tests.support.waiting import give_up_at
 
 pytestmark = pytest.mark.kafka
 
@@ -257,7 +258,7 @@ def test_role_barred_and_let_in_again(scene: Scene) -> None:
             admin.execute("ALTER ROLE short_lived NOLOGIN")
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'short_lived'")
             scene.produce(night(61, 62))
-            deadline = time.monotonic() + 30
+            deadline = give_up_at(30)
             while replica.running and time.monotonic() < deadline:
                 time.sleep(0.1)
             assert replica.returncode == 1, replica.log_tail()

@@ -37,6 +37,7 @@ from tests.support.secured import (
     verified,
 )
 from tests.support.service import Replica
+from tests.support.waiting import give_up_at
 
 pytestmark = pytest.mark.kafka
 
@@ -67,7 +68,7 @@ class SecuredKafka(NamedTuple):
         for future in admin.alter_user_scram_credentials([change]).values():
             future.result(30)
         # The controller has answered; the broker hears of it a moment later.
-        deadline = time.monotonic() + 30
+        deadline = give_up_at(30)
         while not self._lets_in(password):
             assert time.monotonic() < deadline, "the new password is not known to the broker"
 
@@ -243,7 +244,7 @@ class Database:
         """Let PostgreSQL show this certificate to who connects next, and cut who is connected."""
         show_certificate(self._scene.server, self._certificates[certificate])
         self._scene.server.reload()
-        deadline = time.monotonic() + 10
+        deadline = give_up_at(10)
         while self._is_trusted() is not (certificate == "good"):
             assert time.monotonic() < deadline, f"PostgreSQL does not show the certificate {certificate}"
             time.sleep(0.05)
@@ -306,7 +307,7 @@ def test_password_of_postgresql_revoked_and_restored(scene: Scene, replica: Repl
 
 
 def _ends_because_of_the_password(replica: Replica) -> None:
-    deadline = time.monotonic() + 20
+    deadline = give_up_at(20)
     while replica.running:
         assert time.monotonic() < deadline, replica.log_tail()
         time.sleep(0.05)

@@ -19,6 +19,7 @@ from tests.faults.conftest import Scene, night, wait_until_it_lets_go
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
 from tests.support.service import settings_for
+from tests.support.waiting import give_up_at
 
 
 def _is_held(dsn: str) -> bool:
@@ -63,7 +64,7 @@ def test_locks_of_a_frozen_client_are_released(postgres_server: PostgresServer, 
         frozen = threading.Thread(target=_freeze, args=(database, proxy, where))
         frozen.start()
         try:
-            deadline = time.monotonic() + 30
+            deadline = give_up_at(30)
             while not (proxy.holding and _waits_for_its_client(dsn)):
                 assert time.monotonic() < deadline, "not frozen"
                 time.sleep(0.02)

@@ -25,6 +25,7 @@ from tests.support.exposures import exposure
 from tests.support.kafka_broker import KafkaCluster
 from tests.support.postgres import PostgresServer, wheel_binaries
 from tests.support.service import Replica, prepare_database, produce, raws_of, settings_for
+from tests.support.waiting import give_up_at
 
 ANNOUNCED = "visit-defined"
 N_VISITS = 30
@@ -156,7 +157,6 @@ def test_each_revision_is_announced_once_in_quiet_times(postgres18: PostgresServ
 
 @pytest.mark.slow
 @pytest.mark.kafka
-@pytest.mark.timeout(240)
 def test_under_kills_every_revision_is_announced_in_order_and_none_too_early(
     kafka: KafkaCluster, postgres18: PostgresServer, tmp_path: Path
 ) -> None:
@@ -201,7 +201,7 @@ def test_under_kills_every_revision_is_announced_in_order_and_none_too_early(
             visits = stored(dsn)
             wanted = {(*visit, number) for visit, revision in visits.items() for number in range(1, revision + 1)}
             # What was acknowledged last is still on its way to the reader.
-            deadline = time.monotonic() + 30
+            deadline = give_up_at(30)
             while not wanted <= revisions_of(downstream.seen):
                 assert time.monotonic() < deadline, wanted - revisions_of(downstream.seen)
                 time.sleep(0.05)
@@ -327,7 +327,7 @@ def test_the_lock_is_one_for_each_schema_and_goes_with_the_session(postgres18: P
             held = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
             assert held == (2,)
         first.close()
-        deadline = time.monotonic() + 10
+        deadline = give_up_at(10)
         while not second.lead():
             assert time.monotonic() < deadline
             time.sleep(0.02)

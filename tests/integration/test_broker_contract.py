@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.support.brokers import Broker
+from tests.support.waiting import give_up_at
 
 PARTITIONS = 4
 _TIMEOUT_S = 30.0
@@ -62,7 +63,7 @@ def read(consumer: Consumer, count: int) -> tuple[list[Message], list[Message]]:
     """Poll until ``count`` messages came; return them, and the ends of partitions met on the way."""
     messages: list[Message] = []
     ends: list[Message] = []
-    deadline = time.monotonic() + _TIMEOUT_S
+    deadline = give_up_at(_TIMEOUT_S)
     while len(messages) < count:
         assert time.monotonic() < deadline, f"{len(messages)} of {count} messages in {_TIMEOUT_S} s"
         message = consumer.poll(0.1)
@@ -80,7 +81,7 @@ def read(consumer: Consumer, count: int) -> tuple[list[Message], list[Message]]:
 
 def poll_until(consumers: list[Consumer], condition: Callable[[], bool]) -> None:
     """Serve all consumers until the condition holds."""
-    deadline = time.monotonic() + _TIMEOUT_S
+    deadline = give_up_at(_TIMEOUT_S)
     while not condition():
         assert time.monotonic() < deadline, f"not within {_TIMEOUT_S} s"
         for consumer in consumers:
@@ -173,7 +174,7 @@ def test_the_end_of_a_partition_is_told_with_its_offset(broker: Broker, topic: s
     with consuming(broker) as consumer:
         consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
         ends: list[Message] = []
-        deadline = time.monotonic() + _TIMEOUT_S
+        deadline = give_up_at(_TIMEOUT_S)
         while not ends:
             assert time.monotonic() < deadline
             message = consumer.poll(0.1)

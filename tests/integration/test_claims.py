@@ -18,6 +18,7 @@ from consumer.service.log_watch import EndWatch
 from consumer.service.runtime import SYSTEM
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database
+from tests.support.waiting import give_up_at
 
 TOPIC = "raw-ingested"
 
@@ -142,7 +143,7 @@ def test_a_session_that_stands_in_another_schema_writes_nothing(database: Databa
 
 def _answer(watch: EndWatch, tick: Batch) -> set[int]:
     watch.ask(tick)
-    deadline = time.monotonic() + 10
+    deadline = give_up_at(10)
     while watch.asking:
         answer = watch.answer()
         if answer is not None:

@@ -23,6 +23,7 @@ from tests.support.night_rows import assert_rows_of
 from tests.support.nights import raws_of
 from tests.support.postgres import PostgresServer
 from tests.support.service import Replica, Wire, prepare_database, produce, settings_for
+from tests.support.waiting import give_up_at
 
 LAYOUTS = ((1, 1), (3, 1), (3, 3), (8, 3))
 """Partitions and replicas."""
@@ -59,7 +60,7 @@ def wires(night: Night, chance: random.Random, *, scattered: bool, n_partitions:
 
 def wait_until_settled(dsn: str, n_messages: int, *, timeout_s: float = 60) -> None:
     """Wait until every message is dealt with and every group is closed."""
-    deadline = time.monotonic() + timeout_s
+    deadline = give_up_at(timeout_s)
     with psycopg.connect(dsn, autocommit=True) as connection:
         while True:
             row = connection.execute(
@@ -137,7 +138,7 @@ def test_a_replica_that_was_frozen_closes_nothing_whose_raws_wait_in_the_log(
 
 
 def _wait_for_exposures(dsn: str, number: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = give_up_at(30)
     with psycopg.connect(dsn, autocommit=True) as connection:
         while connection.execute("SELECT count(*) FROM visits.exposure").fetchone() != (number,):
             assert time.monotonic() < deadline

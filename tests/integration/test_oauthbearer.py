@@ -23,6 +23,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.service import Replica, prepare_database, produce, raws_of, settings_for
 from tests.support.tables import total_read
 from tests.support.token_endpoint import AUDIENCE, ISSUER, TokenEndpoint
+from tests.support.waiting import give_up_at
 
 pytestmark = pytest.mark.kafka
 
@@ -213,7 +214,7 @@ def test_who_is_refused_hears_why_and_no_secret(
         consumer_properties(kafka, client_id="test"), connection_properties(kafka), kafka.topics, Nobody()
     )
     heard: set[str] = set()
-    deadline = time.monotonic() + 15
+    deadline = give_up_at(15)
     try:
         while not any(re.search(expected, each) for each in heard):
             assert time.monotonic() < deadline, heard

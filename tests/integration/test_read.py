@@ -19,6 +19,7 @@ from consumer.regions import s_region
 from tests.support.exposures import DAY_OBS, exposure, run_of
 from tests.support.nights import START_MS, TOPIC, Course, NightLog, feed, prepare, raws_of, reader, rules_of
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import give_up_at
 
 CONFIG = {
     "instrument": "LSSTComCam",
@@ -131,7 +132,7 @@ def test_an_explanation_is_of_one_moment(postgres_server: PostgresServer) -> Non
         feed(dsn, RULES, raws_of([one_exposure], 0), Course(random.Random(1)))  # noqa: S311 -- a test draws its course
         other.execute("LOCK TABLE visits.visit_definition")
         asked = pool.submit(read_traces, one.database, one_exposure.id, None)
-        deadline = time.monotonic() + 10
+        deadline = give_up_at(10)
         while other.execute(waiting).fetchone() != (1,):
             assert time.monotonic() < deadline
             time.sleep(0.01)

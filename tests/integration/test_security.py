@@ -28,6 +28,7 @@ from tests.support.kafka_broker import KafkaCluster
 from tests.support.postgres import PostgresServer
 from tests.support.secured import scram_cluster, set_password, tls_postgres, verified
 from tests.support.service import Replica, prepare_database, produce, raws_of, settings_for
+from tests.support.waiting import give_up_at
 
 KAFKA_SECRET, DATABASE_SECRET, WRONG_SECRET = (f"s3cret-{secrets.token_hex(8)}" for _ in range(3))
 TOPIC = "secured"
@@ -88,7 +89,7 @@ def kafka_complaints(settings: dict[str, Any], expected: str) -> None:
         consumer_properties(kafka, client_id="test"), connection_properties(kafka), kafka.topics, Nobody()
     )
     heard: set[str] = set()
-    deadline = time.monotonic() + 15
+    deadline = give_up_at(15)
     try:
         while not any(re.search(expected, each) for each in heard):
             assert time.monotonic() < deadline, heard
@@ -148,7 +149,7 @@ def test_a_replica_works_over_tls_and_tells_no_secret(
                 superuser.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'visit_writer'"
                 )
-                deadline = time.monotonic() + 20
+                deadline = give_up_at(20)
                 while replica.running:
                     assert time.monotonic() < deadline, replica.log_tail()
                     time.sleep(0.05)

@@ -11,6 +11,7 @@ from consumer.kafka.properties import connection_properties, consumer_properties
 from consumer.kafka.source import KafkaSource
 from consumer.model import PartitionId
 from tests.support.kafka_broker import KafkaCluster
+from tests.support.waiting import give_up_at
 
 TOPIC = "rebalance"
 
@@ -49,7 +50,7 @@ def test_partitions_that_were_never_started_can_be_revoked(kafka: KafkaCluster, 
     try:
         first = Member(kafka, "first", starts=starts)
         members = [first]
-        until = time.monotonic() + 40
+        until = give_up_at(40)
         while len(first.mine) < 4 and time.monotonic() < until:
             first.turn()
         second = Member(kafka, "second")

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tests.support.children import ended
 from tests.support.kafka_broker import KafkaCluster
+from tests.support.waiting import give_up_at
 
 _ROOT = Path(__file__).parents[2]
 _SUICIDE = """
@@ -42,7 +43,7 @@ def test_a_server_ends_with_a_killed_test_process() -> None:
         [sys.executable, "-c", _SUICIDE], cwd=_ROOT, check=False, capture_output=True, text=True, timeout=120
     )
     pid, data = done.stdout.split()
-    deadline = time.monotonic() + 20
+    deadline = give_up_at(20)
     while not ended(int(pid)):
         assert time.monotonic() < deadline, f"PostgreSQL {pid} still runs"
         time.sleep(0.1)

@@ -302,7 +302,6 @@ def machine(postgres18: PostgresServer) -> type[StoreMachine]:
     return Machine
 
 
-@pytest.mark.timeout(200)
 def test_the_store_against_the_model(machine: type[StoreMachine]) -> None:
     run_state_machine_as_test(
         machine,

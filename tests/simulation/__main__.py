@@ -4,10 +4,14 @@ import argparse
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 
+import pytest
 import structlog
 
-from tests.simulation.schedule import BrokenPromiseError, Schedule
+from tests.simulation.faults import FAULTS
+from tests.simulation.schedule import Schedule
+from tests.simulation.watch import BrokenPromiseError
 
 _AT_ONCE = 100
 
@@ -17,15 +21,18 @@ def silence() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False)
 
 
-def run_some(first: int, last: int, n_steps: int) -> list[str]:
-    """Run schedules; return what those that failed say."""
+def run_some(first: int, last: int, n_steps: int, fault: str | None) -> list[str]:
+    """Run schedules, with a fault put back where one is named; return what those that failed say."""
     silence()
     failures = []
-    for seed in range(first, last):
-        try:
-            Schedule(seed).run(n_steps)
-        except (BrokenPromiseError, AssertionError) as error:
-            failures.append(f"seed {seed}: {error!r}" if not isinstance(error, BrokenPromiseError) else str(error))
+    with pytest.MonkeyPatch.context() as patch:
+        if fault is not None:
+            FAULTS[fault](patch)
+        for seed in range(first, last):
+            try:
+                Schedule(seed).run(n_steps)
+            except AssertionError as error:
+                failures.append(str(error) if isinstance(error, BrokenPromiseError) else f"seed {seed}: {error!r}")
     return failures
 
 
@@ -37,6 +44,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--fault", choices=FAULTS, help="put it back; all schedules that find it fail")
     asked = parser.parse_args()
     if asked.seed is not None:
         silence()
@@ -47,7 +55,7 @@ def main() -> int:
     ranges = range(asked.first, asked.first + asked.schedules, _AT_ONCE)
     with ProcessPoolExecutor(asked.processes) as pool:
         ends = [min(begin + _AT_ONCE, asked.first + asked.schedules) for begin in ranges]
-        for failures in pool.map(run_some, ranges, ends, [asked.steps] * len(ends)):
+        for failures in pool.map(run_some, ranges, ends, repeat(asked.steps), repeat(asked.fault)):
             failed += failures
             for each in failures[:3]:
                 sys.stdout.write(f"{each}\n\n")

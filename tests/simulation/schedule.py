@@ -1,13 +1,25 @@
 """One schedule: a seed decides what happens next; what must hold is looked at after each step, and at the end."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
+from unittest.mock import patch
 
-from consumer.errors import TransientError
-from consumer.model import LogPartition, PartitionId
-from tests.simulation.world import Brokers, Clock, Member, SharedStore, SharedTime
-from tests.support.stepped_loop import SteppedLoop, good, partition
+from consumer.domain import ExposureKey, Instrument, KnownExposure
+from consumer.errors import DataRefusedError, TransientError
+from consumer.events.visit_defined import RemovedVisit
+from consumer.metrics import Metrics
+from consumer.model import LogPartition, PartitionId, VisitRecords
+from consumer.service import apply_batch as applying
+from consumer.service import writer
+from consumer.service.batch import Batch, BatchResult
+from tests.simulation.instruments import RULES, Exposures
+from tests.simulation.relay import Relay, Topic
+from tests.simulation.watch import BrokenPromiseError, Watch, in_order, none_is_left_out
+from tests.simulation.world import Brokers, Clock, Member, NotingTables, SharedStore, SharedTime, StoreOf
+from tests.support.exposures import DAY_OBS
+from tests.support.stepped_loop import SteppedLoop, partition
 
 N_PARTITIONS = 3
 MOST_REPLICAS = 3
@@ -15,13 +27,37 @@ _PARTITIONS = [partition(number) for number in range(N_PARTITIONS)]
 _ROUNDS_TO_REST = 400
 
 
-class BrokenPromiseError(AssertionError):
-    """What must hold does not; the message says what, and after which steps."""
-
-
 @dataclass(slots=True)
 class _Replica(SteppedLoop):
     name: str = ""
+    relay: Relay = field(init=False)
+
+
+class _Unmeasured:
+    """Metrics that nobody looks at: making and setting real ones would take half of the time."""
+
+    def __getattr__(self, name: str) -> "_Unmeasured":
+        return self
+
+    def __call__(self, *_: object, **__: object) -> "_Unmeasured":
+        return self
+
+
+def _announce(records: VisitRecords | RemovedVisit, revision: int) -> bytes:
+    del records
+    return b"%d" % revision
+
+
+def _refuses(known: KnownExposure) -> Exception | None:
+    """Refuse some exposures, as a database does whose columns are too narrow for them."""
+    if known.record.id % 11 == 0:
+        return DataRefusedError(f"exposure {known.record.id} does not fit", sqlstate="22001")
+    return None
+
+
+def _noting(tables: NotingTables, batch: Batch, rules: Mapping[str, Instrument], **options: object) -> BatchResult:
+    tables.batch = batch
+    return applying.apply_batch(tables, batch, rules, **options)  # type: ignore[arg-type] # as they came
 
 
 @dataclass(slots=True)
@@ -40,17 +76,20 @@ class Schedule:
     store: SharedStore = field(default_factory=SharedStore)
     brokers: Brokers = field(init=False)
     replicas: list[_Replica] = field(default_factory=list)
+    topic: Topic = field(default_factory=Topic)
+    watch: Watch = field(default_factory=Watch)
+    exposures: Exposures = field(init=False)
     _random: random.Random = field(init=False)
     _numbers: int = 0
-    _values: dict[bytes, int] = field(default_factory=dict)
-    """The numbers of all messages that were produced."""
-    _seen: dict[PartitionId, int] = field(default_factory=dict)
-    """Where each position stands, by the commits."""
-    _commits: int = 0
+    _looked: int = 0
+    """Entries of the journal that were looked at; and announcements."""
+    _heard: int = 0
 
     def __post_init__(self) -> None:
         """Begin with two replicas that share the partitions."""
         self._random = random.Random(self.seed)  # noqa: S311 -- not for secrets
+        self.exposures = Exposures(self._random)
+        self.store.refuses = _refuses
         self.brokers = Brokers(self.clock, {each: [] for each in _PARTITIONS})
         for _ in range(2):
             self._join()
@@ -68,6 +107,7 @@ class Schedule:
             (40, self._call),
             (15, self._produce),
             (10, self._pass_time),
+            (20, self._relay),
             (4, self._rebalance),
             (2, self._expire),
             (1, self._crash),
@@ -77,23 +117,37 @@ class Schedule:
             (2, self._decide),
         ]
         weights = [weight for weight, _ in actions]
-        for _ in range(n_steps):
-            ((_, action),) = self._random.choices(actions, weights)
-            self.steps.append(action())
-            self._check()
-        self._rest()
+        with patch.object(writer, "apply_batch", _noting):
+            try:
+                for _ in range(n_steps):
+                    ((_, action),) = self._random.choices(actions, weights)
+                    self.steps.append(action())
+                    self._check()
+                self._rest()
+            except BrokenPromiseError as error:
+                last = "\n".join(self.steps[-60:])
+                raise BrokenPromiseError(f"seed {self.seed}: {error}\n{last}") from error
+            finally:
+                for each in self.replicas:
+                    each.relay.crash()
 
     def _join(self) -> _Replica:
-        time = SharedTime(self.clock)
+        name, time = f"r{self._numbers}", SharedTime(self.clock)
+        session = StoreOf(self.store, name)
         made = _Replica(
             n_partitions=N_PARTITIONS,
             max_messages=self._random.choice((2, 5, 1000)),
-            store=self.store,
+            rules=RULES,
+            announce=_announce,
+            make_metrics=lambda: cast("Metrics", _Unmeasured()),
+            store=session,  # type: ignore[arg-type] # as one session has it
             time=time,
             make_source=lambda _: Member(self.brokers),
-            name=f"r{self._numbers}",
+            name=name,
         )
+        made.relay = Relay(self.store, self.topic, name, metrics=made.metrics, runtime=time.runtime, draw=self._random)
         self._numbers += 1
+        session.member = self._member(made)
         self.replicas.append(made)
         for each in _PARTITIONS:
             if each not in self.brokers.owners or self._random.random() < 1 / len(self.replicas):
@@ -129,10 +183,13 @@ class Schedule:
         for _ in range(self._random.randint(1, 4)):
             self._numbers += 1
             bad = self._random.random() < 0.03
-            value = b"bad %d" % self._numbers if bad else good(self._numbers)
-            self._values[value] = self._numbers
-            self.brokers.append(where, value)
+            self.brokers.append(where, b"bad %d" % self._numbers if bad else self.exposures.draw())
         return f"produce {where.partition}"
+
+    def _relay(self) -> str:
+        one = self._one()
+        one.relay.step()
+        return f"relay {one.name}"
 
     def _pass_time(self) -> str:
         seconds = self._random.choice((0.01, 0.1, 0.5, 2.0, 6.0, 15.0))
@@ -157,6 +214,7 @@ class Schedule:
     def _crash(self) -> str:
         one = self._one()
         self.replicas.remove(one)
+        one.relay.crash()
         if not self.replicas:
             self._join()
         self.brokers.expire(self._member(one), [self._member(each) for each in self.replicas])
@@ -200,18 +258,14 @@ class Schedule:
         self.store.set_position(LogPartition("cluster", "first", where), end if first is None else first)
 
     def _check(self) -> None:
-        """Each commit begins where the one before ended."""
-        for each in self.store.commits[self._commits :]:
-            if each.begin == each.end:
-                self._seen[each.partition] = each.begin
-            elif self._seen.get(each.partition, 0) != each.begin:
-                stood = self._seen.get(each.partition, 0)
-                raise self._broken(f"partition {each.partition.partition} stood at {stood}, and {each} was committed")
-            self._seen[each.partition] = each.end
-        self._commits = len(self.store.commits)
+        for each in self.store.journal[self._looked :]:
+            self.watch.saw(each)
+        self._looked = len(self.store.journal)
+        in_order(self.store.state, self.topic.arrived, self._heard)
+        self._heard = len(self.topic.arrived)
 
     def _rest(self) -> None:
-        """Let no more go wrong, until all is read; then each message is stored, and nothing that never was."""
+        """Let no more go wrong, until all is read, closed and announced."""
         self.store.faults.clear()
         self.store.lost_answers.clear()
         for number in range(_ROUNDS_TO_REST):
@@ -222,14 +276,17 @@ class Schedule:
                 for executor in one.time.executors.values():
                     while executor.calls:
                         executor.run()
+                one.relay.step()
             self.clock.now_s += 0.5
             if number % 20 == 19:
                 self._decide()
             self._check()
-            if all(self._read(each) for each in _PARTITIONS):
+            if all(self._read(each) for each in _PARTITIONS) and not (
+                self.store.state.groups or self.store.state.unsent
+            ):
                 self._compare()
                 return
-        raise self._broken(f"after {_ROUNDS_TO_REST} rounds not all is read")
+        raise BrokenPromiseError(f"after {_ROUNDS_TO_REST} rounds not all is read, closed and announced")
 
     def _read(self, where: PartitionId) -> bool:
         position, log = self.store.position(where), self.brokers.logs[where]
@@ -239,16 +296,15 @@ class Schedule:
         return epoch is None or self.brokers.divergence(where, epoch, len(log)) is None
 
     def _compare(self) -> None:
-        stored = {key.id % 100_000 for key in self.store.state.exposures}
-        letters = {each.message.value for each in self.store.state.dead_letters if each.message is not None}
+        """Each message that the logs have is an exposure or a dead letter."""
+        rows = self.store.state
+        letters = {each.message.value for each, _ in rows.message_letters.values() if each.message is not None}
         for where in _PARTITIONS:
             for message in self.brokers.logs[where]:
-                value = message.value or b""
-                if not (value in letters if value.startswith(b"bad") else self._values[value] in stored):
-                    raise self._broken(f"message {message.offset} of partition {where.partition} is lost")
-        if letters - self._values.keys() or stored - set(self._values.values()):
-            raise self._broken("rows of messages that never were")
-
-    def _broken(self, what: str) -> BrokenPromiseError:
-        last = "\n".join(self.steps[-60:])
-        return BrokenPromiseError(f"seed {self.seed}: {what}\n{last}")
+                instrument, number = self.exposures.names.get(message.value or b"", ("", 0))
+                if (
+                    ExposureKey(instrument, DAY_OBS * 100_000 + number) not in rows.exposures
+                    and message.value not in letters
+                ):
+                    raise BrokenPromiseError(f"message {message.offset} of partition {where.partition} is lost")
+        none_is_left_out(rows, self.topic.arrived)

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
 
-from consumer.model import LogPartition, Message, OffsetUpdate, PartitionId, Polled, RebalanceListener, StoredPosition
+from consumer.model import LogPartition, Message, PartitionId, Polled, RebalanceListener, StoredPosition
+from consumer.service.batch import Batch
 from consumer.service.tables import Tables
-from tests.support.stepped import START_S, MemoryStore, ScriptedSource, SteppedRuntime, _MemoryTables
+from tests.simulation.tables import MemoryTables, Rows
+from tests.support.stepped import START_S, MemoryStore, ScriptedSource, SteppedRuntime
 
 
 @dataclass(slots=True)
@@ -34,48 +36,53 @@ class SharedTime(SteppedRuntime):
         self.clock.now_s = max(self.clock.now_s, value)
 
 
-@dataclass(slots=True)
-class Commit:
-    """One range of a partition that a transaction moved over."""
+class Committed(NamedTuple):
+    """A transaction of a batch."""
+
+    replica: str
+    batch: Batch
+    before: Rows
+    after: Rows
+
+
+class Decided(NamedTuple):
+    """A position that an operator has set."""
 
     partition: PartitionId
-    begin: int
-    end: int
+    offset: int
+
+
+class Claimed(NamedTuple):
+    """A position that a replica has claimed."""
+
+    replica: str
+    position: StoredPosition
+    partition: PartitionId
+    told: bool
+    """Whether the group had told the replica that the partition is its own, and nothing else since."""
 
 
 class SharedStore(MemoryStore):
-    """The store of all, which remembers what was committed."""
+    """The store of all, which remembers what happened to it."""
+
+    state: Rows  # type: ignore[assignment] # all tables, where the other has some
 
     def __init__(self) -> None:
         super().__init__()
-        self.commits: list[Commit] = []
-
-    @contextmanager
-    def transaction(self, *, timeout_factor: int = 1) -> Iterator[Tables]:
-        """Run the body on a copy of the state, which takes its place afterwards."""
-        del timeout_factor
-        if self.faults and (fault := self.faults.popleft()) is not None:
-            raise fault
-        # Rows are replaced and not changed: a copy of the tables is enough.
-        state = replace(
-            self.state,
-            positions=dict(self.state.positions),
-            exposures=dict(self.state.exposures),
-            dead_letters=list(self.state.dead_letters),
-        )
-        tables = _NotingTables(state, self)
-        yield cast("Tables", tables)
-        self.state = state
-        self.commits += tables.moved
-        if self.lost_answers and (lost := self.lost_answers.popleft()) is not None:
-            raise lost
+        self.state = Rows()
+        self.journal: list[Committed | Decided | Claimed] = []
+        self.leader: str | None = None
+        """The replica whose session holds the lock of the relay."""
 
     def set_position(self, log: LogPartition, offset: int) -> None:
         """Decide for an operator."""
-        number = self.state.ids[log]
-        known = self.state.positions[number]
+        known = self.state.positions[self.state.ids[log]]
         self._put(known._replace(epoch=known.epoch + 1, next_offset=offset, leader_epoch=None, stream_time_ms=0))
-        self.commits.append(Commit(log.partition, offset, offset))
+        self.journal.append(Decided(log.partition, offset))
+
+    def _put(self, position: StoredPosition) -> StoredPosition:
+        self.state = self.state.copy()
+        return super()._put(position)
 
     def position(self, partition: PartitionId) -> StoredPosition | None:
         """Return a partition's row."""
@@ -85,18 +92,53 @@ class SharedStore(MemoryStore):
         return None
 
 
-class _NotingTables(_MemoryTables):
-    def __init__(self, state: object, store: SharedStore) -> None:
-        super().__init__(state, store)  # type: ignore[arg-type] # its own state
-        self.moved: list[Commit] = []
+class NotingTables(MemoryTables):
+    """The tables of one transaction, and the batch that is applied to them."""
 
-    def advance(self, offset_updates: list[OffsetUpdate]) -> None:  # type: ignore[override] # a list is given
-        super().advance(offset_updates)
-        for each in offset_updates:
-            position = self._state.positions[each.offset_id]
-            self._state.positions[each.offset_id] = position._replace(leader_epoch=each.leader_epoch)
-            if each.expected is not None and each.next_offset is not None and each.next_offset > each.expected:
-                self.moved.append(Commit(each.partition, each.expected, each.next_offset))
+    batch: Batch
+
+
+class StoreOf:
+    """The store as one replica's session has it.
+
+    Parameters
+    ----------
+    store
+        Of all.
+    replica
+        Whose it is.
+    """
+
+    def __init__(self, store: SharedStore, replica: str) -> None:
+        self._store = store
+        self._replica = replica
+        self.member: Member | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    @contextmanager
+    def transaction(self, *, timeout_factor: int = 1) -> Iterator[Tables]:
+        """Run the body on a copy of the tables, which takes their place afterwards."""
+        del timeout_factor
+        store = self._store
+        if store.faults and (fault := store.faults.popleft()) is not None:
+            raise fault
+        before = store.state
+        tables = NotingTables(before.copy(), store.refuses)
+        yield cast("Tables", tables)
+        store.state = tables.rows
+        store.journal.append(Committed(self._replica, tables.batch, before, tables.rows))
+        if store.lost_answers and (lost := store.lost_answers.popleft()) is not None:
+            raise lost
+
+    def claim(self, log: LogPartition) -> StoredPosition:
+        """Raise the epoch."""
+        assert self.member is not None
+        store = self._store
+        position = store.claim(log)
+        store.journal.append(Claimed(self._replica, position, log.partition, log.partition in self.member.told))
+        return position
 
 
 @dataclass(slots=True)
@@ -137,6 +179,7 @@ class Brokers:
         def revoke() -> None:
             following = self.heirs.get(partition)
             if self.owners.get(partition) is owner and following is not None:
+                owner.told.discard(partition)
                 owner.listens.revoked([partition])
                 del self.heirs[partition]
                 self._give(partition, following)
@@ -152,14 +195,20 @@ class Brokers:
         for partition, heir in list(self.heirs.items()):
             if heir is member:
                 self.heirs[partition] = heirs[0]
+
+        def lose() -> None:
+            member.told.difference_update(taken)
+            member.listens.lost(taken)
+
         if taken:
-            member.script.append(lambda: member.listens.lost(taken))
+            member.script.append(lose)
 
     def _give(self, partition: PartitionId, heir: "Member") -> None:
         self.owners[partition] = heir
 
         def assign() -> None:
             if self.owners.get(partition) is heir:
+                heir.told.add(partition)
                 heir.listens.assigned([partition])
 
         heir.script.append(assign)
@@ -174,6 +223,8 @@ class Member(ScriptedSource):
     def __init__(self, brokers: Brokers) -> None:
         super().__init__(brokers.logs)
         self.brokers = brokers
+        self.told: set[PartitionId] = set()
+        """Partitions that the group has told it are its own."""
         self._epochs: dict[PartitionId, int] = {}
         """Of the leader, when a partition was started or read last."""
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.support.waiting import PATIENCE, give_up_at
+
 # Below the kernel's ephemeral range (from 32768): a server that is restarted must find its port free, and a port of
 # that range may meanwhile have been given to somebody's outgoing connection.
 _PORTS = range(20000, 32000)
@@ -143,13 +145,13 @@ class Child:
     def wait(self, timeout_s: float) -> None:
         """Wait for the end of the process, or raise ServerError."""
         try:
-            self._process.wait(timeout_s)
+            self._process.wait(PATIENCE * timeout_s)
         except subprocess.TimeoutExpired as error:
             raise ServerError(f"process {self.pid} still runs after {timeout_s} s\n{self.log_tail()}") from error
 
     def wait_until(self, ready: Callable[[], bool], *, what: str, timeout_s: float) -> None:
         """Poll until the server is ready; raise ServerError when it ends or takes longer than the timeout."""
-        deadline = time.monotonic() + timeout_s
+        deadline = give_up_at(timeout_s)
         while not ready():
             if not self.running:
                 raise ServerError(f"{what} ended with code {self._process.returncode}\n{self.log_tail()}")

@@ -25,6 +25,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from tests.support import jars
 from tests.support.children import Child, ServerError, free_port
+from tests.support.waiting import give_up_at
 
 POM = Path(__file__).parents[1] / "kafka" / "pom.xml"
 _START_TIMEOUT_S = 90
@@ -486,7 +487,7 @@ class KafkaCluster:
 
 def _wait(condition: Callable[[], bool], complaint: str) -> None:
     """Wait for an answer that is yes; brokers that cannot answer just now are asked again."""
-    deadline = time.monotonic() + _ADMIN_TIMEOUT_S
+    deadline = give_up_at(_ADMIN_TIMEOUT_S)
     while True:
         said = ""
         try:

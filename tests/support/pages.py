@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.service import Replica, settings_for
+from tests.support.waiting import give_up_at
 
 API = "/api/v1"
 
@@ -78,7 +79,7 @@ class Page:
 
 def next_event(events: Iterator[Event], *names: str, within_s: float = 30.0) -> Event:
     """Return the next event of one of these names."""
-    end_s = time.monotonic() + within_s
+    end_s = give_up_at(within_s)
     for each in events:
         if each.name in names:
             return each

@@ -25,6 +25,7 @@ import psycopg
 from psycopg import sql
 
 from tests.support.children import Child, ServerError, ended, free_port, frozen, unprivileged_user
+from tests.support.waiting import give_up_at
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 _START_TIMEOUT_S = 60
@@ -291,7 +292,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _wait_until(condition: Callable[[], bool], *, what: str) -> None:
-    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    deadline = give_up_at(_STOP_TIMEOUT_S)
     while not condition():
         if time.monotonic() > deadline:
             raise ServerError(f"{what}: not after {_STOP_TIMEOUT_S} s")

@@ -1,15 +1,18 @@
 """The real loop, writer and reporter on a stepped runtime, a scripted source and a store in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
 from consumer.config import Settings
+from consumer.domain import Instrument
 from consumer.errors import VisitConsumerError
 from consumer.events import Decoder, encode
+from consumer.events.visit_defined import Announce
 from consumer.metrics import Metrics
 from consumer.model import Message, PartitionId, RawIngested
 from consumer.process import ChildDiedError
@@ -54,8 +57,24 @@ def good(number: int) -> bytes:
     return encode(RawIngested(exposure=exposure(number, can_see_sky=False), detector=0))
 
 
-def _new_builder() -> BatchBuilder:
-    return BatchBuilder(Decoder(), RULES, max_clock_skew_ms=60_000)
+@cache
+def _settings(max_messages: int) -> Settings:
+    return Settings(
+        **settings_for(
+            "nowhere:1",
+            "host=127.0.0.1",
+            batch={"max_messages": max_messages, "max_wait_s": 0.1, "close_interval_s": 1.0},
+            kafka={"session_timeout_s": SESSION_TIMEOUT_S},
+            shutdown={"timeout_s": SHUTDOWN_TIMEOUT_S},
+            breaker={"min_messages": 10, "max_bad_fraction": 0.5, "hold_s": 2.0},
+            http={"stalled_after_s": STALLED_AFTER_S},
+        )
+    )
+
+
+@cache
+def _metrics_of_children() -> Metrics:
+    return Metrics(CollectorRegistry())
 
 
 class _AtOnce:
@@ -97,6 +116,9 @@ class SteppedLoop:
 
     n_partitions: int = 2
     max_messages: int = 10_000
+    rules: Mapping[str, Instrument] = field(default_factory=lambda: RULES)
+    announce: Announce | None = None
+    make_metrics: Callable[[], Metrics] | None = None
     store: MemoryStore = field(default_factory=MemoryStore)
     time: SteppedRuntime = field(default_factory=SteppedRuntime)
     make_source: Callable[[dict[PartitionId, list[Message]]], ScriptedSource] = ScriptedSource
@@ -114,10 +136,15 @@ class SteppedLoop:
         """Wire the parts as the application does."""
         runtime = self.time.runtime
         self.source = self.make_source({partition(number): [] for number in range(self.n_partitions)})
-        self.metrics = Metrics(CollectorRegistry(), instruments=RULES)
+        if self.make_metrics is None:
+            self.metrics = Metrics(CollectorRegistry(), instruments=self.rules)
+        else:
+            self.metrics = self.make_metrics()
         self.reporter = Reporter(self.metrics, runtime, stalled_after_s=STALLED_AFTER_S)
-        self.builder = _new_builder()
-        writer = Writer(self.store, self.store, RULES, self.metrics, announce=None, retry_max_s=1.0, runtime=runtime)
+        self.builder = self._new_builder()
+        writer = Writer(
+            self.store, self.store, self.rules, self.metrics, announce=self.announce, retry_max_s=1.0, runtime=runtime
+        )
         write = writer.write
 
         def noted(batch: Batch) -> Future[list[Written]]:
@@ -128,34 +155,26 @@ class SteppedLoop:
         child = Writer(
             self.store,
             self.store,
-            RULES,
-            Metrics(CollectorRegistry(), instruments=RULES),
-            announce=None,
+            self.rules,
+            _metrics_of_children(),
+            announce=self.announce,
             retry_max_s=1.0,
             runtime=replace(runtime, start_worker=lambda _: _AtOnce()),
         )
-        self.trials = ScriptedTrials(TrialRunner(_new_builder, child))
-        settings = Settings(
-            **settings_for(
-                "nowhere:1",
-                "host=127.0.0.1",
-                batch={"max_messages": self.max_messages, "max_wait_s": 0.1, "close_interval_s": 1.0},
-                kafka={"session_timeout_s": SESSION_TIMEOUT_S},
-                shutdown={"timeout_s": SHUTDOWN_TIMEOUT_S},
-                breaker={"min_messages": 10, "max_bad_fraction": 0.5, "hold_s": 2.0},
-                http={"stalled_after_s": STALLED_AFTER_S},
-            )
-        )
+        self.trials = ScriptedTrials(TrialRunner(self._new_builder, child))
         self.loop = ConsumerLoop(
             self.source.connect,
             writer,
             self.builder,
             self.reporter,
-            settings,
+            _settings(self.max_messages),
             runtime=runtime,
             prepare=lambda: self.prepared.append("schema"),
             trial_child=self.trials,
         )
+
+    def _new_builder(self) -> BatchBuilder:
+        return BatchBuilder(Decoder(), self.rules, max_clock_skew_ms=60_000)
 
     @property
     def writer_thread(self) -> SteppedExecutor:

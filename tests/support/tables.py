@@ -17,7 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 from consumer.config import Settings
 from consumer.config.resolve import resolve_instruments
 from consumer.errors import BadMessageError
-from consumer.kafka.schema_registry import event_decoder
+from consumer.kafka.event_decoder import event_decoder
 from consumer.model import LogPartition, Message, PartitionId, RawIngested
 from consumer.postgres.batch_tables import BatchTransaction
 from consumer.postgres.connection import Database

@@ -2,15 +2,15 @@
 
 import re
 import warnings
-from typing import Final, NamedTuple
-
-from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from consumer.errors import BadMessageError, DeadLetterReason
 from consumer.model import RawIngested
 from consumer.regions.camera.geometry import Floats
 from consumer.regions.wcs.isolated import ISOLATED
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 _CARD_LENGTH: Final = 80
 
@@ -108,7 +108,7 @@ def read_wcs(raw: RawIngested) -> RawWcs:
     return RawWcs(raw, header.tostring(sep="", endcard=True, padding=False), *sizes)
 
 
-def _settle_equinox(raw: RawIngested, header: fits.Header) -> None:
+def _settle_equinox(raw: RawIngested, header: "fits.Header") -> None:
     """Drop what means nothing to wcslib, and refuse an equinox in a form that it would pass over.
 
     A blank ``RADESYS`` is none. ``EQUINOX = 'J2000.0'``, a text, is dropped: it is the default of every system that has
@@ -127,8 +127,10 @@ def _settle_equinox(raw: RawIngested, header: fits.Header) -> None:
             del header[keyword]
 
 
-def _celestial_header(raw: RawIngested) -> fits.Header:
+def _celestial_header(raw: RawIngested) -> "fits.Header":
     """Parse the cards that place pixels on the sky; of a repeated card the last counts."""
+    from astropy.io import fits  # noqa: PLC0415 -- loading it takes half a second, and few services read headers
+
     text = raw.wcs or ""
     header = fits.Header()
     for start in range(0, len(text), _CARD_LENGTH):
@@ -145,6 +147,9 @@ def _celestial_header(raw: RawIngested) -> fits.Header:
 
 def _value(raw: RawIngested, keyword: str, card: str) -> str | float:
     """Parse a card's value and refuse one of the wrong type: wcslib would pass over it."""
+    from astropy.io import fits  # noqa: PLC0415 -- as above
+    from astropy.utils.exceptions import AstropyWarning  # noqa: PLC0415
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", AstropyWarning)
@@ -167,7 +172,7 @@ def _value(raw: RawIngested, keyword: str, card: str) -> str | float:
     raise _bad(raw, f"card {card.strip()!r} has a value of the wrong type: {value!r}")
 
 
-def _size(raw: RawIngested, header: fits.Header, axis: int, announced: int | None) -> int | None:
+def _size(raw: RawIngested, header: "fits.Header", axis: int, announced: int | None) -> int | None:
     """Pixels along an axis: of a compressed raw ``ZNAXISn``, whatever ``NAXISn`` says of the table that holds it."""
     value: int | None = header.get(f"ZNAXIS{axis}", announced if announced is not None else header.get(f"NAXIS{axis}"))
     if value is None:

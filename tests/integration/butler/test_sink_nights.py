@@ -23,6 +23,7 @@ from tests.support.kafka_broker import KafkaCluster
 from tests.support.postgres import DEBIAN_15, PostgresServer
 from tests.support.service import Replica, prepare_database, produce, settings_for
 from tests.support.visit_rows import assert_tables
+from tests.support.waiting import give_up_at
 
 _DETECTORS = 9
 
@@ -41,7 +42,7 @@ def sink_settings(bootstrap: str, dsn: str, repo: str, night: Night, **butler: A
 
 def wait_for_visits(dsn: str, sink: str, number: int, *, timeout_s: float = 90) -> None:
     """Wait until the sink's position has passed so many visits."""
-    deadline = time.monotonic() + timeout_s
+    deadline = give_up_at(timeout_s)
     with psycopg.connect(dsn, autocommit=True) as connection:
         while True:
             row = connection.execute(

@@ -24,6 +24,7 @@ from tests.support.feeding import Feeder, raws_of
 from tests.support.nights import START_MS
 from tests.support.postgres import PostgresServer
 from tests.support.service import prepare_database
+from tests.support.waiting import give_up_at
 
 COUNTER = {"group_exposures": "one-to-one-and-by-counter"}
 VISIT_TABLES = {
@@ -138,7 +139,7 @@ def test_it_goes_on_after_kill_9(dsn: str, postgres18: PostgresServer, tmp_path:
         return int(number)
 
     try:
-        end_s = time.monotonic() + 60
+        end_s = give_up_at(60)
         while not 0 < stored() < 3000:
             assert time.monotonic() < end_s
             assert child.poll() is None

@@ -18,6 +18,7 @@ from tests.support.brokers import MockBroker
 from tests.support.commands import invoke
 from tests.support.exposures import exposure, run_of
 from tests.support.service import Replica, Wire, produce, raws_of, settings_for
+from tests.support.waiting import give_up_at
 
 INSTRUMENTS = {"LSSTComCam": {"group_exposures": "one-to-one-and-by-counter"}}
 
@@ -31,7 +32,7 @@ def look(dsn: str) -> dict[str, Any]:
 
 def until(dsn: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Look until it holds; two seconds are meant, and a loaded machine may take longer."""
-    end_s = time.monotonic() + 30
+    end_s = give_up_at(30)
     while not holds(found := look(dsn)):
         assert time.monotonic() < end_s, found
         time.sleep(0.1)

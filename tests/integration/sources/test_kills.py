@@ -85,7 +85,6 @@ def test_two_kills_each_leave_the_tables_of_an_undisturbed_run(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
 def test_ten_kills_each_leave_the_tables_of_an_undisturbed_run(
     kafka: KafkaCluster, postgres18: PostgresServer, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from consumer.kafka.whole_topic import create_missing, read_topic
 from tests.support.brokers import Broker
 from tests.support.kafka_broker import KafkaCluster
 from tests.support.service import Wire, produce
+from tests.support.waiting import give_up_at
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def properties(broker: Broker) -> Properties:
 
 
 def poll_until(producer: DeliveringProducer, condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    end_s = time.monotonic() + timeout_s
+    end_s = give_up_at(timeout_s)
     while not condition():
         assert time.monotonic() < end_s
         producer.poll(0.05)
@@ -101,7 +102,7 @@ class Group:
         self.received: list[ReceivedNotification] = []
 
     def read(self, number: int, timeout_s: float = 30) -> None:
-        end_s = time.monotonic() + timeout_s
+        end_s = give_up_at(timeout_s)
         while len(self.received) < number and time.monotonic() < end_s:
             self.received += self.consumer.poll(100, 0.1)
         assert len(self.received) == number

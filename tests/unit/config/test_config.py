@@ -16,7 +16,7 @@ from consumer.config.kafka import PROMISED_PROPERTIES
 from consumer.config.keys import all_keys, section_of, variable
 from consumer.errors import BadMessageError, ConfigurationError
 from consumer.events import encode_record, parse_writer_schema, record_of, schema_text
-from consumer.kafka.schema_registry import event_decoder
+from consumer.kafka.event_decoder import event_decoder
 from consumer.model import RawIngested
 from deploy.reference.settings import settings_reference
 from tests.support.exposures import exposure

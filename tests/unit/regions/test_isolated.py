@@ -14,6 +14,7 @@ import pytest
 from consumer.errors import TransientError
 from consumer.regions.wcs.isolated import IsolatedWcs
 from tests.support.skies import HEADERS, cards_of, written
+from tests.support.waiting import give_up_at
 
 CARDS = written(
     {
@@ -90,7 +91,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
     reader = int(file.read_text())
-    deadline = time.monotonic() + 20
+    deadline = give_up_at(20)
     while Path(f"/proc/{reader}").exists() and "Z" not in Path(f"/proc/{reader}/stat").read_text().split()[2]:
         assert time.monotonic() < deadline
         time.sleep(0.05)

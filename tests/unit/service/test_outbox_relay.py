@@ -18,6 +18,7 @@ from consumer.service.outbox_relay import OutboxRelay
 from consumer.service.runtime import SYSTEM
 from tests.support.service import settings_for
 from tests.support.stepped import SteppedRuntime
+from tests.support.waiting import give_up_at
 
 
 @dataclass
@@ -106,7 +107,7 @@ def relay_of(rows: Rows, brokers: Brokers, gave_up: threading.Event | None = Non
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = give_up_at(10)
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
