@@ -12,7 +12,7 @@ PARALLEL = $(BIN)/pytest -n $(WORKERS)
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-.PHONY: help venv page demo check check-code check-unit format test durations test-tools faults faults-long chaos mutations fuzz bench bench-quick bench-long deploy-check source-check vo-check page-check constraints clean
+.PHONY: help venv page demo check check-code check-unit format test durations test-tools faults faults-long chaos mutations fuzz bench bench-quick bench-long deploy-check source-check nights vo-check page-check constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,7 +102,8 @@ bench-long: venv test-tools ## Growth, scaling, catch-up, soak: an hour or two
 	$(BIN)/python -m tests.benchmarks long
 
 deploy-check: venv ## Image, chart, Compose, dashboards, alerts, interface: a line for each check
-	REQUIRE_DEPLOY_TOOLS=1 REQUIRE_PROMETHEUS=1 $(BIN)/pytest -p no:randomly -v tests/deploy
+	REQUIRE_DEPLOY_TOOLS=1 REQUIRE_PROMETHEUS=1 $(BIN)/pytest -p no:randomly -v -m '' tests/deploy \
+		tests/integration/test_demo.py::test_the_wheel_carries_all_that_the_demo_needs
 
 cluster-check: venv ## The chart on a real Kubernetes API server, with kwok for its nodes; builds them first, once
 	REQUIRE_DEPLOY_TOOLS=1 $(BIN)/pytest -p no:randomly -v tests/cluster -m ''
@@ -110,10 +111,13 @@ cluster-check: venv ## The chart on a real Kubernetes API server, with kwok for 
 source-check: venv test-tools ## Emitters on a real Ceph and Kafka, killed again and again: ten minutes
 	REQUIRE_CEPH=1 REQUIRE_APACHE_KAFKA=1 $(BIN)/pytest -p no:randomly -v tests/integration/sources -m ''
 
-vo-check: venv ## The ObsCore table behind GAVO DaCHS: taplint and pyvo ask it; a minute
+nights: venv test-tools ## The nights that Rubin's task defined, through Apache Kafka: by one to eight partitions, one to three replicas
+	$(PARALLEL) -m '' tests/integration/test_define_visits_kafka.py
+
+vo-check: venv ## The ObsCore table behind GAVO DaCHS: taplint and pyvo ask it; footprints and exports of all cameras; ten minutes
 	@command -v dachs >/dev/null && command -v stilts >/dev/null || { \
 		echo "missing: dachs, stilts (Debian: python3-gavo stilts postgresql-15-pgsphere)" >&2; exit 1; }
-	$(BIN)/pytest -p no:randomly -v tests/vo -m ''
+	$(BIN)/pytest -p no:randomly -v tests/vo tests/property/test_obscore_regions.py tests/integration/test_obscore.py -m ''
 
 sbom: venv ## What the image holds: a bill of materials (CycloneDX), and its licences, which were all agreed on
 	rm -rf build/image

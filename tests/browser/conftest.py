@@ -61,9 +61,9 @@ class LiveService:
         return int(row[0])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Give a running browser."""
+    """Give a running browser, and end it with the module: while it runs, nothing else has an event loop."""
     with running_browser() as started:
         yield started
         print(f"screenshots: {SCREENSHOTS}")  # noqa: T201 -- says where the artefacts are

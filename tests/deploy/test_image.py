@@ -93,10 +93,20 @@ def test_the_builder_is_sent_only_what_the_dockerfile_copies(stages: dict[str, S
     assert copied == allowed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_images_steps_give_a_wheel_with_all_its_data(image: Sandbox) -> None:
     (wheel,) = image.at("/wheels").glob("*.whl")
+    _assert_has_all_its_data(wheel)
+
+
+def test_a_wheel_has_all_its_data(tmp_path: Path) -> None:
+    run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, REPOSITORY], timeout_s=600)
+    (wheel,) = tmp_path.glob("*.whl")
+    _assert_has_all_its_data(wheel)
+
+
+def _assert_has_all_its_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = [*(REPOSITORY / "consumer").rglob("*.sql"), *(REPOSITORY / "consumer" / "cameras").glob("*.json")]
     assert len(sources) > 5
@@ -105,7 +115,7 @@ def test_the_images_steps_give_a_wheel_with_all_its_data(image: Sandbox) -> None
     assert not [name for name in names if name.startswith(("tests", "deploy", "consumer/page/browser"))]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_wheel_has_the_bundle_of_the_page(image: Sandbox) -> None:
     (wheel,) = image.at("/wheels").glob("*.whl")
@@ -117,13 +127,13 @@ def test_the_wheel_has_the_bundle_of_the_page(image: Sandbox) -> None:
     assert set(re.findall(r'(?:href|src)="(assets/[^"]+)"', index)) == assets != set()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_only_the_accounts_were_not_made_here(image: Sandbox) -> None:
     assert [command.split()[0] for command in image.not_run] == ["groupadd", "useradd"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("command", ["--version", "--help", "check-config", "run --help", "migrate --help"])
 def test_the_installed_command_runs_as_the_images_user_and_writes_nothing(image: Sandbox, command: str) -> None:
@@ -148,7 +158,7 @@ def test_the_installed_command_runs_as_the_images_user_and_writes_nothing(image:
     assert {path: path.stat().st_mtime_ns for path in image.at("/opt").rglob("*")} == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_environment_of_the_image_has_no_installer_and_is_consistent(image: Sandbox) -> None:
     python = image.at("/opt/visit-consumer/bin/python")

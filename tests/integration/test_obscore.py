@@ -395,7 +395,9 @@ def test_the_settings_of_the_how_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["parquet", "votable", "csv", "jsonl", "ds9"])
+@pytest.mark.parametrize(
+    "form", ["votable", *(pytest.param(each, marks=pytest.mark.long) for each in ("parquet", "csv", "jsonl", "ds9"))]
+)
 def test_the_memory_of_an_export_does_not_grow_with_the_survey(survey: str, form: str, tmp_path: Path) -> None:
     # What the parent of a process is told of its memory begins with the parent's own.
     program = (

@@ -30,7 +30,7 @@ def dsn(postgres18: PostgresServer) -> Iterator[str]:
         yield made
 
 
-@pytest.mark.parametrize("leases", [1, 2, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.parametrize("leases", [1, *(pytest.param(number, marks=pytest.mark.long) for number in (2, 3))])
 def test_every_state_of_the_model_keeps_the_promises(leases: int, tmp_path: Path) -> None:
     said = check_all_states(tmp_path, leases=leases)
     assert "errors: 0" in said

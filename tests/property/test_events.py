@@ -143,7 +143,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return value
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.lists(mutated(), min_size=1, max_size=8))
 @example([encode(raw_of())[:-1]])
 def test_the_fast_path_equals_the_plain_path_for_any_bytes(values: list[bytes]) -> None:
@@ -167,7 +167,7 @@ def test_the_fast_path_equals_the_plain_path_for_any_bytes(values: list[bytes]) 
             assert strict is not None
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(raws(KNOWN))
 def test_every_changed_byte_and_every_cut_gives_the_plain_answer(raw: RawIngested) -> None:
     fast, plain = decoders()
