@@ -15,7 +15,7 @@ from consumer.domain.exposure_updates import (
     new_event,
 )
 from consumer.domain.instrument import ExposureKey, Instrument, KnownExposure
-from consumer.domain.visit_candidates import Candidate, Defined, define, group_dead_letter
+from consumer.domain.visit_candidates import Candidate, Defined, define, group_dead_letter, order_matters
 from consumer.domain.visit_diff import StoredVisit, VisitDiff, VisitKey, diff_visits
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "group_dead_letter",
     "merge",
     "new_event",
+    "order_matters",
 ]

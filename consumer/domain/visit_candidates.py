@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from consumer.domain.instrument import ExposureKey, Instrument
-from consumer.domain.open_groups import Closing
+from consumer.domain.open_groups import Closing, ExposureChange
 from consumer.domain.visit_records import inputs_hash
 from consumer.errors import DeadLetterReason, GroupError
 from consumer.grouping import Skip
@@ -127,3 +127,37 @@ def _candidate(
 def group_dead_letter(key: GroupKey, error: GroupError) -> DeadLetter:
     """Make the dead letter that names a group which cannot be closed."""
     return DeadLetter(reason=error.reason, detail=error.detail, instrument=key.instrument, group_key=key.key)
+
+
+def order_matters(
+    changes: Iterable[ExposureChange],
+    closings: Sequence[Closing],
+    rules: Mapping[str, Instrument],
+    refused_by: Iterable[tuple[GroupKey, GroupKey]],
+) -> bool:
+    """Whether a batch is to be applied in parts: what its events do one after the other cannot be seen at its end.
+
+    That is where an exposure, as it was at first, may have claimed an id or a name that it does not claim at the end;
+    where a visit that is kept as it was defined first may have been defined twice; and where a group was refused what
+    another exposure of its own has, or another group that closed with it, since a deadline passes with any message of
+    its partition.
+    """
+    closed = [each.group.key for each in closings]
+    by_deadline = {each.group.key for each in closings if each.reason is not CloseReason.COMPLETE}
+    if any(one == other or ({one, other} <= {*closed} and {one, other} & by_deadline) for one, other in refused_by):
+        return True
+    seen: dict[ExposureKey, ExposureChange] = {}
+    for change in changes:
+        exposure = ExposureKey(change.key.instrument, change.member.exposure.id)
+        former = seen.get(exposure)
+        if former is not None and (_claims(former) != _claims(change) or rules[change.key.instrument].keep_stored):
+            return True
+        seen[exposure] = change
+    kept = [key for key in closed if rules[key.instrument].keep_stored]
+    return len({*kept}) < len(kept)
+
+
+def _claims(change: ExposureChange) -> tuple[object, ...]:
+    """Return what decides which ids and names an exposure's visits have, and whether it has any."""
+    exposure = change.member.exposure
+    return change.key, exposure.obs_id, exposure.seq_num, exposure.off_sky_reason is None

@@ -86,8 +86,9 @@ def apply_batch(
     for change in merged.changes:
         buffer.advance(change.offset_id, change.stream_time_ms)
         buffer.apply(change)
-    for offset_id, stream_time_ms in batch.stream_times_ms.items():
-        buffer.advance(offset_id, stream_time_ms)
+    last = batch.events[-1].offset_id if batch.events else None
+    for offset_id, stream_time_ms in sorted(batch.stream_times_ms.items(), key=lambda each: each[0] != last):
+        buffer.advance(offset_id, stream_time_ms)  # first that of the last event: it may have brought nothing new
     result.late = Counter(exposure.instrument for exposure in buffer.late)
     if large := buffer.large_closed():
         buffer.load_large(group_members(tables, rules, large))

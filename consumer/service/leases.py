@@ -254,7 +254,7 @@ def _may_be_replaced(log: Log, partition: PartitionId, leader_epoch: int | None,
     if leader_epoch is None:
         return False
     try:
-        return log.divergence(partition, leader_epoch, offset) is not None
+        return offset > log.watermarks(partition)[1] or log.divergence(partition, leader_epoch, offset) is not None
     except TransientError:
         return True
 

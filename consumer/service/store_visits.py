@@ -18,6 +18,7 @@ from consumer.domain import (
     define,
     diff_visits,
     group_dead_letter,
+    order_matters,
 )
 from consumer.domain.open_groups import Closing, Member, OpenGroups, group_of_members
 from consumer.domain.visit_records import make_records
@@ -96,6 +97,9 @@ def store_visits(
     touched = {key for each in merged.changes for key in (each.key, each.former_key or each.key)}
     touched |= {each.group.key for each in (*buffer.closings, *buffer.open_now())}
     outcome.contested = not in_order and any(touched & {*pair} for pair in outcome.diff.refused_by)
+    outcome.contested = outcome.contested or order_matters(
+        merged.changes, buffer.closings, rules, outcome.diff.refused_by
+    )
     if merged.renamed and not outcome.contested:
         # One that was given up and taken again within the batch would have gone to a group that was refused it before.
         refused = {key for key in tables.refused_groups(merged.renamed) if key.instrument in rules}

@@ -180,11 +180,13 @@ class _Reading:
 
     def _cards(self, header: fits.Header) -> dict[str, HeaderValue]:
         cards: dict[str, HeaderValue] = {}
-        for card in header.cards:
+        for number, card in enumerate(header.cards, start=1):
             try:
                 keyword, value = card.keyword, card.value
             except (fits.VerifyError, ValueError) as error:
-                self._reject(RejectReason.BAD_HEADER, f"card {card.image.strip()[:80]!r} cannot be parsed: {error}")
+                # Its text cannot always be had either: that of a CONTINUE without a text fails in the same way
+                where = f"card {number}, after {list(cards)[-1]}" if cards else f"card {number}"
+                self._reject(RejectReason.BAD_HEADER, f"{where}, cannot be parsed: {error}")
             if keyword not in _COMMENTS:
                 cards.setdefault(keyword, value if isinstance(value, bool | int | float | str) else None)
         return cards

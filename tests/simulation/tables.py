@@ -286,7 +286,9 @@ class MemoryTables:
         for each in letters:
             if each.message is not None:
                 where = (offset_ids[each.message.partition], each.message.offset)
-                self.rows.message_letters.setdefault(where, (each, True))
+                known = self.rows.message_letters.get(where)
+                if known is None or known[0].message != each.message:
+                    self.rows.message_letters[where] = (each, True)
             else:
                 about = Subject(each.instrument, each.reason, each.group_key, each.exposure)
                 self.rows.subject_letters[about] = Letter(each.detail, is_open=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from consumer.domain import Event, VisitKey
 from consumer.errors import DataRefusedError
-from consumer.model import PartitionId
+from consumer.model import Message, PartitionId
 from consumer.service.apply_batch import apply_batch
 from consumer.service.batch import Batch
 from tests.simulation.instruments import RULES
@@ -26,6 +26,10 @@ class Watch:
     """Where each position stands."""
     owners: dict[int, tuple[str, int]] = field(default_factory=dict)
     """Of each position, by its id: who has claimed it last, and the epoch."""
+    read: dict[tuple[PartitionId, int], Message] = field(default_factory=dict)
+    """What was committed last of each place in the logs."""
+    twin: Rows = field(default_factory=Rows)
+    """A store that gets all messages one by one."""
 
     def saw(self, entry: Committed | Decided | Claimed) -> None:
         """Take in what happened.
@@ -43,13 +47,14 @@ class Watch:
         else:
             self._moves_on(entry)
             _announces_all(entry)
-            _borders_do_not_show(entry)
+            self._read_one_by_one(entry.batch)
 
     def _moves_on(self, entry: Committed) -> None:
         """Each transaction begins where the one before ended, is its owner's, and holds every message in between."""
         batch = entry.batch
         read = [x.message for x in batch.events] + [x.message for x in batch.dead_letters if x.message is not None]
         offsets = sorted((m.partition, m.offset) for m in read)
+        self.read |= {(m.partition, m.offset): m for m in read}
         moved = []
         for each in batch.offset_updates:
             stood = self.positions.get(each.partition, 0)
@@ -61,6 +66,22 @@ class Watch:
             moved += [(each.partition, offset) for offset in range(begin, end)]
         _require(offsets == sorted(moved), f"the position moved over {sorted(moved)}, and {offsets} were read")
 
+    def _read_one_by_one(self, batch: Batch) -> None:
+        for event in batch.events:
+            one = Batch(offset_updates=(), events=(event,), stream_times_ms={event.offset_id: event.stream_time_ms})
+            before, self.twin = self.twin, _applied(self.twin, one)
+            _grow_older(before, self.twin, event)
+        last = batch.events[-1].offset_id if batch.events else None
+        times_ms = dict(sorted(batch.stream_times_ms.items(), key=lambda each: each[0] != last))
+        if times_ms:
+            self.twin = _applied(self.twin, Batch(offset_updates=(), stream_times_ms=times_ms))
+
+    def borders_do_not_show(self, rows: Rows) -> None:
+        """At the end, a store that got the messages one by one holds the same."""
+        found, wanted = _content(rows), _content(self.twin)
+        for name, each in found.items():
+            _require(each == wanted[name], f"borders of batches show in {name}: {_differ(each, wanted[name])}")
+
 
 def _announces_all(entry: Committed) -> None:
     """Each revision of a visit, also its removal, is to be announced since the transaction that made it."""
@@ -69,21 +90,6 @@ def _announces_all(entry: Committed) -> None:
         revisions = range(entry.before.revision(key) + 1, entry.after.revision(key) + 1)
         missing = {(key, revision) for revision in revisions} - told
         _require(not missing, f"{missing} are not announced")
-
-
-def _borders_do_not_show(entry: Committed) -> None:
-    """Require what a store holds that gets the messages one by one; no open group of it grows younger."""
-    events = entry.batch.events
-    rows = entry.before
-    for event in events:
-        batch = Batch(offset_updates=(), events=(event,), stream_times_ms={event.offset_id: event.stream_time_ms})
-        before, rows = rows, entry.after if len(events) == 1 else _applied(rows, batch)
-        _grow_older(before, rows, event)
-    if len(events) > 1:
-        rows = _applied(rows, Batch(offset_updates=(), stream_times_ms=entry.batch.stream_times_ms))
-        found, wanted = _content(entry.after), _content(rows)
-        for name, each in found.items():
-            _require(each == wanted[name], f"borders of batches show in {name}: {_differ(each, wanted[name])}")
 
 
 def _applied(rows: Rows, batch: Batch) -> Rows:

@@ -308,7 +308,8 @@ CROSS JOIN LATERAL unnest(given.trixels::integer[]) AS trixel
 ON CONFLICT (htm7, instrument, visit) DO NOTHING;
 
 -- name: insert_dead_letters_of_messages
--- One dead letter for each message, for good: what an operator closed stays closed when the log is read again.
+-- One dead letter for each message, for good: what an operator closed stays closed when the log is read again. Where a
+-- later leader has put another message in the place of a lost one, that one's takes its place here, too.
 INSERT INTO dead_letter (
     reason, detail, instrument, exposure, group_key, cluster_id, topic, topic_id, partition, "offset", key, value,
     message_at
@@ -321,7 +322,12 @@ FROM unnest(
 ) AS given (reason, detail, instrument, exposure, group_key, clock, "offset", key, value, message_ms)
 JOIN consumer_offset AS log ON log.id = given.clock
 ORDER BY log.id, given."offset"
-ON CONFLICT (cluster_id, topic, topic_id, partition, "offset") WHERE "offset" IS NOT NULL DO NOTHING;
+ON CONFLICT (cluster_id, topic, topic_id, partition, "offset") WHERE "offset" IS NOT NULL DO UPDATE
+SET reason = excluded.reason, detail = excluded.detail, instrument = excluded.instrument, exposure = excluded.exposure,
+    group_key = excluded.group_key, key = excluded.key, value = excluded.value, message_at = excluded.message_at,
+    status = 'open', settled_at = NULL
+WHERE (dead_letter.key, dead_letter.value, dead_letter.message_at)
+    IS DISTINCT FROM (excluded.key, excluded.value, excluded.message_at);
 
 -- name: insert_dead_letters_of_subjects
 -- Dead-lettered groups and exposures have one dead letter for each reason; it opens again when they fail again.

@@ -156,7 +156,7 @@ def test_leases_at_our_epoch_go_on_and_others_are_lost() -> None:
         1: StoredPosition(1, 5, 10, 5),
         3: StoredPosition(3, 4, None, 0),
     }
-    checked = check_leases(logs(), [mine, theirs, gone, unread], stored)
+    checked = check_leases(logs(20), [mine, theirs, gone, unread], stored)
     assert checked.renewed == [mine._replace(next_offset=12, start=12, stream_time_ms=99, leader_epoch=4)]
     assert checked.lost == [partition(1), partition(2), partition(3)]
     assert checked.doubtful == []
@@ -176,6 +176,9 @@ def test_a_lease_at_our_epoch_does_not_go_on_behind_messages_that_were_replaced(
     checked = check_leases(Replaced(logs().logs), held, stored)
     assert ([each.partition for each in checked.renewed], checked.doubtful) == ([B], [A])
     assert check_leases(Unanswered(logs().logs), held, stored).doubtful == [A, B]
+    assert check_leases(logs(4), held, stored).doubtful == [A, B], (
+        "the log lost its tail, and has not grown past it yet"
+    )
     unknown = {number: each._replace(leader_epoch=None) for number, each in stored.items()}
     assert len(check_leases(Replaced(logs().logs), held, unknown).renewed) == 2
 
