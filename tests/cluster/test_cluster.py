@@ -164,12 +164,12 @@ def test_a_rollback(kube: Cluster) -> None:
 
 def test_no_more_pods_are_evicted_than_the_budget_allows(kube: Cluster) -> None:
     nodes = [each["metadata"]["name"] for each in kube.objects("nodes")]
+    # Those of a former revision take their time to go
+    _until(lambda: len(_pods(kube)) == 2, "two pods")
     for node in nodes:
         kube.kubectl("cordon", node)  # what takes a pod's place then waits
     try:
-        found = kube.objects("pods", namespace=NAMESPACE)
-        pods = [each["metadata"]["name"] for each in found if "deletionTimestamp" not in each["metadata"]]
-        assert len(pods) == 2
+        pods = _pods(kube)
         _evict(kube, pods[0])
         with pytest.raises(ClusterError, match="disruption budget"):
             _evict(kube, pods[1])
@@ -177,6 +177,11 @@ def test_no_more_pods_are_evicted_than_the_budget_allows(kube: Cluster) -> None:
         for node in nodes:
             kube.kubectl("uncordon", node)
     _until(lambda: all(w == a for _, w, a in _deployments(kube)), "both run again")
+
+
+def _pods(kube: Cluster) -> list[str]:
+    found = kube.objects("pods", namespace=NAMESPACE)
+    return [each["metadata"]["name"] for each in found if "deletionTimestamp" not in each["metadata"]]
 
 
 def _evict(kube: Cluster, pod: str) -> None:
@@ -253,6 +258,8 @@ def test_a_real_cluster_s_values_install(kube: Cluster, path: Path) -> None:
     namespace = f"values-{path.stem}"
     text = _template(kube, namespace, path)
     restricted(kube, namespace, *sorted(namespaces_of(text) - {namespace}))
+    # Topics outlive the release that made them, and are no other's then
+    kube.kubectl("delete", "kafkatopics", "--all", "--all-namespaces")
     if path.stem == "second-release":
         _release(kube, "install", name="first", namespace=namespace)
     _release(kube, "install", "--values", path, namespace=namespace)
